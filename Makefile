@@ -1,0 +1,19 @@
+# Everything a newcomer needs; each target sets the machine up first if it has not been done.
+.PHONY: setup demo test check model clean
+PYTHON ?=
+export PYTHON
+
+setup: ; @bash scripts/setup.sh
+
+demo: setup ; @.venv/bin/step_ros demo
+
+test: setup ; @.venv/bin/python -m pytest
+
+check: setup
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+model: setup ; @.venv/bin/step_ros train config/training/tabletop-tiny.yaml --output models/tabletop-tiny
+
+clean: ; rm -rf .venv build install log demo_output .pytest_cache .mypy_cache .ruff_cache .hypothesis

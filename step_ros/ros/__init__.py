@@ -1,0 +1,1 @@
+"""Everything that knows rclpy: nodes, parameters, QoS and message conversion."""

@@ -1,0 +1,1 @@
+"""Time: frame sampling on a grid, windows and the streaming recogniser."""

@@ -1,0 +1,1 @@
+"""Recipes, fitting and metrics: from clips to a bundle."""
