@@ -1,0 +1,203 @@
+"""A frozen image foundation model: images in, patch tokens out.
+
+Any vision transformer of timm will do. The weights come from the Hugging Face hub, from a local
+safetensors file, or, only when asked for by name, from a random generator. Nothing is unpickled.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+HUB = 'hub'
+RANDOM = 'random'
+
+
+class WeightsError(RuntimeError):
+    """The weights of a backbone are missing, damaged or not the ones that were asked for."""
+
+
+class Backbone(nn.Module):
+    """A timm vision transformer without its classifier, frozen for good.
+
+    Args:
+        vit: A timm model whose `forward_features` gives normalised tokens, prefix tokens first.
+        name: timm's name of the architecture.
+        digest: What identifies the weights, for example `sha256:...`.
+
+    Attributes:
+        width: Channels of a token (d).
+        tokens: Patch tokens of an image (n).
+        image_size: Height and width in pixels.
+        grid_size: Rows and columns of patches.
+        mean: Channel means that images are normalised with, for RGB in [0, 1].
+        std: Channel standard deviations, likewise.
+        has_cls: Whether the architecture has a CLS token.
+    """
+
+    # timm's models are not typed.
+    vit: Any
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __init__(self, vit: nn.Module, *, name: str, digest: str) -> None:
+        super().__init__()
+        if not hasattr(vit, 'patch_embed') or not hasattr(vit, 'num_prefix_tokens'):
+            raise ValueError(f'backbone {name!r} is not a vision transformer with patch tokens')
+        if not isinstance(getattr(vit, 'norm', None), nn.Module) or isinstance(
+            vit.norm, nn.Identity
+        ):
+            raise ValueError(
+                f'backbone {name!r} has no final norm on its tokens (it normalises pooled ones); '
+                "pass the argument global_pool='token' or choose another architecture"
+            )
+        self.vit = vit
+        self.name = name
+        self.digest = digest
+        self.width = int(self.vit.num_features)
+        height, width = (int(size) for size in self.vit.patch_embed.img_size)
+        self.image_size = (height, width)
+        rows, columns = (int(size) for size in self.vit.patch_embed.grid_size)
+        self.grid_size = (rows, columns)
+        self.tokens = rows * columns
+        self.has_cls = getattr(self.vit, 'cls_token', None) is not None
+        self.mean = tuple(self.vit.pretrained_cfg['mean'])
+        self.std = tuple(self.vit.pretrained_cfg['std'])
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> 'Backbone':
+        """Stay in evaluation mode: a frozen encoder has no dropout and no running statistics."""
+        return super().train(False)
+
+    def forward(self, x_b3hw: Tensor) -> Tensor:
+        """Encode images.
+
+        Args:
+            x_b3hw: Normalised RGB images at `image_size`.
+
+        Returns:
+            Patch tokens after the final norm, `[b, n, d]`, row by row from the top left.
+        """
+        return self.encode(x_b3hw)[0]
+
+    def encode(self, x_b3hw: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Encode images and keep the per-frame CLS token, which STEP drops and other probes use.
+
+        Args:
+            x_b3hw: Normalised RGB images at `image_size`.
+
+        Returns:
+            Patch tokens `[b, n, d]` and CLS tokens `[b, d]` (None where there is no CLS token),
+            both after the final norm.
+        """
+        x_bld = self.vit.forward_features(x_b3hw)
+        patches_bnd = x_bld[:, self.vit.num_prefix_tokens :]
+        return patches_bnd, x_bld[:, 0] if self.has_cls else None
+
+
+def file_digest(path: Path) -> str:
+    """Return `sha256:` and the hexadecimal SHA-256 of a file's bytes."""
+    sha = hashlib.sha256()
+    with path.open('rb') as file:
+        while block := file.read(1 << 20):
+            sha.update(block)
+    return f'sha256:{sha.hexdigest()}'
+
+
+def create_backbone(
+    name: str,
+    *,
+    weights: str | Path,
+    image_size: tuple[int, int] | None = None,
+    digest: str | None = None,
+    seed: int = 0,
+    arguments: dict[str, Any] | None = None,
+) -> Backbone:
+    """Build a frozen backbone.
+
+    Args:
+        name: timm's name, for example `vit_small_patch14_dinov2.lvd142m`.
+        weights: `hub` (the Hugging Face hub, through timm's entry for `name`), `random` (seeded
+            by `seed`), or the path of a safetensors file.
+        image_size: Height and width in pixels; None for the architecture's own. Positional
+            embeddings of loaded weights are resampled to it.
+        digest: `sha256:...` that the weight file must have; None to accept any.
+        seed: Seed of the random weights.
+        arguments: Further constructor arguments, for an architecture of one's own.
+
+    Raises:
+        ValueError: `name` is unknown to timm or is not a suitable vision transformer.
+        WeightsError: The weights cannot be had, are damaged, do not fit or have another digest.
+    """
+    options = dict(arguments or {})
+    if image_size is not None:
+        options['img_size'] = tuple(image_size)
+    if weights == RANDOM:
+        found = f'random:{seed}'
+        vit = _create(name, options, seed=seed)
+    else:
+        path = _download(name) if weights == HUB else Path(weights)
+        found = _checked_digest(path, digest)
+        options['pretrained_cfg_overlay'] = {'file': str(path), 'custom_load': False}
+        try:
+            vit = _create(name, {**options, 'pretrained': True}, seed=seed)
+        except (RuntimeError, KeyError) as error:
+            raise WeightsError(f'weights {path} do not fit backbone {name!r}: {error}') from error
+    return Backbone(vit, name=name, digest=found)
+
+
+def _create(name: str, options: dict[str, Any], *, seed: int) -> nn.Module:
+    if not timm.is_model(name.split('.')[0]):
+        close = ', '.join(timm.list_models(f'*{name.split("_patch")[0]}*')[:5])
+        raise ValueError(
+            f'backbone {name!r} is unknown to timm {timm.__version__}; close: {close}'
+        )
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model: nn.Module = timm.create_model(name, num_classes=0, **options)
+            return model
+    except TypeError as error:
+        raise ValueError(f'backbone {name!r} does not take these arguments: {error}') from error
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id:
+        raise WeightsError(
+            f'timm names no weights on the Hugging Face hub for backbone {name!r}; '
+            'give the path of a safetensors file'
+        )
+    try:
+        # The safetensors file by name: timm alone would fall back to a pickled one.
+        return Path(hf_hub_download(config.hf_hub_id, 'model.safetensors'))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise WeightsError(
+            f'weights of backbone {name!r} could not be downloaded from {config.hf_hub_id} '
+            f'({type(error).__name__}: {error}); download them elsewhere and give the path of '
+            'model.safetensors'
+        ) from error
+
+
+def _checked_digest(path: Path, digest: str | None) -> str:
+    if not path.is_file():
+        raise WeightsError(f'weights {path} do not exist')
+    if path.suffix != '.safetensors':
+        raise WeightsError(f'weights {path} are not a .safetensors file; nothing else is loaded')
+    found = file_digest(path)
+    if digest is not None and digest != found:
+        raise WeightsError(f'weights {path} have digest {found}, expected {digest}')
+    try:
+        with safe_open(path, framework='pt') as file:
+            file.keys()
+    except SafetensorError as error:
+        raise WeightsError(f'weights {path} are damaged: {error}') from error
+    return found

@@ -1,0 +1,264 @@
+"""A model bundle: a folder with `bundle.yaml`, `heads.safetensors`, maybe backbone weights."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from step_ros.model.backbone import (
+    HUB,
+    RANDOM,
+    Backbone,
+    WeightsError,
+    create_backbone,
+    file_digest,
+)
+from step_ros.model.bundle_schema import BackboneSpec, BundleSpec, HeadsSpec, ImageSpec, TaskSpec
+from step_ros.model.multitask import MultiTaskModel
+from step_ros.model.step import StepHead
+
+SPEC_FILE = 'bundle.yaml'
+HEADS_FILE = 'heads.safetensors'
+BACKBONE_FILE = 'backbone.safetensors'
+
+
+class BundleError(RuntimeError):
+    """A bundle is damaged, incomplete or does not fit together.
+
+    Args:
+        path: The file at fault.
+        field: The field or tensor at fault; empty for the file as a whole.
+        why: What is wrong, and what was expected.
+    """
+
+    def __init__(self, path: Path, field: str, why: str) -> None:
+        super().__init__(f'{path}: {field + ": " if field else ""}{why}')
+        self.path, self.field = path, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A loaded bundle.
+
+    Attributes:
+        path: Its folder.
+        spec: What its `bundle.yaml` says.
+        model: Backbone and heads, in evaluation mode.
+    """
+
+    path: Path
+    spec: BundleSpec
+    model: MultiTaskModel
+
+    @property
+    def model_id(self) -> str:
+        """Name and digest of everything that decides an answer."""
+        return model_id(self.spec)
+
+
+def model_id(spec: BundleSpec) -> str:
+    """Return the bundle's name and a digest of everything that decides an answer."""
+    decisive = spec.model_dump_json(
+        exclude={'description', 'license', 'provenance', 'metrics', 'name'}
+    )
+    return f'{spec.name}@{hashlib.sha256(decisive.encode()).hexdigest()[:12]}'
+
+
+def create_heads(
+    spec: HeadsSpec, tasks: tuple[TaskSpec, ...], *, width: int, frames: int
+) -> dict[str, nn.Module]:
+    """Build a fresh head for each task.
+
+    Args:
+        spec: Kind and options of the heads.
+        tasks: What they decide.
+        width: Channels of a token.
+        frames: Frames in a window.
+
+    Raises:
+        ValueError: `attention_heads` does not divide `width`.
+    """
+    return {
+        task.name: StepHead(
+            width=width,
+            frames=frames,
+            classes=len(task.labels),
+            attention_heads=spec.attention_heads,
+            positions=spec.positions,
+        )
+        for task in tasks
+    }
+
+
+def read_spec(folder: Path) -> BundleSpec:
+    """Read and validate `bundle.yaml` alone.
+
+    Raises:
+        BundleError: The file is missing, is no YAML or breaks the schema.
+    """
+    path = folder / SPEC_FILE
+    if not folder.is_dir():
+        raise BundleError(folder, '', 'no such folder; a bundle is a folder with bundle.yaml')
+    if not path.is_file():
+        raise BundleError(path, '', 'no such file; a bundle is a folder with bundle.yaml')
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BundleError(path, '', f'not readable as YAML: {error}') from error
+    if not isinstance(content, dict):
+        raise BundleError(path, '', f'expected a mapping, found {type(content).__name__}')
+    try:
+        return BundleSpec.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = '.'.join(str(part) for part in first['loc'])
+        given = repr(first['input'])[:80]
+        more = f' (and {error.error_count() - 1} more)' if error.error_count() > 1 else ''
+        raise BundleError(path, field, f'{first["msg"]}; found {given}{more}') from error
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Load a bundle and check that it is whole.
+
+    Raises:
+        BundleError: A file is missing, damaged or altered, or the parts do not fit together.
+    """
+    folder = Path(folder)
+    spec = read_spec(folder)
+    backbone = _load_backbone(folder, spec)
+    try:
+        heads = create_heads(spec.heads, spec.tasks, width=backbone.width, frames=spec.frames)
+    except ValueError as error:
+        raise BundleError(folder / SPEC_FILE, 'heads.attention_heads', str(error)) from error
+    model = MultiTaskModel(backbone, heads)
+    _load_heads(folder, spec, model)
+    return Bundle(path=folder, spec=spec, model=model.eval())
+
+
+def save_bundle(
+    folder: Path,
+    model: MultiTaskModel,
+    *,
+    name: str,
+    frame_period: float,
+    tasks: tuple[TaskSpec, ...],
+    backbone_weights: str = BACKBONE_FILE,
+    backbone_arguments: dict[str, Any] | None = None,
+    **about: Any,
+) -> Bundle:
+    """Write a bundle and load it back.
+
+    Args:
+        folder: Where to; made if it does not exist.
+        model: Backbone and STEP heads, in the order of `tasks`.
+        name: Name of the bundle.
+        frame_period: Seconds between two frames of a window.
+        tasks: What the heads decide.
+        backbone_weights: `hub` or `random` to name the backbone's weights, or the name of a
+            .safetensors file to save them in the bundle.
+        backbone_arguments: Constructor arguments the backbone was made with.
+        about: Further fields of `BundleSpec`: description, license, provenance, metrics.
+
+    Raises:
+        BundleError: What was written does not load.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    backbone = model.backbone
+    digest = backbone.digest
+    if backbone_weights not in (HUB, RANDOM):
+        save_file(_plain(backbone.vit), folder / backbone_weights)
+        digest = file_digest(folder / backbone_weights)
+    save_file(_plain(model.heads), folder / HEADS_FILE)
+    head = next(iter(model.heads.values()))
+    assert isinstance(head, StepHead)
+    spec = BundleSpec(
+        name=name,
+        frames=head.frames,
+        frame_period=frame_period,
+        image=ImageSpec(
+            height=backbone.image_size[0],
+            width=backbone.image_size[1],
+            mean=backbone.mean,
+            std=backbone.std,
+        ),
+        backbone=BackboneSpec(
+            name=backbone.name,
+            arguments=backbone_arguments or {},
+            weights=backbone_weights,
+            digest=digest,
+        ),
+        heads=HeadsSpec(
+            attention_heads=head.attention.attention_heads,
+            positions='none' if head.positions_td is None else 'learnable',
+            digest=file_digest(folder / HEADS_FILE),
+        ),
+        tasks=tasks,
+        **about,
+    )
+    text = yaml.safe_dump(spec.model_dump(mode='json'), sort_keys=False, width=99)
+    (folder / SPEC_FILE).write_text(text, encoding='utf-8')
+    return load_bundle(folder)
+
+
+def _plain(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.contiguous().cpu() for key, value in module.state_dict().items()}
+
+
+def _load_backbone(folder: Path, spec: BundleSpec) -> Backbone:
+    given = spec.backbone
+    local = given.weights not in (HUB, RANDOM)
+    try:
+        backbone = create_backbone(
+            given.name,
+            weights=folder / given.weights if local else given.weights,
+            image_size=(spec.image.height, spec.image.width),
+            digest=None if given.weights == RANDOM else given.digest,
+            seed=int(given.digest.removeprefix('random:')) if given.weights == RANDOM else 0,
+            arguments=given.arguments,
+        )
+    except WeightsError as error:
+        raise BundleError(folder / SPEC_FILE, 'backbone.weights', str(error)) from error
+    except (ValueError, AssertionError) as error:
+        raise BundleError(folder / SPEC_FILE, 'backbone', str(error)) from error
+    # The bundle's normalisation is what the heads were trained with, whatever timm says today.
+    backbone.mean, backbone.std = spec.image.mean, spec.image.std
+    return backbone
+
+
+def _load_heads(folder: Path, spec: BundleSpec, model: MultiTaskModel) -> None:
+    path = folder / spec.heads.weights
+    if not path.is_file():
+        raise BundleError(path, '', 'no such file; bundle.yaml names it in heads.weights')
+    digest = file_digest(path)
+    if digest != spec.heads.digest:
+        raise BundleError(
+            path, 'heads.digest', f'the file has {digest}, bundle.yaml expects {spec.heads.digest}'
+        )
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise BundleError(path, '', f'not a safetensors file: {error}') from error
+    expected = model.heads.state_dict()
+    for key in sorted(expected.keys() | tensors.keys()):
+        if key not in tensors:
+            raise BundleError(path, key, 'tensor is missing; the tasks in bundle.yaml need it')
+        if key not in expected:
+            raise BundleError(path, key, 'tensor belongs to no task in bundle.yaml')
+        if tensors[key].shape != expected[key].shape:
+            raise BundleError(
+                path,
+                key,
+                f'tensor has shape {list(tensors[key].shape)}, '
+                f'bundle.yaml asks for {list(expected[key].shape)}',
+            )
+        if not bool(tensors[key].isfinite().all()):
+            raise BundleError(path, key, 'tensor has values that are not finite')
+    model.heads.load_state_dict(tensors)

@@ -1,0 +1,114 @@
+"""What `bundle.yaml` may say: the schema of a model bundle, and of a task's labels."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Digest = Annotated[str, Field(pattern=r'^sha256:[0-9a-f]{64}$')]
+Name = Annotated[str, Field(min_length=1, pattern=r'^[A-Za-z0-9][A-Za-z0-9._ -]*$')]
+
+
+class Strict(BaseModel):
+    """A record in which an unknown key is an error."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True)
+
+
+class TaskSpec(Strict):
+    """What one head decides."""
+
+    name: Name
+    labels: tuple[str, ...] = Field(
+        min_length=2, description='labels, in the order of the outputs'
+    )
+    counterparts: dict[str, str] = Field(
+        default_factory=dict, description='nearly symmetric partner of a label, both ways'
+    )
+    temperature: float = Field(
+        default=1.0, gt=0, description='calibration: logits are divided by it before the softmax'
+    )
+
+    @model_validator(mode='after')
+    def _check_labels(self) -> 'TaskSpec':
+        if len(set(self.labels)) != len(self.labels) or not all(self.labels):
+            raise ValueError(f'labels of task {self.name!r} are empty or repeat')
+        for label, partner in self.counterparts.items():
+            for name in (label, partner):
+                if name not in self.labels:
+                    raise ValueError(f'counterpart {name!r} is no label of task {self.name!r}')
+            if self.counterparts.get(partner) != label or label == partner:
+                raise ValueError(
+                    f'counterparts of task {self.name!r} must go both ways: '
+                    f'{label!r} -> {partner!r} has no way back'
+                )
+        return self
+
+
+class ImageSpec(Strict):
+    """What the encoder sees: the image's largest centred part of this shape, at this size."""
+
+    height: int = Field(gt=0, description='pixels')
+    width: int = Field(gt=0, description='pixels')
+    mean: tuple[float, float, float] = Field(description='channel means of RGB in [0, 1]')
+    std: tuple[float, float, float] = Field(description='channel standard deviations, likewise')
+
+
+class BackboneSpec(Strict):
+    """The frozen encoder, and where its weights are."""
+
+    name: str = Field(min_length=1, description="timm's name of the architecture")
+    arguments: dict[str, Any] = Field(
+        default_factory=dict, description='constructor arguments of an architecture of our own'
+    )
+    weights: str = Field(
+        min_length=1,
+        description='`hub`, `random`, or a .safetensors file beside bundle.yaml',
+    )
+    digest: str = Field(description='sha256:... of the weight file, or random:SEED')
+
+    @model_validator(mode='after')
+    def _check_weights(self) -> 'BackboneSpec':
+        if self.weights == 'random':
+            if not self.digest.removeprefix('random:').isdigit():
+                raise ValueError(f'digest {self.digest!r}: random weights want random:SEED')
+        elif not self.digest.startswith('sha256:'):
+            raise ValueError(f'digest {self.digest!r}: expected sha256:...')
+        elif self.weights != 'hub' and not self.weights.endswith('.safetensors'):
+            raise ValueError(f'weights {self.weights!r}: hub, random or a .safetensors file')
+        return self
+
+
+class HeadsSpec(Strict):
+    """The heads: one architecture, one set of weights for each task."""
+
+    name: Literal['step'] = Field(default='step', description='kind of head')
+    attention_heads: int = Field(gt=0, description='attention heads')
+    positions: Literal['learnable', 'none'] = Field(
+        default='learnable', description='frame-wise embedding'
+    )
+    weights: Literal['heads.safetensors'] = 'heads.safetensors'
+    digest: Digest
+
+
+class BundleSpec(Strict):
+    """Everything in `bundle.yaml`."""
+
+    format: Literal[1] = 1
+    name: Name
+    description: str = ''
+    license: str = ''
+    frames: int = Field(ge=1, description='T, frames in a window')
+    frame_period: float = Field(gt=0, description='seconds between two frames of a window')
+    image: ImageSpec
+    backbone: BackboneSpec
+    heads: HeadsSpec
+    tasks: tuple[TaskSpec, ...] = Field(min_length=1)
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    metrics: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode='after')
+    def _check_tasks(self) -> 'BundleSpec':
+        names = [task.name for task in self.tasks]
+        if len(set(names)) != len(names):
+            raise ValueError(f'tasks repeat: {names}')
+        return self

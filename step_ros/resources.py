@@ -1,0 +1,44 @@
+"""Where the package keeps its files: configuration, launch files and model bundles."""
+
+import os
+import sys
+from pathlib import Path
+
+
+def share_directory() -> Path:
+    """Find the folder that holds `config/` and `models/`.
+
+    A source checkout comes first (also behind links of `colcon build --symlink-install`), then an
+    installed ROS package by the ament index, then a pip installation.
+
+    Raises:
+        FileNotFoundError: None of them is there.
+    """
+    checkout = Path(__file__).resolve().parents[1]
+    if (checkout / 'package.xml').is_file():
+        return checkout
+    prefixes = [prefix for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(':') if prefix]
+    candidates = [Path(prefix) / 'share' / 'step_ros' for prefix in [*prefixes, sys.prefix]]
+    for candidate in candidates:
+        if (candidate / 'config').is_dir():
+            return candidate
+    raise FileNotFoundError(
+        'share/step_ros was found nowhere; looked in ' + ', '.join(map(str, candidates))
+    )
+
+
+def find_bundle(name: str) -> Path:
+    """Return the folder of a bundle: a path, or the name of one that the package ships.
+
+    Raises:
+        FileNotFoundError: Neither exists.
+    """
+    path = Path(name).expanduser()
+    shipped = share_directory() / 'models'
+    for candidate in (path, shipped / name):
+        if candidate.is_dir():
+            return candidate
+    known = ', '.join(sorted(found.parent.name for found in shipped.glob('*/bundle.yaml')))
+    raise FileNotFoundError(
+        f'bundle {name!r} is neither a folder nor one of those shipped: {known}'
+    )
