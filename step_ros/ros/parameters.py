@@ -1,4 +1,4 @@
-"""Node parameters, declared once: description, range and unit here, defaults in `config/*.yaml`."""
+"""Node parameters, declared once: meaning, range and unit here, defaults in `config/*.yaml`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

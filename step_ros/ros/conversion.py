@@ -1,0 +1,73 @@
+"""Between the stream's records and ROS messages."""
+
+import time
+
+from builtin_interfaces.msg import Duration, Time
+
+from step_ros.model.bundle import Bundle
+from step_ros.msg import ActionHypothesis, ModelInfo, TaskHypothesis, TaskInfo
+from step_ros.stream.grid import NANOSECONDS
+from step_ros.stream.hypothesis import Hypothesis
+
+
+def to_time(stamp_ns: int) -> Time:
+    """Split nanoseconds into a ROS time."""
+    return Time(sec=stamp_ns // NANOSECONDS, nanosec=stamp_ns % NANOSECONDS)
+
+
+def to_duration(nanoseconds: int) -> Duration:
+    """Split nanoseconds into a ROS duration."""
+    return Duration(sec=nanoseconds // NANOSECONDS, nanosec=nanoseconds % NANOSECONDS)
+
+
+def to_nanoseconds(time_or_duration: Time | Duration) -> int:
+    """Return a ROS time or duration in nanoseconds."""
+    return int(time_or_duration.sec) * NANOSECONDS + int(time_or_duration.nanosec)
+
+
+def hypothesis_message(hypothesis: Hypothesis, *, model_id: str, top_k: int) -> ActionHypothesis:
+    """Write a hypothesis as a message; its latency is measured now, so publish it at once."""
+    message = ActionHypothesis(
+        window_start=to_time(hypothesis.window_start_ns),
+        camera=hypothesis.camera,
+        model_id=model_id,
+    )
+    message.header.stamp = to_time(hypothesis.stamp_ns)
+    message.header.frame_id = hypothesis.frame_id
+    for task in hypothesis.tasks:
+        top = task.top(top_k)
+        message.tasks.append(
+            TaskHypothesis(
+                task=task.spec.name,
+                labels=[label for label, _ in top],
+                scores=[score for _, score in top],
+                counterpart=task.counterpart,
+                counterpart_score=task.score_of(task.counterpart),
+                order_evidence=task.order_evidence,
+            )
+        )
+    message.latency = to_duration(time.monotonic_ns() - hypothesis.received_ns)
+    return message
+
+
+def model_info_message(bundle: Bundle, *, stamp_ns: int, device: str) -> ModelInfo:
+    """Write what a bundle decides as a message."""
+    spec = bundle.spec
+    return ModelInfo(
+        stamp=to_time(stamp_ns),
+        model_id=bundle.model_id,
+        backbone=spec.backbone.name,
+        tasks=[
+            TaskInfo(
+                task=task.name,
+                labels=list(task.labels),
+                counterparts=[task.counterparts.get(label, '') for label in task.labels],
+            )
+            for task in spec.tasks
+        ],
+        frames=spec.frames,
+        frame_period=to_duration(round(spec.frame_period * NANOSECONDS)),
+        image_width=spec.image.width,
+        image_height=spec.image.height,
+        device=device,
+    )

@@ -1,0 +1,95 @@
+"""The parameters of the perception node. Their defaults are in `config/perception.yaml`."""
+
+from step_ros.ros.parameters import Parameter
+
+DEFAULTS_FILE = 'perception.yaml'
+
+# All are read when the node is configured; a later change takes effect at the next configuring.
+PARAMETERS = (
+    Parameter(
+        name='autostart',
+        description='Configure and activate on starting, without a lifecycle manager.',
+    ),
+    Parameter(
+        name='bundle',
+        description='Model bundle: a folder, or the name of one that the package ships.',
+    ),
+    Parameter(
+        name='device',
+        description='Where the encoder runs: `auto` (CUDA where there is one), `cpu`, `cuda` or '
+        '`cuda:N`.',
+    ),
+    Parameter(
+        name='threads',
+        description='CPU threads of torch; 0 leaves it to torch.',
+        minimum=0,
+        maximum=256,
+    ),
+    Parameter(
+        name='cameras',
+        description='Names of the cameras, as they appear in the hypotheses.',
+    ),
+    Parameter(
+        name='image_topics',
+        description='Image topic of each camera, in the same order.',
+    ),
+    Parameter(
+        name='transport',
+        description='`raw` (`sensor_msgs/Image`), `compressed` (`sensor_msgs/CompressedImage`), '
+        'or `auto`: compressed where the topic ends in `/compressed`.',
+        choices=('auto', 'raw', 'compressed'),
+    ),
+    Parameter(
+        name='reliability',
+        description='Reliability of the image subscriptions; `auto`: what the publisher offers.',
+        choices=('auto', 'best_effort', 'reliable'),
+    ),
+    Parameter(
+        name='queue_size',
+        description='Frames of each camera that may wait for the worker; the oldest is dropped.',
+        unit='frames',
+        minimum=1,
+        maximum=1000,
+    ),
+    Parameter(
+        name='order_tolerance',
+        description='How far behind a newer frame a frame may come and still count.',
+        unit='s',
+        minimum=0.0,
+        maximum=10.0,
+    ),
+    Parameter(
+        name='max_gap',
+        description='A longer time between two grid frames restarts the window; 0: two and a half '
+        'frame periods of the bundle.',
+        unit='s',
+        minimum=0.0,
+        maximum=60.0,
+    ),
+    Parameter(
+        name='jump_back',
+        description='A frame further behind the newest one means that time jumped back (a looped '
+        'bag, a simulation reset) and clears the window.',
+        unit='s',
+        minimum=0.01,
+        maximum=60.0,
+    ),
+    Parameter(
+        name='order_evidence',
+        description='Run the heads on the reversed window too, to say how much order mattered.',
+    ),
+    Parameter(
+        name='top_k',
+        description='Labels of each task in a hypothesis, best first.',
+        unit='labels',
+        minimum=1,
+        maximum=1000,
+    ),
+    Parameter(
+        name='warn_period',
+        description='Shortest time between two warnings about the same camera and cause.',
+        unit='s',
+        minimum=0.0,
+        maximum=3600.0,
+    ),
+)

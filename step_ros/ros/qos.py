@@ -1,0 +1,53 @@
+"""Quality of service of an image subscription: sensor data, matched to what publishers offer."""
+
+from collections.abc import Sequence
+
+from rclpy.node import Node
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSProfile,
+    ReliabilityPolicy,
+)
+
+# Deep enough that a burst waits for the callback, which only enqueues.
+DEPTH = 10
+
+LATCHED = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+
+
+def offered_reliability(node: Node, topic: str) -> list[ReliabilityPolicy]:
+    """Return the reliability that each publisher of a topic offers."""
+    return [info.qos_profile.reliability for info in node.get_publishers_info_by_topic(topic)]
+
+
+def choose_reliability(wanted: str, offered: Sequence[ReliabilityPolicy]) -> ReliabilityPolicy:
+    """Choose the reliability of a subscription.
+
+    A best-effort subscription takes from every publisher; a reliable one loses no large image, but
+    takes only from reliable publishers.
+
+    Args:
+        wanted: `auto`, `best_effort` or `reliable`.
+        offered: What each publisher offers.
+    """
+    if wanted == 'reliable':
+        return ReliabilityPolicy.RELIABLE
+    if wanted == 'auto' and offered and all(r == ReliabilityPolicy.RELIABLE for r in offered):
+        return ReliabilityPolicy.RELIABLE
+    return ReliabilityPolicy.BEST_EFFORT
+
+
+def image_qos(reliability: ReliabilityPolicy) -> QoSProfile:
+    """Return the profile of an image subscription."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=DEPTH,
+        reliability=reliability,
+        durability=DurabilityPolicy.VOLATILE,
+    )

@@ -1,0 +1,83 @@
+"""Hypotheses: what the heads' logits say about a window."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from step_ros.model.bundle_schema import TaskSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskHypothesis:
+    """What one head says about one window.
+
+    Attributes:
+        spec: The task.
+        scores_k: Probabilities of all labels, in the bundle's order, calibrated.
+        order_evidence: Jensen-Shannon divergence in [0, 1] to the answer on the window reversed;
+            NaN where it was not asked for.
+    """
+
+    spec: TaskSpec
+    scores_k: np.ndarray
+    order_evidence: float
+
+    @property
+    def label(self) -> str:
+        """The best label."""
+        return self.spec.labels[int(self.scores_k.argmax())]
+
+    @property
+    def counterpart(self) -> str:
+        """The nearly symmetric partner of the best label; empty where it has none."""
+        return self.spec.counterparts.get(self.label, '')
+
+    def score_of(self, label: str) -> float:
+        """Return the probability of a label; 0 for the empty label."""
+        return float(self.scores_k[self.spec.labels.index(label)]) if label else 0.0
+
+    def top(self, count: int) -> list[tuple[str, float]]:
+        """Return the best labels with their scores, best first."""
+        best = np.argsort(-self.scores_k, kind='stable')[:count]
+        return [(self.spec.labels[index], float(self.scores_k[index])) for index in best]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hypothesis:
+    """Scores of all tasks for one camera's window.
+
+    Attributes:
+        camera: Name of the camera.
+        frame_id: Coordinate frame of the newest frame.
+        stamp_ns: Stamp of the newest frame.
+        window_start_ns: Stamp of the oldest frame.
+        received_ns: When the newest frame came, by the monotonic clock.
+        tasks: One for each task, in the bundle's order.
+    """
+
+    camera: str
+    frame_id: str
+    stamp_ns: int
+    window_start_ns: int
+    received_ns: int
+    tasks: tuple[TaskHypothesis, ...]
+
+
+def probabilities(logits_bk: Tensor, temperature: float) -> np.ndarray:
+    """Return calibrated probabilities, float64 `[b, k]`."""
+    scores: np.ndarray = (logits_bk.double() / temperature).softmax(dim=-1).cpu().numpy()
+    return scores
+
+
+def jensen_shannon(p_bk: np.ndarray, q_bk: np.ndarray) -> np.ndarray:
+    """Return the Jensen-Shannon divergence to base 2, in [0, 1], `[b]`."""
+    m_bk = (p_bk + q_bk) / 2
+
+    def divergence(a_bk: np.ndarray) -> np.ndarray:
+        ratio = np.divide(a_bk, m_bk, out=np.ones_like(a_bk), where=a_bk > 0)
+        total: np.ndarray = (a_bk * np.log2(ratio)).sum(axis=-1)
+        return total
+
+    mean_b: np.ndarray = (divergence(p_bk) + divergence(q_bk)) / 2
+    return mean_b.clip(0.0, 1.0)
