@@ -1,0 +1,81 @@
+"""The recipe of a tabletop model: everything that decides what `step_ros train` makes."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class RecipeError(ValueError):
+    """A recipe file is missing, unreadable or breaks the schema."""
+
+
+class Strict(BaseModel):
+    """A record in which an unknown key is an error."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True)
+
+
+class Optimisation(Strict):
+    """AdamW with a cosine schedule."""
+
+    epochs: int = Field(gt=0)
+    batch: int = Field(gt=0, description='samples')
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+
+
+class EncoderRecipe(Optimisation):
+    """Dense pre-training of the encoder on rendered frames."""
+
+    backbone: str = Field(description="timm's name of the architecture")
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    scenes: int = Field(gt=0, description='scenes to render')
+    frames_per_scene: int = Field(gt=0)
+
+
+class HeadsRecipe(Optimisation):
+    """Fitting the heads on tokens of the frozen encoder."""
+
+    attention_heads: int = Field(gt=0)
+    clips_per_action: int = Field(gt=0)
+
+
+class EvaluationRecipe(Strict):
+    """Held-out clips, for each action."""
+
+    validation_clips_per_action: int = Field(gt=0)
+    test_clips_per_action: int = Field(gt=0)
+
+
+class Recipe(Strict):
+    """Everything in a recipe file."""
+
+    name: str
+    seed: int = 0
+    views: tuple[Literal['front', 'side', 'top'], ...] = Field(min_length=1)
+    image_height: int = Field(gt=0, description='pixels')
+    image_width: int = Field(gt=0, description='pixels')
+    frames: int = Field(ge=2, description='T, frames in a window')
+    frame_period: float = Field(gt=0, description='seconds between two frames of a window')
+    encoder: EncoderRecipe
+    heads: HeadsRecipe
+    evaluation: EvaluationRecipe
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        RecipeError: It is missing, unreadable or breaks the schema; says which key and why.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+        return Recipe.model_validate(content)
+    except (OSError, yaml.YAMLError) as error:
+        raise RecipeError(f'{path}: not readable: {error}') from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = '.'.join(str(part) for part in first['loc'])
+        raise RecipeError(f'{path}: {key}: {first["msg"]}; found {first["input"]!r}') from error

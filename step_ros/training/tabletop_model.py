@@ -1,0 +1,218 @@
+"""The whole way from a recipe to the bundle that ships: pre-train, fit, calibrate, evaluate, save."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from step_ros.data.tabletop import COUNTERPARTS, SURFACES, TASKS
+from step_ros.model.backbone import Backbone, create_backbone
+from step_ros.model.bundle import BACKBONE_FILE, Bundle, save_bundle
+from step_ros.model.bundle_schema import TaskSpec
+from step_ros.model.multitask import MultiTaskModel
+from step_ros.model.step import Positions, StepHead
+from step_ros.stream.encoder import TorchEncoder
+from step_ros.training.clips import ClipTokens, encode_tabletop_clips
+from step_ros.training.evaluate import (
+    WindowAnswers,
+    answer_windows,
+    clip_scores,
+    symmetric_metrics,
+    targets_of,
+)
+from step_ros.training.fit import fit_heads, fit_temperature
+from step_ros.training.model_card import model_card
+from step_ros.training.pretrain import pretrain_encoder
+from step_ros.training.recipe import Recipe
+from step_ros.training.tabletop_frames import render_supervised_frames
+
+Metrics = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clips:
+    """Encoded clips of the three splits."""
+
+    train: list[ClipTokens]
+    val: list[ClipTokens]
+    test: list[ClipTokens]
+
+
+def make_tabletop_model(recipe: Recipe, output: Path) -> Bundle:
+    """Follow a recipe from nothing and write the bundle with its model card.
+
+    Args:
+        recipe: What to make.
+        output: Folder of the bundle.
+    """
+    started = time.monotonic()
+    torch.manual_seed(recipe.seed)
+    backbone, losses = make_encoder(recipe)
+    clips = encode_splits(recipe, backbone)
+    heads = make_heads(recipe, backbone, clips, positions='learnable')
+    orderless = make_heads(recipe, backbone, clips, positions='none')
+    tasks = calibrated_tasks(recipe, heads, clips)
+    metrics = evaluate(recipe, heads, orderless, clips)
+    bundle = save_bundle(
+        output,
+        MultiTaskModel(backbone, heads),
+        name=recipe.name,
+        frame_period=recipe.frame_period,
+        tasks=tasks,
+        backbone_weights=BACKBONE_FILE,
+        backbone_arguments=recipe.encoder.arguments,
+        description='Demonstrator for the synthetic tabletop; not for real cameras.',
+        license='Apache-2.0',
+        provenance={
+            'command': 'make model',
+            'recipe': recipe.model_dump(mode='json'),
+            'pretraining_loss': [round(loss, 4) for loss in losses],
+            'minutes': round((time.monotonic() - started) / 60, 1),
+            'torch': torch.__version__,
+        },
+        metrics=metrics,
+    )
+    (output / 'README.md').write_text(model_card(bundle), encoding='utf-8')
+    (output / 'metrics.json').write_text(json.dumps(metrics, indent=2) + '\n', encoding='utf-8')
+    return bundle
+
+
+def make_encoder(recipe: Recipe) -> tuple[Backbone, list[float]]:
+    """Pre-train the encoder; return it frozen, with the mean loss of each epoch."""
+    size = (recipe.image_height, recipe.image_width)
+    backbone = create_backbone(
+        recipe.encoder.backbone,
+        weights='random',
+        image_size=size,
+        seed=recipe.seed,
+        arguments=recipe.encoder.arguments,
+    )
+    frames = render_supervised_frames(
+        scenes=recipe.encoder.scenes,
+        per_scene=recipe.encoder.frames_per_scene,
+        views=recipe.views,
+        size=size[::-1],
+        seed=recipe.seed,
+    )
+    losses = pretrain_encoder(
+        backbone, frames, recipe.encoder, surfaces=len(SURFACES), seed=recipe.seed
+    )
+    return backbone, losses
+
+
+def encode_splits(recipe: Recipe, backbone: Backbone) -> Clips:
+    """Render and encode the clips of all splits; seeds only matter within a split."""
+    encoder = TorchEncoder(backbone, device=torch.device('cpu'), max_batch=64)
+    evaluation = recipe.evaluation
+
+    def clips(split: str, per_action: int) -> list[ClipTokens]:
+        return encode_tabletop_clips(
+            encoder,
+            per_action=per_action,
+            split=split,
+            views=recipe.views,
+            size=(recipe.image_width, recipe.image_height),
+            frame_period=recipe.frame_period,
+            # Clear of the scenes that the encoder was pre-trained on.
+            seed=1_000_000 + recipe.seed,
+        )
+
+    return Clips(
+        train=clips('train', recipe.heads.clips_per_action),
+        val=clips('val', evaluation.validation_clips_per_action),
+        test=clips('test', evaluation.test_clips_per_action),
+    )
+
+
+def make_heads(
+    recipe: Recipe, backbone: Backbone, clips: Clips, *, positions: Positions
+) -> dict[str, nn.Module]:
+    """Fit a STEP head for each task; with `positions` none, their order-blind twins."""
+    torch.manual_seed(recipe.seed)
+    heads: dict[str, nn.Module] = {
+        task: StepHead(
+            width=backbone.width,
+            frames=recipe.frames,
+            classes=len(labels),
+            attention_heads=recipe.heads.attention_heads,
+            positions=positions,
+        )
+        for task, labels in TASKS.items()
+    }
+    fit_heads(
+        heads,
+        clips.train,
+        TASKS,
+        recipe.heads,
+        frames=recipe.frames,
+        frame_period=recipe.frame_period,
+        seed=recipe.seed,
+    )
+    return heads
+
+
+def calibrated_tasks(
+    recipe: Recipe, heads: dict[str, nn.Module], clips: Clips
+) -> tuple[TaskSpec, ...]:
+    """Fit each task's temperature on the validation clips."""
+    answers = _answers(recipe, heads, clips.val)
+    return tuple(
+        TaskSpec(
+            name=task,
+            labels=tuple(labels),
+            counterparts=COUNTERPARTS.get(task, {}),
+            temperature=fit_temperature(
+                answers.logits[task],
+                torch.from_numpy(targets_of(clips.val, answers, task, labels)),
+            ),
+        )
+        for task, labels in TASKS.items()
+    )
+
+
+def evaluate(
+    recipe: Recipe, heads: dict[str, nn.Module], orderless: dict[str, nn.Module], clips: Clips
+) -> Metrics:
+    """Score the heads on the test clips: in order, reversed, and without positional embedding."""
+    runs = {
+        'step': _answers(recipe, heads, clips.test),
+        'step_reversed': _answers(recipe, heads, clips.test, reverse=True),
+        'without_positions': _answers(recipe, orderless, clips.test),
+    }
+    metrics: Metrics = {'test_clips': len(clips.test)}
+    for run, answers in runs.items():
+        metrics[run] = {
+            task: {
+                'clips': _clip_metrics(clips.test, answers, task),
+                'windows': symmetric_metrics(
+                    answers.logits[task].numpy(),
+                    targets_of(clips.test, answers, task, labels),
+                    labels,
+                    COUNTERPARTS.get(task, {}),
+                ),
+            }
+            for task, labels in TASKS.items()
+        }
+    return metrics
+
+
+def _clip_metrics(
+    clips: list[ClipTokens], answers: WindowAnswers, task: str
+) -> dict[str, float]:
+    labels = TASKS[task]
+    scores_ck, chosen = clip_scores(answers.logits[task], answers.clip_w)
+    targets_c = np.array([list(labels).index(clips[index].labels[task]) for index in chosen])
+    return symmetric_metrics(scores_ck, targets_c, labels, COUNTERPARTS.get(task, {}))
+
+
+def _answers(
+    recipe: Recipe, heads: dict[str, nn.Module], clips: list[ClipTokens], *, reverse: bool = False
+) -> WindowAnswers:
+    return answer_windows(
+        heads, clips, frames=recipe.frames, frame_period=recipe.frame_period, reverse=reverse
+    )
