@@ -1,6 +1,7 @@
-"""The whole way from a recipe to the bundle that ships: pre-train, fit, calibrate, evaluate, save."""
+"""From a recipe to the bundle that ships: pre-train, fit, calibrate, evaluate, save."""
 
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,7 @@ def make_tabletop_model(recipe: Recipe, output: Path) -> Bundle:
             'recipe': recipe.model_dump(mode='json'),
             'pretraining_loss': [round(loss, 4) for loss in losses],
             'minutes': round((time.monotonic() - started) / 60, 1),
+            'cores': os.cpu_count(),
             'torch': torch.__version__,
         },
         metrics=metrics,
@@ -201,9 +203,7 @@ def evaluate(
     return metrics
 
 
-def _clip_metrics(
-    clips: list[ClipTokens], answers: WindowAnswers, task: str
-) -> dict[str, float]:
+def _clip_metrics(clips: list[ClipTokens], answers: WindowAnswers, task: str) -> dict[str, float]:
     labels = TASKS[task]
     scores_ck, chosen = clip_scores(answers.logits[task], answers.clip_w)
     targets_c = np.array([list(labels).index(clips[index].labels[task]) for index in chosen])

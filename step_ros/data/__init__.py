@@ -1,0 +1,1 @@
+"""Datasets, splits, video and bag reading, clip sampling and the synthetic tabletop."""

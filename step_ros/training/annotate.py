@@ -1,0 +1,66 @@
+"""A frame with what the recogniser says about it drawn beside it."""
+
+import cv2
+import numpy as np
+
+from step_ros.training.truth import Observation, Truth
+
+PANEL_WIDTH = 360
+_WHITE, _GREY, _DARK = (245, 245, 245), (150, 150, 150), (30, 32, 36)
+_GREEN, _AMBER, _RED = (90, 200, 110), (240, 180, 60), (235, 90, 80)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def _text(
+    panel: np.ndarray, text: str, x: int, y: int, size: float, colour: tuple[int, int, int]
+) -> None:
+    cv2.putText(panel, text, (x, y), _FONT, size, colour, 1, cv2.LINE_AA)
+
+
+def _bar(panel: np.ndarray, y: int, share: float, colour: tuple[int, int, int]) -> None:
+    width = PANEL_WIDTH - 32
+    cv2.rectangle(panel, (16, y), (16 + width, y + 8), (60, 64, 70), -1)
+    cv2.rectangle(panel, (16, y), (16 + round(width * share), y + 8), colour, -1)
+
+
+def annotate(
+    image_hw3: np.ndarray, stamp_ns: int, seen: Observation | None, truth: Truth
+) -> np.ndarray:
+    """Put a panel with labels, scores, counterparts and order evidence beside a frame.
+
+    Args:
+        image_hw3: The frame, uint8 RGB.
+        stamp_ns: Its stamp.
+        seen: The newest hypothesis at that time; None while the first window fills.
+        truth: True labels; may be empty.
+
+    Returns:
+        The frame with the panel on its right, uint8 RGB, of even height and width.
+    """
+    height = image_hw3.shape[0]
+    panel = np.full((max(height, 240), PANEL_WIDTH, 3), _DARK, dtype=np.uint8)
+    if seen is None:
+        _text(panel, 'filling the first window ...', 16, 36, 0.5, _GREY)
+    else:
+        step = max(78, (panel.shape[0] - 20) // max(1, len(seen.answers)))
+        for index, (task, answer) in enumerate(seen.answers.items()):
+            top = 12 + index * step
+            true = truth.at(task, stamp_ns)
+            colour = _WHITE if not true else _GREEN if true == answer.label else _RED
+            _text(panel, task, 16, top + 12, 0.42, _GREY)
+            _text(panel, f'{answer.label}  {answer.score:.2f}', 16, top + 34, 0.62, colour)
+            _bar(panel, top + 42, answer.score, colour)
+            if answer.counterpart:
+                other = f'counterpart {answer.counterpart}  {answer.counterpart_score:.2f}'
+                _text(panel, other, 16, top + 68, 0.42, _GREY)
+                _bar(panel, top + 74, answer.counterpart_score, _AMBER)
+            _text(panel, f'order evidence {answer.order_evidence:.2f}', 16, top + 100, 0.42, _GREY)
+            if true:
+                _text(panel, f'truth: {true}', 16, top + 120, 0.42, _WHITE)
+    rows = panel.shape[0]
+    framed = cv2.copyMakeBorder(
+        image_hw3, 0, rows - height, 0, 0, cv2.BORDER_CONSTANT, value=_DARK
+    )
+    joined = np.hstack([framed, panel])
+    # Video codecs want even sizes.
+    return joined[: rows // 2 * 2, : joined.shape[1] // 2 * 2]
