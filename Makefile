@@ -1,5 +1,5 @@
 # Everything a newcomer needs; each target sets the machine up first if it has not been done.
-.PHONY: setup demo test check model clean
+.PHONY: setup demo test check docs model clean
 PYTHON ?=
 export PYTHON
 
@@ -13,6 +13,8 @@ check: setup
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
+
+docs: setup ; @PYTHONPATH=. .venv/bin/python scripts/write_parameter_tables.py
 
 model: setup ; @.venv/bin/step_ros train config/training/tabletop-tiny.yaml --output models/tabletop-tiny
 

@@ -9,7 +9,7 @@ import torch
 import yaml
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from step_ros.model.backbone import (
@@ -174,9 +174,9 @@ def save_bundle(
     backbone = model.backbone
     digest = backbone.digest
     if backbone_weights not in (HUB, RANDOM):
-        save_file(_plain(backbone.vit), folder / backbone_weights)
+        (folder / backbone_weights).write_bytes(save(_plain(backbone.vit)))
         digest = file_digest(folder / backbone_weights)
-    save_file(_plain(model.heads), folder / HEADS_FILE)
+    (folder / HEADS_FILE).write_bytes(save(_plain(model.heads)))
     head = next(iter(model.heads.values()))
     assert isinstance(head, StepHead)
     spec = BundleSpec(

@@ -1,0 +1,25 @@
+"""Write the parameter tables of README.md from the declarations; `make docs` calls it."""
+
+import re
+from pathlib import Path
+
+from step_ros.ros import camera_parameters, perception_parameters
+from step_ros.ros.parameters import load_defaults, markdown_table
+
+README = Path(__file__).resolve().parents[1] / 'README.md'
+NODES = {'perception': perception_parameters, 'camera': camera_parameters}
+
+
+def with_tables(text: str) -> str:
+    """Put each node's current table between its marks."""
+    for node, declared in NODES.items():
+        table = markdown_table(declared.PARAMETERS, load_defaults(declared.DEFAULTS_FILE))
+        marks = re.compile(rf'(<!-- parameters: {node} -->\n).*?(<!-- end -->)', re.DOTALL)
+        text, count = marks.subn(lambda found, new=table: f'{found[1]}{new}\n{found[2]}', text)
+        if count != 1:
+            raise SystemExit(f'README.md: expected one place for the parameters of {node}')
+    return text
+
+
+if __name__ == '__main__':
+    README.write_text(with_tables(README.read_text(encoding='utf-8')), encoding='utf-8')

@@ -1,0 +1,97 @@
+"""Fixtures for all tests: a tiny model bundle, made once, and what is made from it."""
+
+import hypothesis
+import pytest
+import torch
+
+from step_ros.model.backbone import create_backbone
+from step_ros.model.bundle import create_heads, save_bundle
+from step_ros.model.bundle_schema import HeadsSpec, TaskSpec
+from step_ros.model.multitask import MultiTaskModel
+
+# The same examples on every machine, and no time limit on a slow one.
+hypothesis.settings.register_profile('step_ros', deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile('step_ros')
+
+TINY = 'vit_tiny_patch16_224'
+TINY_ARGUMENTS = {'embed_dim': 32, 'depth': 1, 'num_heads': 2}
+TINY_SIZE = (32, 48)
+TASKS = (
+    TaskSpec(
+        name='action',
+        labels=('idle', 'pick up', 'lay down', 'open', 'close'),
+        counterparts={
+            'pick up': 'lay down',
+            'lay down': 'pick up',
+            'open': 'close',
+            'close': 'open',
+        },
+        temperature=1.5,
+    ),
+    TaskSpec(
+        name='verb',
+        labels=('rest', 'push', 'pull'),
+        counterparts={'push': 'pull', 'pull': 'push'},
+    ),
+    TaskSpec(
+        name='object',
+        labels=('nothing', 'cup in', 'cup out', 'box'),
+        counterparts={'cup in': 'cup out', 'cup out': 'cup in'},
+        temperature=0.5,
+    ),
+)
+
+
+def _create_tiny_model(*, positions='learnable', frames=4):
+    backbone = create_backbone(
+        TINY, weights='random', image_size=TINY_SIZE, arguments=TINY_ARGUMENTS
+    )
+    spec = HeadsSpec(attention_heads=2, positions=positions, digest='sha256:' + 64 * '0')
+    heads = create_heads(spec, TASKS, width=backbone.width, frames=frames)
+    # A normalisation of its own, and weights so large that frames and their order matter.
+    backbone.mean, backbone.std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+    generator = torch.Generator().manual_seed(7)
+    for head in heads.values():
+        for parameter in head.parameters():
+            parameter.data.normal_(std=0.25, generator=generator)
+    return MultiTaskModel(backbone, heads).eval()
+
+
+def _save_tiny_bundle(folder, model, **options):
+    return save_bundle(
+        folder,
+        model,
+        **{
+            'name': 'tiny',
+            'frame_period': 0.1,
+            'tasks': TASKS,
+            'backbone_arguments': TINY_ARGUMENTS,
+            **options,
+        },
+    )
+
+
+@pytest.fixture(scope='session')
+def tiny_model():
+    """Make a fresh tiny model: `tiny_model(positions='learnable', frames=4)`."""
+    return _create_tiny_model
+
+
+@pytest.fixture(scope='session')
+def save_tiny_bundle():
+    """Save a tiny model: `save_tiny_bundle(folder, model, **options of save_bundle)`."""
+    return _save_tiny_bundle
+
+
+@pytest.fixture(scope='session')
+def tiny_bundle(tmp_path_factory):
+    """Load a bundle of three tasks: T=4, 0.1 s, 32x48 px; its folder is `tiny_bundle.path`."""
+    return _save_tiny_bundle(tmp_path_factory.mktemp('bundles') / 'tiny', _create_tiny_model())
+
+
+@pytest.fixture(scope='session')
+def orderless_bundle(tmp_path_factory):
+    """Load the like of `tiny_bundle` whose heads have no frame-wise embedding."""
+    return _save_tiny_bundle(
+        tmp_path_factory.mktemp('bundles') / 'orderless', _create_tiny_model(positions='none')
+    )

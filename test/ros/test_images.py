@@ -1,0 +1,384 @@
+import array
+import importlib.util
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from step_ros.ros.image_encodings import ENCODINGS, PUBLISHED_ENCODINGS, to_8_bit
+from step_ros.ros.images import ImageError, from_rgb, to_compressed, to_rgb
+
+COLOUR = ('rgb8', 'bgr8', 'rgba8', 'bgra8')
+BAYER = tuple(f'bayer_{pattern}8' for pattern in ('rggb', 'bggr', 'gbrg', 'grbg'))
+YUV = ('yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv')
+
+
+def smooth(height=48, width=64):
+    """Soft colours whose three channels differ."""
+    y, x = np.mgrid[0:height, 0:width]
+    channels = [
+        128 + 90 * np.sin(x / 20),
+        128 + 90 * np.cos(y / 25),
+        128 + 90 * np.sin((x + y) / 30),
+    ]
+    return np.stack(channels, axis=-1).astype(np.uint8)
+
+
+def image_message(pixels, encoding, *, step=None, big_endian=False):
+    height, width = pixels.shape[:2]
+    rows = np.frombuffer(pixels.tobytes(), np.uint8).reshape(height, -1)
+    step = step or rows.shape[1]
+    padded = np.full((height, step), 0xA5, np.uint8)
+    padded[:, : rows.shape[1]] = rows
+    return Image(
+        height=height,
+        width=width,
+        encoding=encoding,
+        step=step,
+        is_bigendian=int(big_endian),
+        data=array.array('B', padded.tobytes()),
+    )
+
+
+def error_of(message):
+    with pytest.raises(ImageError) as caught:
+        to_rgb(message)
+    return caught.value
+
+
+@pytest.mark.parametrize('encoding', COLOUR)
+def test_colours_survive_the_round_trip_exactly(encoding):
+    image = np.random.default_rng(1).integers(0, 256, (33, 47, 3), np.uint8)
+    assert np.array_equal(to_rgb(from_rgb(image, encoding, Header())), image)
+
+
+@pytest.mark.parametrize('encoding', [*BAYER, 'yuv422', 'yuv422_yuy2'])
+def test_subsampled_colours_come_back_nearly(encoding):
+    image = smooth()
+    difference = np.abs(to_rgb(from_rgb(image, encoding, Header())).astype(int) - image)
+    # The border of a mosaic is copied from its neighbours.
+    assert difference[2:-2, 2:-2].max() <= 6
+    assert difference.mean() < 2
+
+
+@pytest.mark.parametrize('encoding', ['mono8', 'mono16'])
+def test_grey_comes_back_as_grey(encoding):
+    grey = cv2.cvtColor(smooth(), cv2.COLOR_RGB2GRAY)
+    back = to_rgb(from_rgb(smooth(), encoding, Header()))
+    assert all(np.array_equal(back[:, :, channel], grey) for channel in range(3))
+
+
+@pytest.mark.parametrize('encoding', PUBLISHED_ENCODINGS)
+def test_written_messages_are_well_formed(encoding):
+    header = Header(frame_id='optical')
+    message = from_rgb(smooth(), encoding, header)
+    assert (message.height, message.width, message.encoding) == (48, 64, encoding)
+    assert message.step == 64 * ENCODINGS[encoding].pixel_bytes
+    assert len(message.data) == 48 * message.step
+    assert message.header.frame_id == 'optical'
+    assert isinstance(message.data, array.array)
+
+
+@pytest.mark.parametrize('encoding', PUBLISHED_ENCODINGS)
+def test_result_is_a_contiguous_uint8_image(encoding):
+    back = to_rgb(from_rgb(smooth(), encoding, Header()))
+    assert back.shape == (48, 64, 3)
+    assert back.dtype == np.uint8
+    assert back.flags.c_contiguous
+
+
+def test_rgb8_is_not_copied():
+    message = from_rgb(smooth(), 'rgb8', Header())
+    assert np.shares_memory(to_rgb(message), np.frombuffer(message.data, np.uint8))
+
+
+@pytest.mark.parametrize('encoding', PUBLISHED_ENCODINGS)
+@pytest.mark.parametrize('extra', [1, 2, 7, 64])
+def test_row_padding_is_left_out(encoding, extra):
+    message = from_rgb(smooth(), encoding, Header())
+    expected = to_rgb(message)
+    dtype = ENCODINGS[encoding].dtype
+    pixels = np.frombuffer(message.data, dtype).reshape(48, 64, -1)
+    padded = image_message(pixels, encoding, step=message.step + extra)
+    assert np.array_equal(to_rgb(padded), expected)
+
+
+@pytest.mark.parametrize(
+    ('first', 'second'), [('yuv422', 'uyvy'), ('yuv422_yuy2', 'yuyv'), ('bgr8', '8UC3')]
+)
+def test_aliases_mean_the_same(first, second):
+    message = from_rgb(smooth(), first, Header())
+    expected = to_rgb(message)
+    message.encoding = second
+    assert np.array_equal(to_rgb(message), expected)
+
+
+def test_yuv_layouts_by_hand():
+    # Y = 235, U = V = 128 is white; UYVY starts with U, YUYV with Y.
+    white = np.tile(np.array([128, 235], np.uint8), (2, 4, 1))
+    assert (to_rgb(image_message(white, 'yuv422')) == 255).all()
+    assert (to_rgb(image_message(white[:, :, ::-1], 'yuv422_yuy2')) == 255).all()
+    # V high: red.
+    red = np.tile(np.array([[90, 81], [240, 81]], np.uint8), (2, 2, 1))
+    assert to_rgb(image_message(red, 'uyvy'))[0, 0].tolist() == pytest.approx([254, 0, 0], abs=3)
+
+
+@pytest.mark.parametrize('bits', [8, 16])
+@pytest.mark.parametrize(
+    ('pattern', 'red_at'), [('rggb', (0, 0)), ('bggr', (1, 1)), ('gbrg', (1, 0)), ('grbg', (0, 1))]
+)
+def test_bayer_patterns_name_the_first_four_pixels(pattern, red_at, bits):
+    # Light on the red pixels alone: a red image, whatever the interpolation.
+    dtype = np.uint8 if bits == 8 else np.uint16
+    mosaic = np.zeros((16, 16), dtype)
+    mosaic[red_at[0] :: 2, red_at[1] :: 2] = np.iinfo(dtype).max
+    middle = to_rgb(image_message(mosaic, f'bayer_{pattern}{bits}'))[4:-4, 4:-4]
+    assert (middle[:, :, 0] == 255).all()
+    assert (middle[:, :, 1:] == 0).all()
+
+
+def test_16_bit_are_scaled_and_rounded_as_cv_bridge_does():
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    expected = np.rint(values * (255 / 65535)).astype(np.uint8)
+    assert np.array_equal(to_8_bit(values), expected)
+    assert np.array_equal(to_rgb(image_message(values, 'mono16'))[:, :, 1], expected)
+
+
+@pytest.mark.parametrize('encoding', ['mono16', 'rgb16', 'bgra16', 'bayer_grbg16'])
+@pytest.mark.parametrize('extra', [0, 1, 6])
+def test_byte_order_of_16_bit(encoding, extra):
+    channels = ENCODINGS[encoding].channels
+    pixels = np.random.default_rng(2).integers(0, 65536, (9, 10, channels)).astype('<u2')
+    step = 10 * 2 * channels + extra
+    little = to_rgb(image_message(pixels, encoding, step=step))
+    big = to_rgb(image_message(pixels.astype('>u2'), encoding, step=step, big_endian=True))
+    assert np.array_equal(little, big)
+
+
+def test_byte_order_means_nothing_for_8_bit():
+    message = from_rgb(smooth(), 'bgr8', Header())
+    message.is_bigendian = 1
+    assert np.array_equal(to_rgb(message), smooth())
+
+
+@pytest.mark.parametrize('codec', ['jpeg', 'png'])
+def test_compressed_round_trip(codec):
+    message = to_compressed(smooth(), Header(frame_id='optical'), codec, quality=95)
+    assert message.format == f'rgb8; {codec} compressed bgr8'
+    assert message.header.frame_id == 'optical'
+    difference = np.abs(to_rgb(message).astype(int) - smooth())
+    assert difference.max() <= (0 if codec == 'png' else 12)
+
+
+def compressed(pixels, extension, text):
+    return CompressedImage(
+        format=text, data=array.array('B', cv2.imencode(extension, pixels)[1].tobytes())
+    )
+
+
+@pytest.mark.parametrize('text', ['png', '', 'jpeg', 'bgr8; png compressed bgr8', 'nonsense'])
+def test_the_data_says_the_codec_not_the_format(text):
+    bgr = smooth()[:, :, ::-1]
+    assert np.array_equal(to_rgb(compressed(bgr, '.png', text)), smooth())
+
+
+def test_compressed_in_rgb_order_is_not_swapped():
+    message = compressed(smooth(), '.png', 'rgb8; png compressed rgb8')
+    assert np.array_equal(to_rgb(message), smooth())
+
+
+def test_compressed_grey_alpha_and_16_bit():
+    grey = smooth()[:, :, 0]
+    assert np.array_equal(
+        to_rgb(compressed(grey, '.png', 'mono8; png compressed '))[:, :, 2], grey
+    )
+    assert (to_rgb(compressed(grey, '.jpg', 'mono8; jpeg compressed mono8')).std(-1) == 0).all()
+    alpha = cv2.cvtColor(smooth(), cv2.COLOR_RGB2BGRA)
+    assert np.array_equal(to_rgb(compressed(alpha, '.png', 'png')), smooth())
+    deep = smooth()[:, :, ::-1].astype(np.uint16) * 257
+    assert np.array_equal(
+        to_rgb(compressed(deep, '.png', 'rgb16; png compressed bgr16')), smooth()
+    )
+
+
+def test_png_of_a_mosaic_gets_its_colours():
+    raw = from_rgb(smooth(), 'bayer_rggb8', Header())
+    mosaic = np.frombuffer(raw.data, np.uint8).reshape(48, 64)
+    message = compressed(mosaic, '.png', 'bayer_rggb8; png compressed ')
+    assert np.array_equal(to_rgb(message), to_rgb(raw))
+    grey = to_rgb(compressed(mosaic, '.jpg', 'bayer_rggb8; jpeg compressed mono8'))
+    assert (grey.std(-1) == 0).all()
+
+
+def test_error_of_an_unknown_encoding_lists_the_known():
+    error = error_of(image_message(smooth(), 'rgb9'))
+    assert error.cause == 'unknown_encoding'
+    assert "'rgb9'" in str(error)
+    assert 'bayer_rggb8' in str(error)
+
+
+def test_error_of_depth_images():
+    depth = image_message(np.ones((4, 4), np.uint16), '16UC1')
+    assert error_of(depth).cause == 'unknown_encoding'
+    message = compressed(np.ones((4, 4), np.uint16), '.png', '16UC1; compressedDepth png')
+    assert error_of(message).cause == 'unknown_encoding'
+
+
+def test_error_of_sizes_that_do_not_fit():
+    message = from_rgb(smooth(), 'rgb8', Header())
+    message.data = message.data[:-1]
+    error = error_of(message)
+    assert error.cause == 'size_mismatch'
+    assert 'height * step = 9216' in str(error)
+    short = image_message(smooth(), 'rgb8')
+    short.width += 1
+    error = error_of(short)
+    assert error.cause == 'size_mismatch'
+    assert 'width * 3 = 195' in str(error)
+    odd = image_message(np.zeros((4, 5, 2), np.uint8), 'yuv422')
+    assert error_of(odd).cause == 'size_mismatch'
+
+
+@pytest.mark.parametrize('field', ['height', 'width', 'data'])
+def test_error_of_an_empty_image(field):
+    message = from_rgb(smooth(), 'rgb8', Header())
+    setattr(message, field, array.array('B') if field == 'data' else 0)
+    assert error_of(message).cause == 'empty'
+
+
+def test_error_of_compressed_data():
+    assert error_of(CompressedImage(format='jpeg')).cause == 'empty'
+    noise = CompressedImage(format='jpeg', data=array.array('B', b'no image at all'))
+    assert error_of(noise).cause == 'undecodable'
+
+
+@pytest.mark.parametrize('codec', ['jpeg', 'png'])
+@pytest.mark.parametrize('kept', [0.1, 0.5, 0.95])
+def test_a_truncated_image_is_refused_not_filled_with_grey(codec, kept):
+    message = to_compressed(smooth(), Header(), codec)
+    message.data = message.data[: int(kept * len(message.data))]
+    error = error_of(message)
+    assert error.cause == 'undecodable'
+    assert f'{len(message.data)} bytes' in str(error)
+
+
+@pytest.mark.parametrize(
+    ('image', 'cause'),
+    [
+        (np.zeros((4, 4), np.uint8), 'size_mismatch'),
+        (np.zeros((4, 4, 3), np.float32), 'size_mismatch'),
+        (np.zeros((4, 4, 4), np.uint8), 'size_mismatch'),
+        (np.zeros((0, 4, 3), np.uint8), 'empty'),
+    ],
+)
+def test_error_of_what_is_no_image(image, cause):
+    for write in (
+        lambda: from_rgb(image, 'rgb8', Header()),
+        lambda: to_compressed(image, Header()),
+    ):
+        with pytest.raises(ImageError) as caught:
+            write()
+        assert caught.value.cause == cause
+
+
+def test_error_of_an_encoding_that_cannot_be_written():
+    with pytest.raises(ImageError, match='expected one of rgb8, bgr8'):
+        from_rgb(smooth(), 'rgb16', Header())
+    with pytest.raises(ImageError, match='odd'):
+        from_rgb(smooth(width=63), 'yuv422', Header())
+    with pytest.raises(ImageError, match='expected jpeg or png'):
+        to_compressed(smooth(), Header(), 'bmp')
+
+
+@given(
+    encoding=st.sampled_from([*ENCODINGS, 'nv12', '32FC1', '']),
+    height=st.integers(0, 9),
+    width=st.integers(0, 9),
+    extra=st.integers(-3, 5),
+    missing=st.sampled_from([0, 0, 0, 1, -1]),
+    big_endian=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+@example('bayer_rggb16', 1, 1, 1, 0, True, 0)
+def test_any_message_gives_an_image_or_an_image_error(
+    encoding, height, width, extra, missing, big_endian, seed
+):
+    known = ENCODINGS.get(encoding)
+    step = max(0, width * (known.pixel_bytes if known else 3) + extra)
+    size = max(0, height * step - missing)
+    data = np.random.default_rng(seed).integers(0, 256, size, np.uint8).tobytes()
+    message = Image(
+        height=height,
+        width=width,
+        encoding=encoding,
+        step=step,
+        is_bigendian=int(big_endian),
+        data=array.array('B', data),
+    )
+    try:
+        image = to_rgb(message)
+    except ImageError as error:
+        assert error.cause in ('unknown_encoding', 'size_mismatch', 'undecodable', 'empty')
+    else:
+        assert image.shape == (height, width, 3)
+        assert image.dtype == np.uint8
+        assert extra >= 0
+        assert missing == 0
+
+
+@given(
+    data=st.binary(max_size=200),
+    head=st.sampled_from([b'', b'\xff\xd8\xff\xe0', b'\x89PNG\r\n\x1a\n', b'BM', b'II*\0']),
+    tail=st.sampled_from([b'', b'\xff\xd9', b'IEND']),
+    text=st.text(max_size=30),
+)
+def test_any_compressed_data_gives_an_image_or_an_image_error(data, head, tail, text):
+    try:
+        image = to_rgb(CompressedImage(format=text, data=array.array('B', head + data + tail)))
+    except ImageError:
+        return
+    assert image.ndim == 3
+    assert image.dtype == np.uint8
+
+
+def test_cv_bridge_is_asked_for_encodings_that_are_not_known(monkeypatch):
+    class CvBridge:
+        def imgmsg_to_cv2(self, message, desired_encoding):
+            assert desired_encoding == 'rgb8'
+            if message.encoding != 'nv21':
+                raise RuntimeError('Unrecognized image encoding')
+            return smooth()
+
+    module = type(sys)('cv_bridge')
+    module.CvBridge = CvBridge
+    monkeypatch.setitem(sys.modules, 'cv_bridge', module)
+    assert np.array_equal(to_rgb(image_message(smooth(), 'nv21')), smooth())
+    error = error_of(image_message(smooth(), 'rgb9'))
+    assert error.cause == 'unknown_encoding'
+    assert 'Unrecognized' in str(error)
+    # Sizes are checked before anyone is asked.
+    broken = image_message(smooth(), 'nv21')
+    broken.step += 1
+    assert error_of(broken).cause == 'size_mismatch'
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec('cv_bridge') is None,
+    reason='cv_bridge is not installed (it comes with an apt ROS)',
+)
+@pytest.mark.parametrize(
+    'encoding', [e for e in ENCODINGS if 'UC' not in e and e not in YUV[1::2]]
+)
+def test_agrees_with_cv_bridge(encoding):
+    from cv_bridge import CvBridge
+
+    known = ENCODINGS[encoding]
+    limit = np.iinfo(known.dtype).max + 1
+    pixels = np.random.default_rng(3).integers(0, limit, (24, 32, known.channels))
+    message = image_message(pixels.astype(known.dtype), encoding)
+    assert np.array_equal(to_rgb(message), CvBridge().imgmsg_to_cv2(message, 'rgb8'))

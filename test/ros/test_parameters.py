@@ -1,0 +1,49 @@
+"""Parameters: one declaration, one home of defaults, tables in the README made from both."""
+
+import re
+
+import pytest
+
+from step_ros.resources import share_directory
+from step_ros.ros import camera_parameters, perception_parameters
+from step_ros.ros.parameters import Parameter, load_defaults, markdown_table
+
+NODES = {'perception': perception_parameters, 'camera': camera_parameters}
+
+
+@pytest.mark.parametrize('node', NODES)
+def test_every_parameter_has_a_default_and_every_default_a_parameter(node):
+    declared = NODES[node]
+    names = [parameter.name for parameter in declared.PARAMETERS]
+    assert sorted(names) == sorted(load_defaults(declared.DEFAULTS_FILE))
+
+
+@pytest.mark.parametrize('node', NODES)
+def test_defaults_lie_within_their_range(node):
+    declared = NODES[node]
+    defaults = load_defaults(declared.DEFAULTS_FILE)
+    for parameter in declared.PARAMETERS:
+        default = defaults[parameter.name]
+        if parameter.minimum is not None:
+            assert parameter.minimum <= default <= parameter.maximum, parameter.name
+        if parameter.choices:
+            assert default in parameter.choices, parameter.name
+
+
+@pytest.mark.parametrize('node', NODES)
+def test_the_readme_shows_the_current_table(node):
+    declared = NODES[node]
+    readme = (share_directory() / 'README.md').read_text(encoding='utf-8')
+    shown = re.search(rf'<!-- parameters: {node} -->\n(.*?)\n<!-- end -->', readme, re.DOTALL)
+    assert shown is not None
+    table = markdown_table(declared.PARAMETERS, load_defaults(declared.DEFAULTS_FILE))
+    assert shown[1] == table, 'run `make docs`'
+
+
+def test_descriptors_carry_unit_and_range():
+    parameter = Parameter(name='gap', description='A gap.', unit='s', minimum=0.0, maximum=2.0)
+    descriptor = parameter.descriptor(1.0)
+    assert descriptor.description == 'A gap. [s]'
+    assert descriptor.floating_point_range[0].to_value == 2.0
+    whole = Parameter(name='depth', description='A depth.', minimum=1, maximum=9).descriptor(3)
+    assert whole.integer_range[0].from_value == 1

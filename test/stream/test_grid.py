@@ -1,0 +1,412 @@
+"""The temporal grid: stamps alone decide which frames are looked at."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from step_ros.stream.grid import (
+    NANOSECONDS,
+    FrameGrid,
+    GridSettings,
+    Placement,
+    grid_indices,
+    slot_of,
+)
+
+PERIOD = 1000
+NEVER = 10**15
+
+
+def settings(**changes):
+    return GridSettings(
+        **{'frame_period_ns': PERIOD, 'max_gap_ns': NEVER, 'jump_ns': NEVER, **changes}
+    )
+
+
+def feed(grid, stamps, *, keep=4):
+    """Give stamps to a grid; return what became of each."""
+    placements = []
+    for stamp in stamps:
+        placement, slot = grid.place(stamp)
+        if placement is not Placement.LATE:
+            grid.commit(placement, slot, stamp, keep=keep)
+        placements.append(placement)
+    return placements
+
+
+class Model:
+    """What a consumer of the grid holds: the frame of each of the newest slots."""
+
+    def __init__(self, stream_settings, *, keep):
+        self.grid, self.keep = FrameGrid(stream_settings), keep
+        self.slots = {}
+
+    def feed(self, stamps):
+        for stamp in stamps:
+            placement, slot = self.grid.place(stamp)
+            if placement is Placement.LATE:
+                continue
+            self.grid.commit(placement, slot, stamp, keep=self.keep)
+            if placement.restarts:
+                self.slots.clear()
+            if placement.on_grid:
+                self.slots[slot] = stamp
+                self.slots = dict(sorted(self.slots.items())[-self.keep :])
+        return self.slots
+
+
+def slot_by_counting(stamp, anchor, period):
+    """Find the slot whose beginning is the last one not after the stamp."""
+    begin, slot = anchor - round(0.1 * period), 0
+    while begin + period <= stamp:
+        begin, slot = begin + period, slot + 1
+    return slot
+
+
+periods = st.sampled_from([10, PERIOD, 33_333_333, NANOSECONDS // 10, NANOSECONDS // 7])
+
+
+@st.composite
+def ascending(draw, *, most=60, first=st.integers(1, 10**18)):
+    """Draw a period and ascending stamps, some equal, some far apart."""
+    period = draw(periods)
+    steps = draw(st.lists(st.integers(0, 3 * period), max_size=most))
+    return period, list(itertools.accumulate(steps, initial=draw(first)))
+
+
+# ---- slots
+
+
+@pytest.mark.parametrize(
+    ('after_anchor', 'slot'),
+    [
+        (-1101, -2),
+        (-1100, -1),
+        (-101, -1),
+        (-100, 0),
+        (0, 0),
+        (899, 0),
+        (900, 1),
+        (1000, 1),
+        (1899, 1),
+        (1900, 2),
+    ],
+)
+def test_a_slot_begins_a_tenth_of_a_period_early(after_anchor, slot):
+    assert slot_of(5000 + after_anchor, anchor_ns=5000, frame_period_ns=PERIOD) == slot
+
+
+# ---- clips
+
+
+@given(ascending())
+def test_at_most_one_frame_per_slot_and_the_earliest(period_stamps):
+    period, stamps = period_stamps
+    chosen = grid_indices(stamps, frame_period_ns=period)
+    slots = [slot_by_counting(stamp, stamps[0], period) for stamp in stamps]
+    earliest = [index for index, slot in enumerate(slots) if slot not in slots[:index]]
+    assert chosen == earliest
+    assert chosen[0] == 0
+    assert len({slots[index] for index in chosen}) == len(chosen)
+
+
+@given(ascending())
+def test_arrays_and_lists_are_the_same(period_stamps):
+    period, stamps = period_stamps
+    expected = grid_indices(stamps, frame_period_ns=period)
+    assert grid_indices(np.array(stamps), frame_period_ns=period) == expected
+    # Nothing but differences counts.
+    moved = [stamp + 12345 for stamp in stamps]
+    assert grid_indices(moved, frame_period_ns=period) == expected
+
+
+def test_no_frames_give_no_indices():
+    assert grid_indices([], frame_period_ns=PERIOD) == []
+
+
+@pytest.mark.parametrize(
+    ('frame_rate', 'frame_period', 'step'), [(30, 0.1, 3), (60, 0.1, 6), (25, 0.2, 5), (10, 0.1, 1)]
+)
+def test_a_camera_at_a_multiple_of_the_grids_rate(frame_rate, frame_period, step):
+    stamps = [round(index * NANOSECONDS / frame_rate) for index in range(200)]
+    chosen = grid_indices(stamps, frame_period_ns=round(frame_period * NANOSECONDS))
+    assert chosen == list(range(0, 200, step))
+
+
+@given(data=st.data())
+def test_a_camera_at_the_grids_own_rate_may_jitter(data):
+    period = data.draw(periods)
+    # Any two frames less than a tenth of a period nearer or further apart than they should be.
+    jitter = st.integers(0, max(0, period // 10 - 1))
+    stamps = [1 + index * period + data.draw(jitter) for index in range(40)]
+    assert grid_indices(stamps, frame_period_ns=period) == list(range(40))
+    assert feed(FrameGrid(settings(frame_period_ns=period)), stamps) == [
+        Placement.START,
+        *[Placement.NEW] * 39,
+    ]
+
+
+# ---- streams in order
+
+
+@given(ascending(), st.integers(1, 8))
+def test_a_stream_in_order_selects_what_a_clip_selects(period_stamps, keep):
+    period, stamps = period_stamps
+    placements = feed(FrameGrid(settings(frame_period_ns=period)), stamps, keep=keep)
+    chosen = [index for index, placement in enumerate(placements) if placement.on_grid]
+    assert chosen == grid_indices(stamps, frame_period_ns=period)
+    assert placements[0] is Placement.START
+    for index, (placement, before) in enumerate(zip(placements[1:], stamps, strict=False), start=1):
+        again = stamps[index] == before
+        assert (placement is Placement.DUPLICATE) == again
+        assert again or placement in (Placement.NEW, Placement.OFF_GRID)
+
+
+@given(ascending(), st.integers(0, 5 * PERIOD))
+def test_looking_changes_nothing(period_stamps, other):
+    period, stamps = period_stamps
+    grid, watched = (FrameGrid(settings(frame_period_ns=period)) for _ in range(2))
+    for stamp in stamps:
+        watched.place(stamp + other)
+        watched.place(max(0, stamp - other))
+        assert watched.place(stamp) == grid.place(stamp)
+        for each in (grid, watched):
+            each.commit(*each.place(stamp), stamp, keep=4)
+
+
+@given(ascending(), st.integers(1, 60))
+def test_a_frame_that_is_not_committed_leaves_its_slot_to_the_next(period_stamps, at):
+    period, stamps = period_stamps
+    at = min(at, len(stamps) - 1)
+    grid, chosen = FrameGrid(settings(frame_period_ns=period)), []
+    for index, stamp in enumerate(stamps):
+        placement, slot = grid.place(stamp)
+        if index == at and at > 0:
+            continue
+        if placement.on_grid:
+            chosen.append(index)
+        grid.commit(placement, slot, stamp, keep=4)
+    readable = [index for index in range(len(stamps)) if index != at or at == 0]
+    expected = grid_indices([stamps[index] for index in readable], frame_period_ns=period)
+    assert chosen == [readable[index] for index in expected]
+
+
+# ---- streams out of order
+
+
+@st.composite
+def out_of_order(draw):
+    """Draw stamps as they arrive: no frame further behind the newest than the tolerance."""
+    period, stamps = draw(ascending(most=40))
+    tolerance = draw(st.integers(0, 4 * period))
+    stamps = sorted(set(stamps))
+    # Sorted by stamp plus delay, a frame comes behind one that is newer by at most its delay.
+    delays = st.integers(0, tolerance)
+    arrivals = sorted(stamps[1:], key=lambda stamp: stamp + draw(delays))
+    return period, tolerance, [stamps[0], *arrivals]
+
+
+@given(out_of_order(), st.integers(1, 8))
+def test_the_order_of_arrival_does_not_matter(stream, keep):
+    period, tolerance, arrivals = stream
+    options = settings(frame_period_ns=period, order_tolerance_ns=tolerance)
+    assert (
+        Model(options, keep=keep).feed(arrivals) == Model(options, keep=keep).feed(sorted(arrivals))
+    )
+    chosen = [
+        sorted(arrivals)[index]
+        for index in grid_indices(sorted(arrivals), frame_period_ns=period)
+    ]
+    assert list(Model(options, keep=keep).feed(arrivals).values()) == chosen[-keep:]
+
+
+@given(out_of_order(), st.integers(1, 8))
+def test_arrival_within_the_tolerance_is_no_restart(stream, keep):
+    period, tolerance, arrivals = stream
+    grid = FrameGrid(settings(frame_period_ns=period, order_tolerance_ns=tolerance))
+    placements = feed(grid, arrivals, keep=keep)
+    assert [placement.restarts for placement in placements] == [True, *[False] * (len(arrivals) - 1)]
+
+
+def test_arrival_within_the_tolerance_is_no_gap():
+    # In order, no two of these frames are further apart than max_gap.
+    options = settings(max_gap_ns=2500, order_tolerance_ns=2000)
+    arrivals = [10_000, 13_000, 11_000, 12_000]
+    assert Model(options, keep=4).feed(arrivals) == Model(options, keep=4).feed(sorted(arrivals))
+
+
+@given(
+    st.lists(st.integers(1, 40 * PERIOD), min_size=1, max_size=60),
+    st.integers(0, 3 * PERIOD),
+    st.integers(2 * PERIOD, 20 * PERIOD),
+    st.integers(3 * PERIOD, 9 * PERIOD),
+    st.integers(1, 6),
+)
+def test_never_two_frames_in_a_slot_whatever_comes(stamps, tolerance, max_gap, jump, keep):
+    options = settings(order_tolerance_ns=tolerance, max_gap_ns=max_gap, jump_ns=jump)
+    grid, held, anchor = FrameGrid(options), {}, None
+    for stamp in stamps:
+        placement, slot = grid.place(stamp)
+        if placement is Placement.LATE:
+            continue
+        grid.commit(placement, slot, stamp, keep=keep)
+        if placement.restarts:
+            held, anchor = {}, stamp
+            assert slot == 0
+        if not placement.on_grid:
+            continue
+        assert slot == slot_of(stamp, anchor_ns=anchor, frame_period_ns=PERIOD)
+        # A slot changes hands only for an earlier frame; a new slot is newer than all.
+        assert slot not in held or stamp < held[slot]
+        assert (placement is Placement.NEW) == (bool(held) and slot > max(held))
+        held[slot] = stamp
+        held = dict(sorted(held.items())[-keep:])
+        assert list(held.values()) == sorted(held.values())
+
+
+# ---- what becomes of a frame
+
+
+def test_duplicates():
+    stream = [5000, 5000, 6000, 6000, 6300, 6300]
+    assert feed(FrameGrid(settings()), stream) == [
+        Placement.START,
+        Placement.DUPLICATE,
+        Placement.NEW,
+        Placement.DUPLICATE,
+        Placement.OFF_GRID,
+        Placement.DUPLICATE,
+    ]
+
+
+def test_a_grid_frame_again_is_a_duplicate_however_late():
+    stream = [5000, 6000, 7000, 5000, 6000, 7000]
+    assert feed(FrameGrid(settings()), stream)[3:] == [Placement.DUPLICATE] * 3
+
+
+@pytest.mark.parametrize('behind', [1, 998, 1000, 1001, 1500])
+@pytest.mark.parametrize('tolerance', [0, 1000, 1500])
+def test_late_is_further_behind_the_newest_than_the_tolerance(behind, tolerance):
+    # 11999 is off the grid: it counts as the newest all the same.
+    grid = FrameGrid(settings(order_tolerance_ns=tolerance))
+    feed(grid, [9000, 11_000, 11_500, 11_999])
+    placement, _ = grid.place(11_999 - behind)
+    assert (placement is Placement.LATE) == (behind > tolerance)
+
+
+def test_a_late_frame_takes_its_place():
+    grid = FrameGrid(settings(order_tolerance_ns=2000))
+    stream = [5000, 7000, 6100, 6000, 6050, 8000, 7950]
+    assert feed(grid, stream) == [
+        Placement.START,
+        Placement.NEW,
+        Placement.REORDERED,
+        Placement.REORDERED,  # earlier than the one in its slot
+        Placement.OFF_GRID,
+        Placement.NEW,
+        Placement.REORDERED,
+    ]
+
+
+def test_a_frame_older_than_all_that_are_kept_is_late():
+    grid = FrameGrid(settings(order_tolerance_ns=9000))
+    feed(grid, [5000, 6000, 8000, 9000], keep=2)
+    assert grid.place(7000) == (Placement.LATE, 2)
+    assert grid.place(5500) == (Placement.LATE, 0)
+    assert grid.place(7950) == (Placement.REORDERED, 3)
+
+
+def test_a_frame_before_the_first_is_late():
+    grid = FrameGrid(settings(order_tolerance_ns=9000))
+    feed(grid, [5000, 6000])
+    assert grid.place(4000)[0] is Placement.LATE
+    assert grid.place(4899)[0] is Placement.LATE
+    # But the first slot begins a tenth of a period before it.
+    assert grid.place(4900) == (Placement.REORDERED, 0)
+
+
+@pytest.mark.parametrize(('after', 'restarts'), [(2000, False), (2500, False), (2501, True)])
+def test_a_long_gap_starts_again_at_the_frame_after_it(after, restarts):
+    grid = FrameGrid(settings(max_gap_ns=2500))
+    feed(grid, [5000, 6000])
+    placement, slot = grid.place(6000 + after)
+    assert placement is (Placement.GAP if restarts else Placement.NEW)
+    grid.commit(placement, slot, 6000 + after, keep=4)
+    # From now on slots are counted from it.
+    assert grid.place(6000 + after + 950)[1] == (1 if restarts else (after + 1950 + 100) // 1000)
+
+
+def test_frames_off_the_grid_do_not_bridge_a_gap():
+    # What counts is the time between grid frames, for those are in the window.
+    grid = FrameGrid(settings(max_gap_ns=2500))
+    feed(grid, [5000, 5800])
+    assert grid.place(7501)[0] is Placement.GAP
+    assert grid.place(7500)[0] is Placement.NEW
+
+
+@pytest.mark.parametrize(('behind', 'placement'), [(3000, Placement.LATE), (3001, Placement.JUMP)])
+def test_a_jump_back_starts_again(behind, placement):
+    grid = FrameGrid(settings(jump_ns=3000))
+    feed(grid, [9000, 10_000])
+    assert grid.place(10_000 - behind)[0] is placement
+
+
+def test_a_looped_stream_is_placed_alike_each_time():
+    loop = [9000, 9400, 10_000, 10_450, 11_000, 13_000, 13_100]
+    grid = FrameGrid(settings(jump_ns=3000))
+    first, second, third = (feed(grid, loop) for _ in range(3))
+    assert second == third == [Placement.JUMP, *first[1:]]
+
+
+def test_one_stamp_far_ahead_does_not_hold_up_the_stream():
+    grid = FrameGrid(settings(jump_ns=3000, max_gap_ns=2500))
+    placements = feed(grid, [9000, 10_000, 99_000, 11_000, 12_000, 13_000])
+    assert placements[2:] == [Placement.GAP, Placement.JUMP, Placement.NEW, Placement.NEW]
+
+
+def test_reset_forgets_everything():
+    grid = FrameGrid(settings())
+    feed(grid, [9000, 10_000])
+    grid.reset()
+    assert feed(grid, [9500, 10_400, 10_500]) == [
+        Placement.START,
+        Placement.NEW,
+        Placement.OFF_GRID,
+    ]
+
+
+def test_words_for_what_becomes_of_a_frame():
+    restarts = {Placement.START, Placement.GAP, Placement.JUMP}
+    on_grid = restarts | {Placement.NEW, Placement.REORDERED}
+    assert {placement for placement in Placement if placement.restarts} == restarts
+    assert {placement for placement in Placement if placement.on_grid} == on_grid
+
+
+# ---- settings
+
+
+@pytest.mark.parametrize(
+    ('changes', 'why'),
+    [
+        ({'frame_period_ns': 0}, 'frame_period_ns=0'),
+        ({'frame_period_ns': -1}, 'frame_period_ns=-1'),
+        ({'max_gap_ns': 1099}, 'max_gap.*too short'),
+        ({'max_gap_ns': 0}, 'max_gap.*too short'),
+        ({'order_tolerance_ns': -1}, 'order_tolerance'),
+        ({'order_tolerance_ns': 5001, 'jump_ns': 5000}, 'order_tolerance.*jump back'),
+        ({'jump_ns': -1}, 'order_tolerance'),
+    ],
+)
+def test_invalid_settings_are_refused(changes, why):
+    with pytest.raises(ValueError, match=why):
+        settings(**changes)
+
+
+def test_the_limits_are_valid_settings():
+    assert settings(max_gap_ns=1100).max_gap_ns == 1100
+    assert settings(order_tolerance_ns=5000, jump_ns=5000).order_tolerance_ns == 5000
+    defaults = GridSettings(frame_period_ns=PERIOD, max_gap_ns=2500)
+    assert (defaults.order_tolerance_ns, defaults.jump_ns) == (0, NANOSECONDS)
