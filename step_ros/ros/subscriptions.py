@@ -103,7 +103,7 @@ class ImageSubscriptions:
             existing = self._current.get(camera.name)
             if existing and existing[1] == reliability:
                 continue
-            # Subscribe anew before leaving, so that no frame falls in between; one that comes twice
+            # Subscribe anew before leaving, so that no frame is missed; one that comes twice
             # is dropped as a duplicate.
             self._current[camera.name] = (self._subscribe(camera, reliability), reliability)
             if existing:

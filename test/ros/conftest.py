@@ -75,6 +75,10 @@ class NodeProcess:
         )
         self.output = ''
 
+    @property
+    def running(self):
+        return self._process.poll() is None
+
     def end(self, how=signal.SIGINT, timeout=WAIT):
         """Send a signal and return the exit code."""
         if self._process.poll() is None:
