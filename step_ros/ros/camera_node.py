@@ -1,21 +1,16 @@
 """The camera node: the synthetic tabletop or a video file as a ROS camera."""
 
-import signal
 import sys
 import threading
 from typing import Any
 
 import numpy as np
-import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.duration import Duration
-from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -28,6 +23,7 @@ from step_ros.ros.camera_stream import CameraStream, ClockWatch
 from step_ros.ros.camera_truth import TruthTrack
 from step_ros.ros.images import from_rgb, to_compressed
 from step_ros.ros.large_images import make_room_for_large_images
+from step_ros.ros.node_main import run_node
 from step_ros.ros.parameters import declare_parameters, load_defaults, parameter_values
 
 IMAGE_DEPTH = 10
@@ -159,28 +155,8 @@ def main(args: list[str] | None = None) -> int:
     Returns:
         0; or 1 after one line on what was wrong.
     """
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Instead of rclpy's handlers, which invalidate the context under a thread that publishes.
-        signal.signal(number, lambda *_: stop.set())
     make_room_for_large_images()
-    try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # malformed ROS arguments
-        _say(error)
-        return 1
-    node: CameraNode | None = None
-    try:
-        node = CameraNode()
-        _run(node, stop)
-    except (ParameterException, VideoError, ValueError) as error:
-        _say(error)
-        return 1
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    return run_node('camera', CameraNode, _run, args=args, expected=(VideoError, ValueError))
 
 
 def _run(node: CameraNode, stop: threading.Event) -> None:
@@ -196,14 +172,6 @@ def _run(node: CameraNode, stop: threading.Event) -> None:
     if not stop.is_set():
         node.get_logger().info(f'the video ended after {stream.published} images')
         node.flush()
-
-
-def _say(error: Exception) -> None:
-    line = ' '.join(str(error).split())
-    if rclpy.ok():
-        get_logger('camera').fatal(line)
-    else:
-        print(f'camera: {line}', file=sys.stderr)
 
 
 if __name__ == '__main__':

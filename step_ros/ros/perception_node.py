@@ -5,13 +5,14 @@ shutdown undo that. A bundle that cannot be loaded leaves the node unconfigured 
 configured again with another one.
 """
 
+import sys
+import threading
 from typing import Any
 
 import numpy as np
-import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from step_ros.model.bundle import Bundle, BundleError, load_bundle
@@ -19,6 +20,7 @@ from step_ros.msg import ActionHypothesis, ModelInfo
 from step_ros.resources import find_bundle
 from step_ros.ros.conversion import hypothesis_message, model_info_message
 from step_ros.ros.diagnostics import camera_status, diagnostics_message, model_status
+from step_ros.ros.node_main import run_node
 from step_ros.ros.parameters import declare_parameters, load_defaults, parameter_values
 from step_ros.ros.perception_parameters import DEFAULTS_FILE, PARAMETERS
 from step_ros.ros.qos import LATCHED
@@ -33,6 +35,8 @@ from step_ros.stream.recogniser import FrameProblem, StreamingRecogniser
 # Hypotheses are few and small: a subscriber that is slow for a moment should not lose any.
 HYPOTHESIS_DEPTH = 10
 DIAGNOSTICS_PERIOD = 1.0
+# How soon the node notices that it is to end, in seconds.
+SPIN_PERIOD = 0.2
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
@@ -221,23 +225,23 @@ class PerceptionNode(LifecycleNode):
         self._diagnostics.publish(diagnostics_message(statuses, self.get_clock().now().to_msg()))
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run the node until it is interrupted."""
-    rclpy.init(args=args)
-    node = PerceptionNode()
+def _run(node: PerceptionNode, stop: threading.Event) -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    try:
-        if node.autostart and node.trigger_configure() == SUCCESS:
-            node.trigger_activate()
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    if node.autostart and node.trigger_configure() == SUCCESS:
+        node.trigger_activate()
+    while not stop.is_set():
+        executor.spin_once(timeout_sec=SPIN_PERIOD)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until it is interrupted.
+
+    Returns:
+        0; or 1 after one line on what was wrong.
+    """
+    return run_node('perception', PerceptionNode, _run, args=args)
 
 
 if __name__ == '__main__':
-    raise SystemExit(main())
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Running a node as a program that ends cleanly: on signals, on wrong arguments."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.logging import get_logger
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+AnyNode = TypeVar('AnyNode', bound=Node)
+
+
+def run_node(
+    name: str,
+    make: Callable[[], AnyNode],
+    run: Callable[[AnyNode, threading.Event], None],
+    *,
+    args: list[str] | None = None,
+    expected: tuple[type[Exception], ...] = (),
+) -> int:
+    """Make a node and run it until it returns or the program is told to end.
+
+    Args:
+        name: Name of the node, for messages before it exists.
+        make: Makes the node.
+        run: Spins the node; must return soon after the event is set, on SIGINT or SIGTERM.
+        args: Command line arguments; None for the program's own.
+        expected: Errors that are the user's to mend: one line, no traceback.
+
+    Returns:
+        Exit code: 0; or 1 after one line on what was wrong.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Instead of rclpy's handlers, which invalidate the context under a thread that publishes.
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # malformed ROS arguments
+        _say(name, error)
+        return 1
+    node: AnyNode | None = None
+    try:
+        node = make()
+        run(node, stop)
+    except (ParameterException, *expected) as error:
+        _say(name, error)
+        return 1
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+def _say(name: str, error: Exception) -> None:
+    line = ' '.join(str(error).split())
+    if rclpy.ok():
+        get_logger(name).fatal(line)
+    else:
+        print(f'{name}: {line}', file=sys.stderr)
