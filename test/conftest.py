@@ -13,6 +13,9 @@ from step_ros.model.multitask import MultiTaskModel
 hypothesis.settings.register_profile('step_ros', deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile('step_ros')
 
+# The tensors are tiny: more threads would only wait for each other.
+torch.set_num_threads(1)
+
 TINY = 'vit_tiny_patch16_224'
 TINY_ARGUMENTS = {'embed_dim': 32, 'depth': 1, 'num_heads': 2}
 TINY_SIZE = (32, 48)

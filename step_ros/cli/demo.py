@@ -73,7 +73,7 @@ def demo(
         with console.status('starting the perception node'):
             _wait_until(lambda: observer.model is not None, nodes, 'the perception node')
         camera: dict[str, Any] = {'source': str(video.resolve()) if video else 'tabletop'}
-        camera |= {} if video else {'view': view, 'seed': seed}
+        camera |= {'rate': 0.0} if video else {'view': view, 'seed': seed}
         nodes.append(
             NodeProcess(
                 'camera_node',
@@ -103,12 +103,16 @@ def _isolate() -> str:
 
 
 def _check(nodes: 'list[NodeProcess]') -> None:
+    from step_ros.ros.perception_parameters import NOT_CONFIGURED
+
     for node in nodes:
         if node.exit_code is not None:
             raise DemoError(
                 f'{node.name} ended with exit code {node.exit_code}; its log, {node.log}, ends '
                 f'with:\n{node.log_tail()}'
             )
+        if NOT_CONFIGURED in node.log_tail():
+            raise DemoError(f'{node.name} did not start:\n{node.log_tail()}')
 
 
 def _wait_until(done: Any, nodes: 'list[NodeProcess]', what: str) -> None:

@@ -5,16 +5,31 @@ safetensors file, or, only when asked for by name, from a random generator. Noth
 """
 
 import hashlib
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import timm
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 HUB = 'hub'
 RANDOM = 'random'
+# Arguments of timm that would load weights behind our back.
+WEIGHT_OPTIONS = {
+    'pretrained',
+    'pretrained_cfg',
+    'pretrained_cfg_overlay',
+    'pretrained_strict',
+    'checkpoint_path',
+    'cache_dir',
+    'num_classes',
+}
+# Parts of published weight files that are not the encoder: classifiers and training aids.
+BESIDE_THE_ENCODER = ('head.', 'head_dist.', 'fc_norm.', 'attn_pool.', 'mask_token', 'pre_logits.')
 
 
 class WeightsError(RuntimeError):
@@ -62,6 +77,12 @@ class Backbone(nn.Module):
         height, width = (int(size) for size in self.vit.patch_embed.img_size)
         self.image_size = (height, width)
         rows, columns = (int(size) for size in self.vit.patch_embed.grid_size)
+        patch_height, patch_width = (int(size) for size in self.vit.patch_embed.patch_size)
+        if not rows * columns or (height, width) != (rows * patch_height, columns * patch_width):
+            raise ValueError(
+                f'backbone {name!r} has patches of {patch_height} x {patch_width} px; '
+                f'an image of {height} x {width} px is not filled by them'
+            )
         self.grid_size = (rows, columns)
         self.tokens = rows * columns
         self.has_cls = getattr(self.vit, 'cls_token', None) is not None
@@ -135,35 +156,37 @@ def create_backbone(
         WeightsError: The weights cannot be had, are damaged, do not fit or have another digest.
     """
     options = dict(arguments or {})
+    for option in WEIGHT_OPTIONS & options.keys():
+        raise ValueError(f'backbone {name!r}: argument {option!r} would bring in other weights')
     if image_size is not None:
         options['img_size'] = tuple(image_size)
+    vit = _create(name, options, seed=seed)
     if weights == RANDOM:
-        found = f'random:{seed}'
-        vit = _create(name, options, seed=seed)
-    else:
-        path = _download(name) if weights == HUB else Path(weights)
-        found = _checked_digest(path, digest)
-        options['pretrained_cfg_overlay'] = {'file': str(path), 'custom_load': False}
-        try:
-            vit = _create(name, {**options, 'pretrained': True}, seed=seed)
-        except (RuntimeError, KeyError) as error:
-            raise WeightsError(f'weights {path} do not fit backbone {name!r}: {error}') from error
-    return Backbone(vit, name=name, digest=found)
+        return Backbone(vit, name=name, digest=f'random:{seed}')
+    path = _download(name) if weights == HUB else Path(weights)
+    found = _checked_digest(path, digest)
+    backbone = Backbone(vit, name=name, digest=found)
+    load_weights(backbone, path)
+    return backbone
 
 
 def _create(name: str, options: dict[str, Any], *, seed: int) -> nn.Module:
-    if not timm.is_model(name.split('.')[0]):
+    architecture, _, tag = name.partition('.')
+    if not timm.is_model(architecture):
         close = ', '.join(timm.list_models(f'*{name.split("_patch")[0]}*')[:5])
         raise ValueError(
             f'backbone {name!r} is unknown to timm {timm.__version__}; close: {close}'
         )
+    known = timm.list_pretrained(f'{architecture}.*')
+    if tag and name not in known:
+        raise ValueError(f'backbone {name!r}: timm knows no weights {tag!r}, but {known}')
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model: nn.Module = timm.create_model(name, num_classes=0, **options)
-            return model
-    except TypeError as error:
-        raise ValueError(f'backbone {name!r} does not take these arguments: {error}') from error
+            vit: nn.Module = timm.create_model(name, num_classes=0, **options)
+    except (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionError) as error:
+        raise ValueError(f'backbone {name!r} does not take {options}: {error}') from error
+    return vit
 
 
 def _download(name: str) -> Path:
@@ -185,6 +208,49 @@ def _download(name: str) -> Path:
             f'({type(error).__name__}: {error}); download them elsewhere and give the path of '
             'model.safetensors'
         ) from error
+
+
+def load_weights(backbone: Backbone, path: Path) -> None:
+    """Load a safetensors file into a backbone, every tensor of it, resampling positions at need.
+
+    Raises:
+        WeightsError: A tensor is missing, has another shape, is not finite or belongs to another
+            architecture.
+    """
+
+    def refuse(tensor: str, why: str) -> NoReturn:
+        raise WeightsError(
+            f'weights {path} do not fit backbone {backbone.name!r}: tensor {tensor!r} {why}'
+        )
+
+    found = load_file(path)
+    expected = backbone.vit.state_dict()
+    for key in sorted(found.keys() - expected.keys()):
+        if not key.startswith(BESIDE_THE_ENCODER):
+            refuse(key, 'is not part of it')
+        del found[key]
+    for key, tensor in sorted(expected.items()):
+        if key not in found:
+            refuse(key, 'is missing')
+        if key == 'pos_embed' and found[key].ndim == 3:
+            found[key] = _resampled(found[key], tensor.shape, backbone)
+        if found[key].shape != tensor.shape:
+            refuse(key, f'has shape {list(found[key].shape)}, expected {list(tensor.shape)}')
+        if not bool(found[key].isfinite().all()):
+            refuse(key, 'has values that are not finite')
+    backbone.vit.load_state_dict(found)
+
+
+def _resampled(pos_1ld: Tensor, shape: torch.Size, backbone: Backbone) -> Tensor:
+    """Resample positional embeddings of a square grid of patches to the backbone's own grid."""
+    prefix = shape[1] - backbone.tokens
+    old = pos_1ld.shape[1] - prefix
+    if pos_1ld.shape == shape or old < 1 or math.isqrt(old) ** 2 != old:
+        return pos_1ld
+    resampled: Tensor = resample_abs_pos_embed(
+        pos_1ld, new_size=list(backbone.grid_size), num_prefix_tokens=prefix
+    )
+    return resampled
 
 
 def _checked_digest(path: Path, digest: str | None) -> str:

@@ -168,6 +168,7 @@ def save_bundle(
 
     Raises:
         BundleError: What was written does not load.
+        ValueError: The heads are not STEP heads of one kind.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -177,8 +178,7 @@ def save_bundle(
         (folder / backbone_weights).write_bytes(save(_plain(backbone.vit)))
         digest = file_digest(folder / backbone_weights)
     (folder / HEADS_FILE).write_bytes(save(_plain(model.heads)))
-    head = next(iter(model.heads.values()))
-    assert isinstance(head, StepHead)
+    head = _common_head(model)
     spec = BundleSpec(
         name=name,
         frames=head.frames,
@@ -206,6 +206,21 @@ def save_bundle(
     text = yaml.safe_dump(spec.model_dump(mode='json'), sort_keys=False, width=99)
     (folder / SPEC_FILE).write_text(text, encoding='utf-8')
     return load_bundle(folder)
+
+
+def _common_head(model: MultiTaskModel) -> StepHead:
+    """Return a head that speaks for all: the bundle describes them once."""
+    heads = [head for head in model.heads.values() if isinstance(head, StepHead)]
+    kinds = {
+        (head.attention.attention_heads, head.positions_td is not None, head.frames)
+        for head in heads
+    }
+    if len(heads) != len(model.heads) or len(kinds) != 1:
+        raise ValueError(
+            'a bundle takes STEP heads alike in attention_heads, positions and frames; '
+            f'found {len(heads)} STEP heads of {len(model.heads)}, and of these kinds: {kinds}'
+        )
+    return heads[0]
 
 
 def _plain(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -1,17 +1,21 @@
 """What `bundle.yaml` may say: the schema of a model bundle, and of a task's labels."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from torch import nn
 
 Digest = Annotated[str, Field(pattern=r'^sha256:[0-9a-f]{64}$')]
+Count = Annotated[int, Field(strict=True, gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Name = Annotated[str, Field(min_length=1, pattern=r'^[A-Za-z0-9][A-Za-z0-9._ -]*$')]
 
 
 class Strict(BaseModel):
     """A record in which an unknown key is an error."""
 
-    model_config = ConfigDict(extra='forbid', frozen=True)
+    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
 
 
 class TaskSpec(Strict):
@@ -27,6 +31,14 @@ class TaskSpec(Strict):
     temperature: float = Field(
         default=1.0, gt=0, description='calibration: logits are divided by it before the softmax'
     )
+
+    @field_validator('name')
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        # Heads and their tensors go by the task's name, which torch restricts.
+        if '.' in name or hasattr(nn.ModuleDict(), name):
+            raise ValueError(f'{name!r} is no name for a task: reserved, or with a dot')
+        return name
 
     @model_validator(mode='after')
     def _check_labels(self) -> 'TaskSpec':
@@ -47,10 +59,10 @@ class TaskSpec(Strict):
 class ImageSpec(Strict):
     """What the encoder sees: the image's largest centred part of this shape, at this size."""
 
-    height: int = Field(gt=0, description='pixels')
-    width: int = Field(gt=0, description='pixels')
+    height: Count = Field(description='pixels')
+    width: Count = Field(description='pixels')
     mean: tuple[float, float, float] = Field(description='channel means of RGB in [0, 1]')
-    std: tuple[float, float, float] = Field(description='channel standard deviations, likewise')
+    std: tuple[Share, Share, Share] = Field(description='channel standard deviations, likewise')
 
 
 class BackboneSpec(Strict):
@@ -73,8 +85,12 @@ class BackboneSpec(Strict):
                 raise ValueError(f'digest {self.digest!r}: random weights want random:SEED')
         elif not self.digest.startswith('sha256:'):
             raise ValueError(f'digest {self.digest!r}: expected sha256:...')
-        elif self.weights != 'hub' and not self.weights.endswith('.safetensors'):
-            raise ValueError(f'weights {self.weights!r}: hub, random or a .safetensors file')
+        elif self.weights != 'hub' and not re.fullmatch(
+            r'[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors', self.weights
+        ):
+            raise ValueError(
+                f'weights {self.weights!r}: hub, random or a .safetensors file beside bundle.yaml'
+            )
         return self
 
 
@@ -82,7 +98,7 @@ class HeadsSpec(Strict):
     """The heads: one architecture, one set of weights for each task."""
 
     name: Literal['step'] = Field(default='step', description='kind of head')
-    attention_heads: int = Field(gt=0, description='attention heads')
+    attention_heads: Count = Field(description='attention heads')
     positions: Literal['learnable', 'none'] = Field(
         default='learnable', description='frame-wise embedding'
     )
@@ -97,7 +113,7 @@ class BundleSpec(Strict):
     name: Name
     description: str = ''
     license: str = ''
-    frames: int = Field(ge=1, description='T, frames in a window')
+    frames: Count = Field(description='T, frames in a window')
     frame_period: float = Field(gt=0, description='seconds between two frames of a window')
     image: ImageSpec
     backbone: BackboneSpec

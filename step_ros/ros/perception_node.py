@@ -22,7 +22,7 @@ from step_ros.ros.conversion import hypothesis_message, model_info_message
 from step_ros.ros.diagnostics import camera_status, diagnostics_message, model_status
 from step_ros.ros.node_main import run_node
 from step_ros.ros.parameters import declare_parameters, load_defaults, parameter_values
-from step_ros.ros.perception_parameters import DEFAULTS_FILE, PARAMETERS
+from step_ros.ros.perception_parameters import DEFAULTS_FILE, NOT_CONFIGURED, PARAMETERS
 from step_ros.ros.qos import LATCHED
 from step_ros.ros.subscriptions import Camera, ImageSubscriptions, choose_cameras
 from step_ros.ros.warnings import RepeatedWarnings
@@ -83,7 +83,7 @@ class PerceptionNode(LifecycleNode):
             self._bundle = load_bundle(find_bundle(self._values['bundle']))
             self._warm_up()
         except (ValueError, FileNotFoundError, BundleError) as error:
-            self.get_logger().error(f'not configured: {error}')
+            self.get_logger().error(f'{NOT_CONFIGURED}: {error}')
             self._bundle = None
             return FAILURE
         now_ns = self.get_clock().now().nanoseconds

@@ -3,6 +3,8 @@
 from step_ros.ros.parameters import Parameter
 
 DEFAULTS_FILE = 'perception.yaml'
+# How the line in the log begins that says why; `step_ros demo` looks for it.
+NOT_CONFIGURED = 'not configured'
 
 # All are read when the node is configured; a later change takes effect at the next configuring.
 PARAMETERS = (

@@ -117,7 +117,10 @@ class FrameGrid:
         self._stamps.clear()
 
     def place(self, stamp_ns: int) -> tuple[Placement, int]:
-        """Say what becomes of a frame with this stamp, and its slot."""
+        """Say what becomes of a frame with this stamp, and its slot.
+
+        A gap counts at once: a late frame that would have bridged it comes too late.
+        """
         settings = self.settings
         if self._newest_ns is None or not self._stamps:
             return Placement.START, 0

@@ -11,9 +11,14 @@ class FrameQueue:
 
     Args:
         capacity: Frames that may wait for each camera.
+
+    Raises:
+        ValueError: `capacity` is less than 1.
     """
 
     def __init__(self, capacity: int) -> None:
+        if capacity < 1:
+            raise ValueError(f'capacity={capacity}; expected at least 1')
         self._capacity = capacity
         self._waiting: dict[str, deque[Frame]] = {}
         self._ready = threading.Condition()

@@ -166,6 +166,8 @@ class StreamingRecogniser:
                 window.clear()
             elif placement is Placement.NEW:
                 stream.counts['missed_slots'] += slot - window.newest.slot - 1
+            elif not window.holds(slot):
+                stream.counts['missed_slots'] -= 1  # a late frame fills it after all
             encoded = EncodedFrame(
                 slot=slot,
                 stamp_ns=frame.stamp_ns,

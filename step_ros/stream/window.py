@@ -59,6 +59,10 @@ class Window:
         """Stamps of the frames, oldest first."""
         return tuple(frame.stamp_ns for frame in self._frames)
 
+    def holds(self, slot: int) -> bool:
+        """Whether a frame is in this slot."""
+        return any(frame.slot == slot for frame in self._frames)
+
     def clear(self) -> None:
         """Empty it."""
         self._frames.clear()

@@ -366,13 +366,12 @@ def test_weights_of_another_architecture_are_refused(
 
 @pytest.mark.parametrize('missing', ['norm.', 'blocks.0.attn', 'cls_token', 'patch_embed', ''])
 @pytest.mark.parametrize(
-    'name', ['vit_tiny_patch16_224', 'vit_base_patch16_clip_224.openai', 'vit_small_patch14_dinov2']
+    'name',
+    ['vit_tiny_patch16_224', 'vit_base_patch16_clip_224.openai', 'vit_small_patch14_dinov2'],
 )
 def test_incomplete_weights_are_refused(name, missing, save_weights, tmp_path):
     arguments = {'embed_dim': 32, 'depth': 1, 'num_heads': 2}
-    backbone = create_backbone(
-        name, weights='random', image_size=(112, 112), arguments=arguments
-    )
+    backbone = create_backbone(name, weights='random', image_size=(112, 112), arguments=arguments)
     path = save_weights(tmp_path / 'weights.safetensors', backbone, without=[missing])
     with pytest.raises(WeightsError, match=rf'{re.escape(str(path))}.*do not fit'):
         create_backbone(name, weights=path, image_size=(112, 112), arguments=arguments)

@@ -180,9 +180,7 @@ def test_a_bundle_may_be_moved(copy, tiny_bundle, clips):
     assert_equal(answers(moved.model, clips), answers(tiny_bundle.model, clips))
 
 
-def test_heads_that_the_spec_cannot_tell_apart_are_refused(
-    tiny_model, save_tiny_bundle, tmp_path
-):
+def test_heads_that_the_spec_cannot_tell_apart_are_refused(tiny_model, save_tiny_bundle, tmp_path):
     # Attention heads change the answers but no tensor's shape.
     model = tiny_model()
     model.heads['verb'].attention.attention_heads = 4
@@ -200,9 +198,11 @@ def test_a_task_with_an_unusual_name_works_or_is_refused(task, copy, clips):
     try:
         bundle = load_bundle(copy.folder)
     except BundleError as error:
-        assert (error.path.name, error.field) == (SPEC, 'tasks.0.name')
+        refused = (error.path.name, error.field)
     else:
         assert task in answers(bundle.model, clips)
+        return
+    assert refused == (SPEC, 'tasks.0.name')
 
 
 # ---- identity
@@ -485,9 +485,7 @@ HEAD_TENSOR, BACKBONE_TENSOR = 'verb.attention.out.weight', 'blocks.0.attn.proj.
         pytest.param(HEADS, 'verb.extra', torch.zeros(1), 'no task', id='extra'),
         pytest.param(HEADS, HEAD_TENSOR, torch.zeros(32, 31), '[32, 31]', id='shape'),
         pytest.param(HEADS, HEAD_TENSOR, torch.zeros(32 * 32), '[1024]', id='flat'),
-        pytest.param(
-            HEADS, HEAD_TENSOR, torch.full((32, 32), torch.nan), 'not finite', id='nan'
-        ),
+        pytest.param(HEADS, HEAD_TENSOR, torch.full((32, 32), torch.nan), 'not finite', id='nan'),
         pytest.param(
             HEADS, HEAD_TENSOR, torch.full((32, 32), torch.inf), 'not finite', id='infinite'
         ),

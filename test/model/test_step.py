@@ -30,9 +30,7 @@ def heads(draw, positions, **options):
     for parameter in head.parameters():
         parameter.data.normal_(std=0.7, generator=generator)
     tokens, batch = draw(st.integers(1, 4)), draw(st.integers(1, 2))
-    x_btnd = torch.randn(
-        batch, frames, tokens, width, generator=generator, dtype=torch.float64
-    )
+    x_btnd = torch.randn(batch, frames, tokens, width, generator=generator, dtype=torch.float64)
     return head.eval(), x_btnd
 
 
@@ -109,7 +107,10 @@ def test_the_attention_is_torchs():
     ours = SelfAttention(24, attention_heads=3).double()
     theirs = torch.nn.MultiheadAttention(24, 3, batch_first=True, dtype=torch.float64)
     theirs.in_proj_weight.data, theirs.in_proj_bias.data = ours.qkv.weight.data, ours.qkv.bias.data
-    theirs.out_proj.weight.data, theirs.out_proj.bias.data = ours.out.weight.data, ours.out.bias.data
+    theirs.out_proj.weight.data, theirs.out_proj.bias.data = (
+        ours.out.weight.data,
+        ours.out.bias.data,
+    )
     x_bld = torch.randn(2, 11, 24, dtype=torch.float64)
     torch.testing.assert_close(ours(x_bld), theirs(x_bld, x_bld, x_bld)[0])
 
