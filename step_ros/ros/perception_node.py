@@ -51,7 +51,6 @@ class PerceptionNode(LifecycleNode):
 
     def __init__(self, **options: Any) -> None:
         super().__init__('perception', **options)
-        declare_parameters(self, PARAMETERS, load_defaults(DEFAULTS_FILE))
         self._bundle: Bundle | None = None
         self._device = torch.device('cpu')
         self._cameras: list[Camera] = []
@@ -59,6 +58,7 @@ class PerceptionNode(LifecycleNode):
         self._worker: Worker | None = None
         self._image_subscriptions: ImageSubscriptions | None = None
         self._diagnostics_timer: Any = None
+        declare_parameters(self, PARAMETERS, load_defaults(DEFAULTS_FILE))
         self._hypotheses = self.create_lifecycle_publisher(
             ActionHypothesis, '~/hypotheses', HYPOTHESIS_DEPTH
         )

@@ -360,11 +360,20 @@ def test_the_subscription_matches_what_is_offered(managed_node, user, reliabilit
     publish_until_answered(publisher, user)
 
 
-def test_autostart_activates_the_node(user, tiny_bundle, start_node):
-    start_node(
+def test_as_a_process_it_starts_itself_and_ends_cleanly(user, tiny_bundle, start_node):
+    process = start_node(
         'perception_node',
         bundle=str(tiny_bundle.path),
         image_topics=['/camera/image_raw'],
         autostart=True,
     )
     publish_until_answered(user.publisher('/camera/image_raw'), user)
+    assert process.end() == 0, process.output
+    assert 'Traceback' not in process.output
+
+
+def test_a_value_out_of_range_ends_the_process_with_one_line(start_node):
+    process = start_node('perception_node', top_k=0)
+    assert process.wait() == 1
+    assert 'top_k' in process.output
+    assert 'Traceback' not in process.output
