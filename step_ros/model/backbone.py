@@ -4,17 +4,14 @@ Any vision transformer of timm will do. The weights come from the Hugging Face h
 safetensors file, or, only when asked for by name, from a random generator. Nothing is unpickled.
 """
 
-import hashlib
-import math
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
+
+from step_ros.model.weights import checked_digest, download, load_weights, published_grid
 
 HUB = 'hub'
 RANDOM = 'random'
@@ -28,12 +25,6 @@ WEIGHT_OPTIONS = {
     'cache_dir',
     'num_classes',
 }
-# Parts of published weight files that are not the encoder: classifiers and training aids.
-BESIDE_THE_ENCODER = ('head.', 'head_dist.', 'fc_norm.', 'attn_pool.', 'mask_token', 'pre_logits.')
-
-
-class WeightsError(RuntimeError):
-    """The weights of a backbone are missing, damaged or not the ones that were asked for."""
 
 
 class Backbone(nn.Module):
@@ -121,15 +112,6 @@ class Backbone(nn.Module):
         return patches_bnd, x_bld[:, 0] if self.has_cls else None
 
 
-def file_digest(path: Path) -> str:
-    """Return `sha256:` and the hexadecimal SHA-256 of a file's bytes."""
-    sha = hashlib.sha256()
-    with path.open('rb') as file:
-        while block := file.read(1 << 20):
-            sha.update(block)
-    return f'sha256:{sha.hexdigest()}'
-
-
 def create_backbone(
     name: str,
     *,
@@ -163,10 +145,10 @@ def create_backbone(
     vit = _create(name, options, seed=seed)
     if weights == RANDOM:
         return Backbone(vit, name=name, digest=f'random:{seed}')
-    path = _download(name) if weights == HUB else Path(weights)
-    found = _checked_digest(path, digest)
-    backbone = Backbone(vit, name=name, digest=found)
-    load_weights(backbone, path)
+    path = download(name) if weights == HUB else Path(weights)
+    backbone = Backbone(vit, name=name, digest=checked_digest(path, digest))
+    grid = published_grid(vit, name) if weights == HUB else None
+    load_weights(vit, path, name=name, grid=grid)
     return backbone
 
 
@@ -187,83 +169,3 @@ def _create(name: str, options: dict[str, Any], *, seed: int) -> nn.Module:
     except (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionError) as error:
         raise ValueError(f'backbone {name!r} does not take {options}: {error}') from error
     return vit
-
-
-def _download(name: str) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    config = timm.get_pretrained_cfg(name)
-    if config is None or not config.hf_hub_id:
-        raise WeightsError(
-            f'timm names no weights on the Hugging Face hub for backbone {name!r}; '
-            'give the path of a safetensors file'
-        )
-    try:
-        # The safetensors file by name: timm alone would fall back to a pickled one.
-        return Path(hf_hub_download(config.hf_hub_id, 'model.safetensors'))
-    except (OSError, ValueError, HfHubHTTPError) as error:
-        raise WeightsError(
-            f'weights of backbone {name!r} could not be downloaded from {config.hf_hub_id} '
-            f'({type(error).__name__}: {error}); download them elsewhere and give the path of '
-            'model.safetensors'
-        ) from error
-
-
-def load_weights(backbone: Backbone, path: Path) -> None:
-    """Load a safetensors file into a backbone, every tensor of it, resampling positions at need.
-
-    Raises:
-        WeightsError: A tensor is missing, has another shape, is not finite or belongs to another
-            architecture.
-    """
-
-    def refuse(tensor: str, why: str) -> NoReturn:
-        raise WeightsError(
-            f'weights {path} do not fit backbone {backbone.name!r}: tensor {tensor!r} {why}'
-        )
-
-    found = load_file(path)
-    expected = backbone.vit.state_dict()
-    for key in sorted(found.keys() - expected.keys()):
-        if not key.startswith(BESIDE_THE_ENCODER):
-            refuse(key, 'is not part of it')
-        del found[key]
-    for key, tensor in sorted(expected.items()):
-        if key not in found:
-            refuse(key, 'is missing')
-        if key == 'pos_embed' and found[key].ndim == 3:
-            found[key] = _resampled(found[key], tensor.shape, backbone)
-        if found[key].shape != tensor.shape:
-            refuse(key, f'has shape {list(found[key].shape)}, expected {list(tensor.shape)}')
-        if not bool(found[key].isfinite().all()):
-            refuse(key, 'has values that are not finite')
-    backbone.vit.load_state_dict(found)
-
-
-def _resampled(pos_1ld: Tensor, shape: torch.Size, backbone: Backbone) -> Tensor:
-    """Resample positional embeddings of a square grid of patches to the backbone's own grid."""
-    prefix = shape[1] - backbone.tokens
-    old = pos_1ld.shape[1] - prefix
-    if pos_1ld.shape == shape or old < 1 or math.isqrt(old) ** 2 != old:
-        return pos_1ld
-    resampled: Tensor = resample_abs_pos_embed(
-        pos_1ld, new_size=list(backbone.grid_size), num_prefix_tokens=prefix
-    )
-    return resampled
-
-
-def _checked_digest(path: Path, digest: str | None) -> str:
-    if not path.is_file():
-        raise WeightsError(f'weights {path} do not exist')
-    if path.suffix != '.safetensors':
-        raise WeightsError(f'weights {path} are not a .safetensors file; nothing else is loaded')
-    found = file_digest(path)
-    if digest is not None and digest != found:
-        raise WeightsError(f'weights {path} have digest {found}, expected {digest}')
-    try:
-        with safe_open(path, framework='pt') as file:
-            file.keys()
-    except SafetensorError as error:
-        raise WeightsError(f'weights {path} are damaged: {error}') from error
-    return found

@@ -5,24 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from step_ros.model.backbone import (
-    HUB,
-    RANDOM,
-    Backbone,
-    WeightsError,
-    create_backbone,
-    file_digest,
-)
+from step_ros.model.backbone import HUB, RANDOM, Backbone, create_backbone
 from step_ros.model.bundle_schema import BackboneSpec, BundleSpec, HeadsSpec, ImageSpec, TaskSpec
 from step_ros.model.multitask import MultiTaskModel
 from step_ros.model.step import StepHead
+from step_ros.model.weights import WeightsError, file_digest, save_weights
 
 SPEC_FILE = 'bundle.yaml'
 HEADS_FILE = 'heads.safetensors'
@@ -175,9 +168,10 @@ def save_bundle(
     backbone = model.backbone
     digest = backbone.digest
     if backbone_weights not in (HUB, RANDOM):
-        (folder / backbone_weights).write_bytes(save(_plain(backbone.vit)))
+        save_weights(backbone.vit, folder / backbone_weights)
         digest = file_digest(folder / backbone_weights)
-    (folder / HEADS_FILE).write_bytes(save(_plain(model.heads)))
+    heads = {key: value.contiguous().cpu() for key, value in model.heads.state_dict().items()}
+    (folder / HEADS_FILE).write_bytes(save(heads))
     head = _common_head(model)
     spec = BundleSpec(
         name=name,
@@ -221,10 +215,6 @@ def _common_head(model: MultiTaskModel) -> StepHead:
             f'found {len(heads)} STEP heads of {len(model.heads)}, and of these kinds: {kinds}'
         )
     return heads[0]
-
-
-def _plain(module: nn.Module) -> dict[str, torch.Tensor]:
-    return {key: value.contiguous().cpu() for key, value in module.state_dict().items()}
 
 
 def _load_backbone(folder: Path, spec: BundleSpec) -> Backbone:

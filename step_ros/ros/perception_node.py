@@ -5,8 +5,10 @@ shutdown undo that. A bundle that cannot be loaded leaves the node unconfigured 
 configured again with another one.
 """
 
+import functools
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,22 @@ SPIN_PERIOD = 0.2
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
 
+Transition = Callable[['PerceptionNode', LifecycleState], TransitionCallbackReturn]
+
+
+def reported(transition: Transition) -> Transition:
+    """Say why a transition raised: rclpy turns the exception into an error and drops its text."""
+
+    @functools.wraps(transition)
+    def wrapped(node: 'PerceptionNode', state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except Exception as error:
+            node.get_logger().error(f'{transition.__name__}: {type(error).__name__}: {error}')
+            raise
+
+    return wrapped
+
 
 class PerceptionNode(LifecycleNode):
     """Tells what the person in front of the cameras does.
@@ -70,6 +88,7 @@ class PerceptionNode(LifecycleNode):
         """Whether the node configures and activates itself."""
         return bool(self.get_parameter('autostart').value)
 
+    @reported
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the bundle, warm the model up and say what it decides."""
         self._values = parameter_values(self, PARAMETERS)
@@ -98,6 +117,7 @@ class PerceptionNode(LifecycleNode):
         )
         return super().on_configure(state)
 
+    @reported
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the cameras and start the worker."""
         result = super().on_activate(state)
@@ -128,11 +148,13 @@ class PerceptionNode(LifecycleNode):
         )
         return SUCCESS
 
+    @reported
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and stop the worker."""
         self._stop()
         return super().on_deactivate(state)
 
+    @reported
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let the model go."""
         self._stop()

@@ -2,8 +2,9 @@
 
 Time is cut into slots of one frame period, starting a tenth of a period before the first frame,
 and the earliest frame of each slot is the one that counts. So which frames are chosen depends on
-their stamps alone, not on the order or the speed at which they come. Training samples its clips
-with the same functions.
+their stamps alone, not on the order or the speed at which they come (but for a gap: it counts at
+once, though a late frame might have bridged it). Training samples its clips with the same
+functions.
 """
 
 from collections.abc import Sequence

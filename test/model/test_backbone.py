@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-from step_ros.model.backbone import Backbone, WeightsError, create_backbone, file_digest
+from step_ros.model.backbone import Backbone, create_backbone
 from step_ros.model.multitask import MultiTaskModel
+from step_ros.model.weights import WeightsError, file_digest
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -420,7 +421,7 @@ def test_the_hub_without_a_network_is_an_error(name, hub_cache):
 
 def test_a_name_without_weights_on_the_hub_is_an_error(hub_cache):
     with pytest.raises(WeightsError, match=r'vit_large_patch14_224.*safetensors'):
-        create_backbone('vit_large_patch14_224', weights='hub')
+        create_backbone('vit_large_patch14_224', weights='hub', arguments={'depth': 1})
 
 
 REPOSITORY = 'timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k'
@@ -437,6 +438,19 @@ def test_weights_from_the_hub_are_those_of_its_safetensors_file(
     assert loaded.digest == file_digest(path)
     with pytest.raises(WeightsError, match='digest'):
         tiny_backbone(weights='hub', digest='sha256:' + 64 * '0')
+
+
+@pytest.mark.parametrize('image_size', [(112, 448), (64, 96)])
+def test_positional_embeddings_of_the_hub_are_resampled_from_their_own_size(
+    image_size, hub_cache, tiny_backbone, save_weights
+):
+    # Published at 14 x 14 patches, as timm knows; 7 x 28 are as many in another shape.
+    saved = tiny_backbone(image_size=(224, 224))
+    save_weights(_snapshot(hub_cache, REPOSITORY) / 'model.safetensors', saved)
+    loaded = tiny_backbone(weights='hub', image_size=image_size)
+    torch.testing.assert_close(
+        loaded.vit.pos_embed, _resampled(saved.vit.pos_embed, (14, 14), loaded.grid_size)
+    )
 
 
 def test_pickled_weights_of_the_hub_are_not_taken(hub_cache, tiny_backbone):

@@ -10,7 +10,6 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from step_ros.model.backbone import file_digest
 from step_ros.model.bundle import (
     BundleError,
     create_heads,
@@ -21,6 +20,7 @@ from step_ros.model.bundle import (
 )
 from step_ros.model.bundle_schema import HeadsSpec, TaskSpec
 from step_ros.model.multitask import MultiTaskModel
+from step_ros.model.weights import file_digest
 
 NO_DIGEST = 'sha256:' + 64 * '0'
 HEADS, BACKBONE, SPEC = 'heads.safetensors', 'backbone.safetensors', 'bundle.yaml'
