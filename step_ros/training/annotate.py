@@ -6,6 +6,9 @@ import numpy as np
 from step_ros.training.truth import Observation, Truth
 
 PANEL_WIDTH = 360
+# Room for three tasks beside a small image.
+PANEL_HEIGHT = 400
+_TASK_HEIGHT = 125
 _WHITE, _GREY, _DARK = (245, 245, 245), (150, 150, 150), (30, 32, 36)
 _GREEN, _AMBER, _RED = (90, 200, 110), (240, 180, 60), (235, 90, 80)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -38,11 +41,11 @@ def annotate(
         The frame with the panel on its right, uint8 RGB, of even height and width.
     """
     height = image_hw3.shape[0]
-    panel = np.full((max(height, 240), PANEL_WIDTH, 3), _DARK, dtype=np.uint8)
+    panel = np.full((max(height, PANEL_HEIGHT), PANEL_WIDTH, 3), _DARK, dtype=np.uint8)
     if seen is None:
         _text(panel, 'filling the first window ...', 16, 36, 0.5, _GREY)
     else:
-        step = max(78, (panel.shape[0] - 20) // max(1, len(seen.answers)))
+        step = max(_TASK_HEIGHT, (panel.shape[0] - 20) // max(1, len(seen.answers)))
         for index, (task, answer) in enumerate(seen.answers.items()):
             top = 12 + index * step
             true = truth.at(task, stamp_ns)
