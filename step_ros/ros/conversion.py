@@ -1,13 +1,17 @@
 """Between the stream's records and ROS messages."""
 
 import time
+from typing import TYPE_CHECKING
 
 from builtin_interfaces.msg import Duration, Time
 
-from step_ros.model.bundle import Bundle
 from step_ros.msg import ActionHypothesis, ModelInfo, TaskHypothesis, TaskInfo
 from step_ros.stream.grid import NANOSECONDS
-from step_ros.stream.hypothesis import Hypothesis
+
+# Not at run time: a camera or an observer converts stamps, and does without torch.
+if TYPE_CHECKING:
+    from step_ros.model.bundle import Bundle
+    from step_ros.stream.hypothesis import Hypothesis
 
 
 def to_time(stamp_ns: int) -> Time:
@@ -25,7 +29,7 @@ def to_nanoseconds(time_or_duration: Time | Duration) -> int:
     return int(time_or_duration.sec) * NANOSECONDS + int(time_or_duration.nanosec)
 
 
-def hypothesis_message(hypothesis: Hypothesis, *, model_id: str, top_k: int) -> ActionHypothesis:
+def hypothesis_message(hypothesis: 'Hypothesis', *, model_id: str, top_k: int) -> ActionHypothesis:
     """Write a hypothesis as a message; its latency is measured now, so publish it at once."""
     message = ActionHypothesis(
         window_start=to_time(hypothesis.window_start_ns),
@@ -50,7 +54,7 @@ def hypothesis_message(hypothesis: Hypothesis, *, model_id: str, top_k: int) -> 
     return message
 
 
-def model_info_message(bundle: Bundle, *, stamp_ns: int, device: str) -> ModelInfo:
+def model_info_message(bundle: 'Bundle', *, stamp_ns: int, device: str) -> ModelInfo:
     """Write what a bundle decides as a message."""
     spec = bundle.spec
     return ModelInfo(
