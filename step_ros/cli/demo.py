@@ -52,8 +52,12 @@ def demo(
     output.mkdir(parents=True, exist_ok=True)
     domain = _isolate()
     console.print(f'ROS_DOMAIN_ID={domain}, on this machine only; logs in {output}/')
-    from step_ros.ros.observer import Observer
-    from step_ros.ros.processes import NodeProcess
+    try:
+        from step_ros.ros.observer import Observer
+        from step_ros.ros.processes import NodeProcess
+    except ModuleNotFoundError as error:
+        console.print(f'[red]the demo runs on ROS 2, and {error.name} is not here; see README.md')
+        raise typer.Exit(1) from error
 
     observer = Observer(
         perception=PERCEPTION,
