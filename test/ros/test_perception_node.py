@@ -1,6 +1,7 @@
 """The perception node, both sides of it over real DDS."""
 
 import contextlib
+import gc
 import threading
 import time
 
@@ -49,9 +50,18 @@ class Side:
             self.executor.spin()
 
     def close(self):
-        rclpy.shutdown(context=self.context)
+        """Leave the graph at once.
+
+        A node's participant lives until the last cycle that holds it is collected, and its
+        lingering services would make those of the next node look unready.
+        """
+        self.executor.shutdown()
         self.thread.join()
         self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+        self.context.destroy()
+        del self.node, self.executor
+        gc.collect()
 
 
 class User(Side):
