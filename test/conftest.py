@@ -45,18 +45,22 @@ TASKS = (
 )
 
 
-def _create_tiny_model(*, positions='learnable', frames=4):
+def _create_tiny_model(*, head='step', positions='learnable', frames=4, options=None):
     backbone = create_backbone(
         TINY, weights='random', image_size=TINY_SIZE, arguments=TINY_ARGUMENTS
     )
-    spec = HeadsSpec(attention_heads=2, positions=positions, digest='sha256:' + 64 * '0')
-    heads = create_heads(spec, TASKS, width=backbone.width, frames=frames)
+    spec = HeadsSpec(
+        name=head,
+        options=options
+        or ({'attention_heads': 2, 'positions': positions} if head == 'step' else {}),
+        digest='sha256:' + 64 * '0',
+    )
+    heads = create_heads(spec, TASKS, width=backbone.width, frames=frames, tokens=backbone.tokens)
     # A normalisation of its own, and weights so large that frames and their order matter.
     backbone.mean, backbone.std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
     generator = torch.Generator().manual_seed(7)
-    for head in heads.values():
-        for parameter in head.parameters():
-            parameter.data.normal_(std=0.25, generator=generator)
+    for parameter in torch.nn.ModuleDict(heads).parameters():
+        parameter.data.normal_(std=0.25, generator=generator)
     return MultiTaskModel(backbone, heads).eval()
 
 
@@ -76,7 +80,7 @@ def _save_tiny_bundle(folder, model, **options):
 
 @pytest.fixture(scope='session')
 def tiny_model():
-    """Make a fresh tiny model: `tiny_model(positions='learnable', frames=4)`."""
+    """Make a fresh tiny model: `tiny_model(head='step', positions='learnable', frames=4)`."""
     return _create_tiny_model
 
 

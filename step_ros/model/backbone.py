@@ -11,6 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from step_ros.model.head import TokenKind, check_choice
 from step_ros.model.weights import checked_digest, download, load_weights, published_grid
 
 HUB = 'hub'
@@ -38,6 +39,7 @@ class Backbone(nn.Module):
     Attributes:
         width: Channels of a token (d).
         tokens: Patch tokens of an image (n).
+        consumed: Which tokens `forward` gives.
         image_size: Height and width in pixels.
         grid_size: Rows and columns of patches.
         mean: Channel means that images are normalised with, for RGB in [0, 1].
@@ -77,6 +79,7 @@ class Backbone(nn.Module):
         self.grid_size = (rows, columns)
         self.tokens = rows * columns
         self.has_cls = getattr(self.vit, 'cls_token', None) is not None
+        self.consumed: TokenKind = 'patches'
         self.mean = tuple(self.vit.pretrained_cfg['mean'])
         self.std = tuple(self.vit.pretrained_cfg['std'])
         self.requires_grad_(False)
@@ -86,6 +89,21 @@ class Backbone(nn.Module):
         """Stay in evaluation mode: a frozen encoder has no dropout and no running statistics."""
         return super().train(False)
 
+    def give(self, kind: TokenKind) -> 'Backbone':
+        """Let `forward` give these tokens from now on.
+
+        Raises:
+            ValueError: The architecture has no CLS token to give.
+        """
+        check_choice('tokens', kind, TokenKind)
+        if kind != 'patches' and not self.has_cls:
+            raise ValueError(
+                f'backbone {self.name!r} has no CLS token, which {kind!r} asks for; take a head '
+                'on patches (step) or another backbone'
+            )
+        self.consumed = kind
+        return self
+
     def forward(self, x_b3hw: Tensor) -> Tensor:
         """Encode images.
 
@@ -93,23 +111,16 @@ class Backbone(nn.Module):
             x_b3hw: Normalised RGB images at `image_size`.
 
         Returns:
-            Patch tokens after the final norm, `[b, n, d]`, row by row from the top left.
+            Tokens after the final norm, `[b, n, d]`: the patches row by row from the top left, the
+            CLS token alone (n=1), or the CLS token and then the patches. Registers are dropped.
         """
-        return self.encode(x_b3hw)[0]
-
-    def encode(self, x_b3hw: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Encode images and keep the per-frame CLS token, which STEP drops and other probes use.
-
-        Args:
-            x_b3hw: Normalised RGB images at `image_size`.
-
-        Returns:
-            Patch tokens `[b, n, d]` and CLS tokens `[b, d]` (None where there is no CLS token),
-            both after the final norm.
-        """
-        x_bld = self.vit.forward_features(x_b3hw)
+        x_bld: Tensor = self.vit.forward_features(x_b3hw)
+        if self.consumed == 'cls':
+            return x_bld[:, :1]
         patches_bnd = x_bld[:, self.vit.num_prefix_tokens :]
-        return patches_bnd, x_bld[:, 0] if self.has_cls else None
+        if self.consumed == 'patches':
+            return patches_bnd
+        return torch.cat([x_bld[:, :1], patches_bnd], dim=1)
 
 
 def create_backbone(

@@ -9,12 +9,12 @@ import yaml
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
 
 from step_ros.model.backbone import HUB, RANDOM, Backbone, create_backbone
 from step_ros.model.bundle_schema import BackboneSpec, BundleSpec, HeadsSpec, ImageSpec, TaskSpec
+from step_ros.model.head import Head
+from step_ros.model.heads import HEADS, create_head
 from step_ros.model.multitask import MultiTaskModel
-from step_ros.model.step import StepHead
 from step_ros.model.weights import WeightsError, file_digest, save_weights
 
 SPEC_FILE = 'bundle.yaml'
@@ -65,8 +65,8 @@ def model_id(spec: BundleSpec) -> str:
 
 
 def create_heads(
-    spec: HeadsSpec, tasks: tuple[TaskSpec, ...], *, width: int, frames: int
-) -> dict[str, nn.Module]:
+    spec: HeadsSpec, tasks: tuple[TaskSpec, ...], *, width: int, frames: int, tokens: int
+) -> dict[str, Head]:
     """Build a fresh head for each task.
 
     Args:
@@ -74,17 +74,19 @@ def create_heads(
         tasks: What they decide.
         width: Channels of a token.
         frames: Frames in a window.
+        tokens: Patches of a frame.
 
     Raises:
-        ValueError: `attention_heads` does not divide `width`.
+        ValueError: The kind or an option is unknown or does not fit; lists what would.
     """
     return {
-        task.name: StepHead(
+        task.name: create_head(
+            spec.name,
             width=width,
             frames=frames,
+            tokens=tokens,
             classes=len(task.labels),
-            attention_heads=spec.attention_heads,
-            positions=spec.positions,
+            **spec.options,
         )
         for task in tasks
     }
@@ -127,10 +129,20 @@ def load_bundle(folder: Path) -> Bundle:
     spec = read_spec(folder)
     backbone = _load_backbone(folder, spec)
     try:
-        heads = create_heads(spec.heads, spec.tasks, width=backbone.width, frames=spec.frames)
+        heads = create_heads(
+            spec.heads,
+            spec.tasks,
+            width=backbone.width,
+            frames=spec.frames,
+            tokens=backbone.tokens,
+        )
     except ValueError as error:
-        raise BundleError(folder / SPEC_FILE, 'heads.attention_heads', str(error)) from error
-    model = MultiTaskModel(backbone, heads)
+        field = 'heads.options' if spec.heads.name in HEADS else 'heads.name'
+        raise BundleError(folder / SPEC_FILE, field, str(error)) from error
+    try:
+        model = MultiTaskModel(backbone, heads)
+    except ValueError as error:
+        raise BundleError(folder / SPEC_FILE, 'heads.name', str(error)) from error
     _load_heads(folder, spec, model)
     return Bundle(path=folder, spec=spec, model=model.eval())
 
@@ -150,7 +162,7 @@ def save_bundle(
 
     Args:
         folder: Where to; made if it does not exist.
-        model: Backbone and STEP heads, in the order of `tasks`.
+        model: Backbone and heads made by `create_head`, in the order of `tasks`.
         name: Name of the bundle.
         frame_period: Seconds between two frames of a window.
         tasks: What the heads decide.
@@ -161,8 +173,9 @@ def save_bundle(
 
     Raises:
         BundleError: What was written does not load.
-        ValueError: The heads are not STEP heads of one kind.
+        ValueError: The heads are not of one kind.
     """
+    head = _common_head(model)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     backbone = model.backbone
@@ -172,7 +185,6 @@ def save_bundle(
         digest = file_digest(folder / backbone_weights)
     heads = {key: value.contiguous().cpu() for key, value in model.heads.state_dict().items()}
     (folder / HEADS_FILE).write_bytes(save(heads))
-    head = _common_head(model)
     spec = BundleSpec(
         name=name,
         frames=head.frames,
@@ -190,8 +202,8 @@ def save_bundle(
             digest=digest,
         ),
         heads=HeadsSpec(
-            attention_heads=head.attention.attention_heads,
-            positions='none' if head.positions_td is None else 'learnable',
+            name=head.name,
+            options=head.options,
             digest=file_digest(folder / HEADS_FILE),
         ),
         tasks=tasks,
@@ -202,17 +214,14 @@ def save_bundle(
     return load_bundle(folder)
 
 
-def _common_head(model: MultiTaskModel) -> StepHead:
+def _common_head(model: MultiTaskModel) -> Head:
     """Return a head that speaks for all: the bundle describes them once."""
-    heads = [head for head in model.heads.values() if isinstance(head, StepHead)]
-    kinds = {
-        (head.attention.attention_heads, head.positions_td is not None, head.frames)
-        for head in heads
-    }
-    if len(heads) != len(model.heads) or len(kinds) != 1:
+    heads = [head for head in model.heads.values() if isinstance(head, Head)]
+    kinds = {f'{head.name} of {head.frames} frames with {head.options}' for head in heads}
+    if len(kinds) != 1 or not heads[0].name:
         raise ValueError(
-            'a bundle takes STEP heads alike in attention_heads, positions and frames; '
-            f'found {len(heads)} STEP heads of {len(model.heads)}, and of these kinds: {kinds}'
+            'a bundle takes heads made by `create_head` that are alike in kind, options and '
+            f'frames; found {sorted(kinds)}'
         )
     return heads[0]
 

@@ -97,10 +97,10 @@ class BackboneSpec(Strict):
 class HeadsSpec(Strict):
     """The heads: one architecture, one set of weights for each task."""
 
-    name: Literal['step'] = Field(default='step', description='kind of head')
-    attention_heads: Count = Field(description='attention heads')
-    positions: Literal['learnable', 'none'] = Field(
-        default='learnable', description='frame-wise embedding'
+    name: str = Field(default='step', description='kind of head, as in docs/heads.md')
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="options of that kind; what is left out has the kind's default",
     )
     weights: Literal['heads.safetensors'] = 'heads.safetensors'
     digest: Digest

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from step_ros.model.backbone import Backbone
+from step_ros.model.head import Head
 
 
 class MultiTaskModel(nn.Module):
@@ -13,12 +14,19 @@ class MultiTaskModel(nn.Module):
 
     Args:
         backbone: The frozen encoder.
-        heads: A head for each task, in the order of the tasks.
+        heads: A head for each task, in the order of the tasks; all consume the same tokens, which
+            the backbone gives from then on.
+
+    Raises:
+        ValueError: The heads consume different tokens, or tokens that the backbone does not have.
     """
 
-    def __init__(self, backbone: Backbone, heads: Mapping[str, nn.Module]) -> None:
+    def __init__(self, backbone: Backbone, heads: Mapping[str, Head]) -> None:
         super().__init__()
-        self.backbone = backbone
+        kinds = {head.consumes for head in heads.values()}
+        if len(kinds) != 1:
+            raise ValueError(f'the heads of a model must consume the same tokens; found {kinds}')
+        self.backbone = backbone.give(kinds.pop())
         self.heads = nn.ModuleDict(heads)
 
     @property
@@ -30,7 +38,7 @@ class MultiTaskModel(nn.Module):
         """Run all heads on tokens that were encoded before.
 
         Args:
-            x_btnd: Patch tokens of windows, oldest frame first.
+            x_btnd: Tokens of windows, oldest frame first.
 
         Returns:
             Logits `[b, k]` of each task.

@@ -1,4 +1,4 @@
-"""The STEP head: self-attentive temporal embedding probing.
+"""The STEP head (self-attentive temporal embedding probing), and its ablations as options.
 
 Source: "Order Matters: On Parameter-Efficient Image-to-Video Probing for Recognizing Nearly
 Symmetric Actions", Sec. III.A (human-robot interaction version), Sec. 3.2 of the longer version.
@@ -8,62 +8,40 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-Positions = Literal['learnable', 'none']
+from step_ros.model.attention import AttentionBlock, Block, default_attention_heads
+from step_ros.model.classifier import Classifier, create_classifier
+from step_ros.model.head import Head, check_choice
+from step_ros.model.positions import EMBEDDING_STD, Positions, create_positions
 
-# The papers do not give the initialisation of the embeddings; this is the usual one for ViTs.
-EMBEDDING_STD = 0.02
-
-
-class SelfAttention(nn.Module):
-    """Multi-head self-attention alone: no norm, no skip, no feed-forward.
-
-    Args:
-        width: Channels of a token (d).
-        attention_heads: Number of attention heads; must divide `width`.
-    """
-
-    def __init__(self, width: int, *, attention_heads: int) -> None:
-        super().__init__()
-        if width % attention_heads:
-            raise ValueError(f'attention_heads={attention_heads} does not divide width={width}')
-        self.attention_heads = attention_heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, x_bld: Tensor) -> Tensor:
-        """Let every token attend to all tokens.
-
-        Args:
-            x_bld: Tokens of the whole sequence.
-
-        Returns:
-            Attended tokens, `[b, l, d]`.
-        """
-        batch, length, width = x_bld.shape
-        qkv = self.qkv(x_bld).view(batch, length, 3, self.attention_heads, -1)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        attended = F.scaled_dot_product_attention(q, k, v)
-        out: Tensor = self.out(attended.transpose(1, 2).reshape(batch, length, width))
-        return out
+Cls = Literal['global', 'frame']
+Pooling = Literal['both', 'cls', 'patches']
 
 
-class StepHead(nn.Module):
-    """A global CLS token, frame-wise embeddings, self-attention, mean, linear classifier.
+class StepHead(Head):
+    """A global CLS token, frame-wise embeddings, self-attention, mean, classifier.
+
+    The defaults are the papers' STEP. With `cls='frame'` and `positions='none'` it is
+    self-attention probing.
 
     Args:
         width: Channels of a token (d).
-        frames: Frames in a window (T).
+        frames: Frames in a window (T); Table 21.
         classes: Number of labels (k).
-        attention_heads: Number of attention heads; None for one per 64 channels, as in ViTs.
-            (The papers do not give it.)
-        positions: `learnable` for STEP; `none` leaves the frame-wise embedding out, which makes
-            the head blind to frame order.
+        tokens: Patches of a frame; needed for token-wise positions alone.
+        attention_heads: Number of attention heads; None for one per 64 channels.
+        positions: How frames are told apart (Tables 11, 14, 18): `none` or `after` make the head
+            blind to their order.
+        block: What stands around the attention (Tables 9, 19).
+        pooling: Which attended tokens are averaged (Table 10): all of them, the CLS token or
+            tokens alone, or the patches alone; the attention is over all of them anyhow.
+        cls: A learnable CLS token for the window, or the backbone's own of each frame (Table 13).
+        classifier: The last layer.
 
     Attributes:
-        cls_d: The global CLS token, `[d]` (Eq. 2). It gets no frame-wise embedding.
-        positions_td: The frame-wise embeddings `t_i`, `[t, d]`; None without positions.
+        cls_d: The global CLS token, `[d]` (Eq. 2); it gets no frame-wise embedding. None with
+            per-frame CLS tokens.
+        positions: The embeddings; None without.
     """
 
     def __init__(
@@ -72,27 +50,46 @@ class StepHead(nn.Module):
         width: int,
         frames: int,
         classes: int,
+        tokens: int | None = None,
         attention_heads: int | None = None,
         positions: Positions = 'learnable',
+        block: Block = 'attn',
+        pooling: Pooling = 'both',
+        cls: Cls = 'global',
+        classifier: Classifier = 'linear',
     ) -> None:
-        super().__init__()
-        self.width, self.frames, self.classes = width, frames, classes
-        self.cls_d = nn.Parameter(torch.empty(width))
-        self.positions_td: nn.Parameter | None = None
-        nn.init.trunc_normal_(self.cls_d, std=EMBEDDING_STD)
-        if positions == 'learnable':
-            self.positions_td = nn.Parameter(torch.empty(frames, width))
-            nn.init.trunc_normal_(self.positions_td, std=EMBEDDING_STD)
-        self.attention = SelfAttention(
-            width, attention_heads=attention_heads or max(1, width // 64)
+        super().__init__(width=width, frames=frames, classes=classes)
+        check_choice('pooling', pooling, Pooling)
+        check_choice('cls', cls, Cls)
+        if positions == 'after' and pooling == 'cls' and cls == 'global':
+            raise ValueError(
+                "positions='after' reaches no global CLS token; choose pooling='both' or 'patches'"
+            )
+        self.pooling = pooling
+        self.consumes = 'patches' if cls == 'global' else 'all'
+        self.order_aware = positions not in ('none', 'after')
+        self.cls_d: nn.Parameter | None = None
+        if cls == 'global':
+            self.cls_d = nn.Parameter(torch.empty(width))
+            nn.init.trunc_normal_(self.cls_d, std=EMBEDDING_STD)
+        elif tokens is not None:
+            tokens += 1
+        self.positions = create_positions(positions, width=width, frames=frames, tokens=tokens)
+        self.block = AttentionBlock(
+            width,
+            attention_heads=default_attention_heads(width)
+            if attention_heads is None
+            else attention_heads,
+            block=block,
         )
-        self.classifier = nn.Linear(width, classes)
+        self.classifier = create_classifier(classifier, width=width, classes=classes)
 
     def forward(self, x_btnd: Tensor) -> Tensor:
         """Classify windows.
 
         Args:
-            x_btnd: Patch tokens of the frames, oldest first; per-frame CLS tokens dropped.
+            x_btnd: Tokens of the frames, oldest first: the patches, with per-frame CLS tokens
+                before them only when `cls='frame'`.
 
         Returns:
             Logits, `[b, k]`.
@@ -100,15 +97,37 @@ class StepHead(nn.Module):
         Raises:
             ValueError: The window does not have `frames` frames of tokens of `width` channels.
         """
-        batch, frames, _, width = x_btnd.shape
-        if (frames, width) != (self.frames, self.width):
-            raise ValueError(
-                f'got a window of {frames} frames of width {width}; this head takes '
-                f'{self.frames} frames of width {self.width}'
-            )
-        if self.positions_td is not None:
-            x_btnd = x_btnd + self.positions_td[None, :, None]
-        cls_b1d = self.cls_d.expand(batch, 1, -1)
-        x_bld = torch.cat([cls_b1d, x_btnd.flatten(1, 2)], dim=1)
-        logits_bk: Tensor = self.classifier(self.attention(x_bld).mean(dim=1))
+        z_bld = self.block(self.sequence(x_btnd))
+        after = self.positions is not None and self.positions.kind == 'after'
+        first = 0 if self.cls_d is None else 1
+        z_btnd = z_bld[:, first:].unflatten(1, x_btnd.shape[1:3])
+        if after:
+            assert self.positions is not None
+            z_btnd = self.positions(z_btnd)
+        logits_bk: Tensor = self.classifier(self._pool(z_bld[:, :first], z_btnd))
         return logits_bk
+
+    def sequence(self, x_btnd: Tensor) -> Tensor:
+        """Return what the block sees (Eq. 2), `[b, l, d]`: the global CLS token first."""
+        self.check_window(x_btnd)
+        if self.positions is not None and self.positions.kind != 'after':
+            x_btnd = self.positions(x_btnd)
+        x_bld = x_btnd.flatten(1, 2)
+        if self.cls_d is None:
+            return x_bld
+        return torch.cat([self.cls_d.expand(len(x_bld), 1, -1), x_bld], dim=1)
+
+    def _pool(self, cls_b1d: Tensor, z_btnd: Tensor) -> Tensor:
+        """Average attended tokens: the global CLS token (if any) and those of the frames."""
+        if self.cls_d is None:
+            if self.pooling == 'cls':
+                z_btnd = z_btnd[:, :, :1]
+            elif self.pooling == 'patches':
+                z_btnd = z_btnd[:, :, 1:]
+            return z_btnd.flatten(1, 2).mean(dim=1)
+        if self.pooling == 'cls':
+            return cls_b1d[:, 0]
+        parts = [z_btnd.flatten(1, 2)]
+        if self.pooling == 'both':
+            parts.append(cls_b1d)
+        return torch.cat(parts, dim=1).mean(dim=1)

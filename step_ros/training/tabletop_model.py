@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from step_ros.data.tabletop import COUNTERPARTS, SURFACES, TASKS
 from step_ros.model.backbone import Backbone, create_backbone
 from step_ros.model.bundle import BACKBONE_FILE, Bundle, save_bundle
 from step_ros.model.bundle_schema import TaskSpec
+from step_ros.model.head import Head
+from step_ros.model.heads import create_head
 from step_ros.model.multitask import MultiTaskModel
-from step_ros.model.step import Positions, StepHead
+from step_ros.model.positions import Positions
 from step_ros.stream.encoder import TorchEncoder
 from step_ros.training.clips import ClipTokens, encode_tabletop_clips
 from step_ros.training.evaluate import (
@@ -133,13 +134,15 @@ def encode_splits(recipe: Recipe, backbone: Backbone) -> Clips:
 
 def make_heads(
     recipe: Recipe, backbone: Backbone, clips: Clips, *, positions: Positions
-) -> dict[str, nn.Module]:
+) -> dict[str, Head]:
     """Fit a STEP head for each task; with `positions` none, their order-blind twins."""
     torch.manual_seed(recipe.seed)
-    heads: dict[str, nn.Module] = {
-        task: StepHead(
+    heads = {
+        task: create_head(
+            'step',
             width=backbone.width,
             frames=recipe.frames,
+            tokens=backbone.tokens,
             classes=len(labels),
             attention_heads=recipe.heads.attention_heads,
             positions=positions,
@@ -158,9 +161,7 @@ def make_heads(
     return heads
 
 
-def calibrated_tasks(
-    recipe: Recipe, heads: dict[str, nn.Module], clips: Clips
-) -> tuple[TaskSpec, ...]:
+def calibrated_tasks(recipe: Recipe, heads: dict[str, Head], clips: Clips) -> tuple[TaskSpec, ...]:
     """Fit each task's temperature on the validation clips."""
     answers = _answers(recipe, heads, clips.val)
     return tuple(
@@ -178,7 +179,7 @@ def calibrated_tasks(
 
 
 def evaluate(
-    recipe: Recipe, heads: dict[str, nn.Module], orderless: dict[str, nn.Module], clips: Clips
+    recipe: Recipe, heads: dict[str, Head], orderless: dict[str, Head], clips: Clips
 ) -> Metrics:
     """Score the heads on the test clips: in order, reversed, and without positional embedding."""
     runs = {
@@ -211,7 +212,7 @@ def _clip_metrics(clips: list[ClipTokens], answers: WindowAnswers, task: str) ->
 
 
 def _answers(
-    recipe: Recipe, heads: dict[str, nn.Module], clips: list[ClipTokens], *, reverse: bool = False
+    recipe: Recipe, heads: dict[str, Head], clips: list[ClipTokens], *, reverse: bool = False
 ) -> WindowAnswers:
     return answer_windows(
         heads, clips, frames=recipe.frames, frame_period=recipe.frame_period, reverse=reverse

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from step_ros.model.backbone import Backbone, create_backbone
 from step_ros.model.multitask import MultiTaskModel
+from step_ros.model.step import StepHead
 from step_ros.model.weights import WeightsError, file_digest
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -67,14 +68,15 @@ def test_tokens_are_the_patches_after_the_final_norm(name, depth, tokens, prefix
         name, weights='random', image_size=(224, 224), arguments={'depth': depth}
     )
     x_b3hw = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    patches_bnd, cls_bd = backbone.encode(x_b3hw)
+    patches_bnd = backbone(x_b3hw)
+    cls_b1d = backbone.give('cls')(x_b3hw)
     assert patches_bnd.shape == (2, tokens, backbone.width)
-    assert cls_bd.shape == (2, backbone.width)
+    assert cls_b1d.shape == (2, 1, backbone.width)
     x_bld = backbone.vit.forward_features(x_b3hw)
     assert x_bld.shape[1] == prefix + tokens
     torch.testing.assert_close(patches_bnd, x_bld[:, prefix:])
-    torch.testing.assert_close(cls_bd, x_bld[:, 0])
-    torch.testing.assert_close(backbone(x_b3hw), patches_bnd)
+    torch.testing.assert_close(cls_b1d, x_bld[:, :1])
+    torch.testing.assert_close(backbone.give('all')(x_b3hw), torch.cat([cls_b1d, patches_bnd], 1))
     # A fresh layer norm leaves every token with mean 0 and variance 1.
     assert patches_bnd.mean(dim=-1).abs().max() < 1e-4
     assert (patches_bnd.var(dim=-1, unbiased=False) - 1).abs().max() < 1e-2
@@ -87,17 +89,20 @@ def test_without_an_image_size_the_architectures_own_is_used():
     assert backbone.image_size == (224, 224)
 
 
-def test_an_architecture_without_cls_token_gives_none():
+def test_an_architecture_without_cls_token_gives_patches_alone():
     backbone = create_backbone(
         'vit_base_patch16_siglip_224',
         weights='random',
         image_size=(32, 48),
         arguments={'embed_dim': 32, 'depth': 1, 'num_heads': 2},
     )
-    patches_bnd, cls_bd = backbone.encode(torch.zeros(1, 3, 32, 48))
     assert not backbone.has_cls
-    assert cls_bd is None
-    assert patches_bnd.shape == (1, 6, 32)
+    assert backbone(torch.zeros(1, 3, 32, 48)).shape == (1, 6, 32)
+    for kind in ('cls', 'all'):
+        with pytest.raises(ValueError, match=r'siglip.*no CLS token'):
+            backbone.give(kind)
+    with pytest.raises(ValueError, match="tokens='frame': expected one of patches, cls, all"):
+        backbone.give('frame')
 
 
 def test_tokens_go_row_by_row_from_the_top_left(tiny_backbone):
@@ -179,7 +184,7 @@ def test_nothing_in_it_learns(tiny_backbone):
 
 def test_it_stays_in_evaluation_mode(tiny_backbone):
     backbone = tiny_backbone(arguments={'proj_drop_rate': 0.5, 'drop_path_rate': 0.5})
-    model = MultiTaskModel(backbone, {'action': nn.Identity()})
+    model = MultiTaskModel(backbone, {'action': StepHead(width=32, frames=4, classes=2)})
     model.train()
     backbone.train()
     assert model.heads.training

@@ -19,7 +19,9 @@ from step_ros.model.bundle import (
     save_bundle,
 )
 from step_ros.model.bundle_schema import HeadsSpec, TaskSpec
+from step_ros.model.heads import create_head
 from step_ros.model.multitask import MultiTaskModel
+from step_ros.model.step import StepHead
 from step_ros.model.weights import file_digest
 
 NO_DIGEST = 'sha256:' + 64 * '0'
@@ -183,8 +185,18 @@ def test_a_bundle_may_be_moved(copy, tiny_bundle, clips):
 def test_heads_that_the_spec_cannot_tell_apart_are_refused(tiny_model, save_tiny_bundle, tmp_path):
     # Attention heads change the answers but no tensor's shape.
     model = tiny_model()
-    model.heads['verb'].attention.attention_heads = 4
-    with pytest.raises((BundleError, ValueError), match='attention_heads'):
+    given = {'width': 32, 'frames': 4, 'tokens': 6, 'classes': 3}
+    model.heads['verb'] = create_head('step', **given, attention_heads=4)
+    with pytest.raises(ValueError, match=r'alike.*attention_heads'):
+        save_tiny_bundle(tmp_path, model)
+    assert not list(tmp_path.iterdir())
+
+
+def test_heads_that_the_registry_did_not_make_are_refused(tiny_model, save_tiny_bundle, tmp_path):
+    model = tiny_model()
+    for task, head in model.heads.items():
+        model.heads[task] = StepHead(width=32, frames=4, classes=head.classes)
+    with pytest.raises(ValueError, match='made by `create_head`'):
         save_tiny_bundle(tmp_path, model)
 
 
@@ -241,7 +253,7 @@ def test_model_id_keeps_its_digest_under_another_name(copy, tiny_bundle):
         ('image.mean', [0.1, 0.2, 0.3]),
         ('tasks.0.labels.0', 'rest'),
         ('tasks.0.temperature', 2.0),
-        ('heads.attention_heads', 4),
+        ('heads.options.attention_heads', 4),
     ],
 )
 def test_model_id_changes_with_what_decides_an_answer(field, value, copy, tiny_bundle):
@@ -340,7 +352,6 @@ def test_yaml_that_is_no_mapping(content, found, copy):
                 'backbone.weights',
                 'backbone.digest',
                 'heads',
-                'heads.attention_heads',
                 'heads.digest',
                 'tasks',
                 'tasks.2.name',
@@ -376,11 +387,7 @@ def test_yaml_that_is_no_mapping(content, found, copy):
         ('backbone.name', ''),
         ('backbone.arguments', [1]),
         ('backbone.weights', 7),
-        ('heads.name', 'linear'),
-        ('heads.attention_heads', 0),
-        ('heads.attention_heads', 'two'),
-        ('heads.attention_heads', True),
-        ('heads.positions', 'fixed'),
+        ('heads.options', 'few'),
         ('heads.weights', 'other.safetensors'),
         ('heads.digest', 'none'),
         ('heads.digest', 'sha256:12'),
@@ -473,14 +480,14 @@ def test_a_truncated_weight_file_with_its_digest(name, kept, copy):
     assert str(copy.folder / name) in str(copy.error())
 
 
-HEAD_TENSOR, BACKBONE_TENSOR = 'verb.attention.out.weight', 'blocks.0.attn.proj.weight'
+HEAD_TENSOR, BACKBONE_TENSOR = 'verb.block.attention.out.weight', 'blocks.0.attn.proj.weight'
 
 
 @pytest.mark.parametrize(
     ('name', 'tensor', 'value', 'why'),
     [
         pytest.param(HEADS, HEAD_TENSOR, None, 'missing', id='missing'),
-        pytest.param(HEADS, 'verb.positions_td', None, 'missing', id='positions missing'),
+        pytest.param(HEADS, 'verb.positions.learned_td', None, 'missing', id='positions missing'),
         pytest.param(HEADS, 'tool.cls_d', torch.zeros(32), 'no task', id='of no task'),
         pytest.param(HEADS, 'verb.extra', torch.zeros(1), 'no task', id='extra'),
         pytest.param(HEADS, HEAD_TENSOR, torch.zeros(32, 31), '[32, 31]', id='shape'),
@@ -516,9 +523,9 @@ def test_a_single_value_that_is_not_finite_is_found(copy):
 @pytest.mark.parametrize(
     ('field', 'value', 'tensor'),
     [
-        ('frames', 5, 'action.positions_td'),
-        ('tasks.1.name', 'deed', 'deed.attention.out.bias'),
-        ('heads.positions', 'none', 'action.positions_td'),
+        ('frames', 5, 'action.positions.learned_td'),
+        ('tasks.1.name', 'deed', 'deed.block.attention.out.bias'),
+        ('heads.options.positions', 'none', 'action.positions.learned_td'),
     ],
 )
 def test_heads_that_the_spec_does_not_fit(field, value, tensor, copy):
@@ -539,10 +546,30 @@ def test_a_label_more_than_the_heads_have_outputs(copy):
 # ---- damage: the parts do not fit together
 
 
-def test_attention_heads_that_do_not_divide_the_width(copy):
-    copy.edit('heads.attention_heads', 3)
+@pytest.mark.parametrize(
+    ('field', 'value', 'why'),
+    [
+        ('heads.name', 'stepp', "head 'stepp' is unknown; there are step, linear, attentive"),
+        ('heads.options.attention_heads', 3, 'attention_heads=3 does not divide width=32'),
+        ('heads.options.attention_heads', 0, 'attention_heads=0 does not divide width=32'),
+        ('heads.options.attention_heads', 'two', "attention_heads='two' does not divide"),
+        ('heads.options.attention_heads', True, 'attention_heads=True does not divide'),
+        ('heads.options.positions', 'sine', "'sine': expected one of learnable, fixed, hybrid"),
+        ('heads.options.heads', 2, "no option 'heads'; its options and their defaults are"),
+    ],
+)
+def test_heads_that_do_not_exist_are_refused_with_those_that_do(copy, field, value, why):
+    copy.edit(field, value)
     error = copy.error()
-    assert (error.path, error.field) == (copy.folder / SPEC, 'heads.attention_heads')
+    assert error.path == copy.folder / SPEC
+    assert field.startswith(error.field)
+    assert why in str(error)
+
+
+def test_attention_heads_that_do_not_divide_the_width(copy):
+    copy.edit('heads.options.attention_heads', 3)
+    error = copy.error()
+    assert (error.path, error.field) == (copy.folder / SPEC, 'heads.options')
     assert 'attention_heads=3 does not divide width=32' in str(error)
 
 
@@ -615,15 +642,15 @@ def test_random_weights_follow_the_seed_of_the_bundle(
 
 
 def test_create_heads_makes_one_for_each_task(tiny_bundle):
-    spec = HeadsSpec(attention_heads=4, positions='none', digest=NO_DIGEST)
-    heads = create_heads(spec, tiny_bundle.spec.tasks, width=32, frames=7)
+    spec = HeadsSpec(options={'attention_heads': 4, 'positions': 'none'}, digest=NO_DIGEST)
+    heads = create_heads(spec, tiny_bundle.spec.tasks, width=32, frames=7, tokens=6)
     assert [(task, head.classes) for task, head in heads.items()] == [
         ('action', 5),
         ('verb', 3),
         ('object', 4),
     ]
     for head in heads.values():
-        assert head.positions_td is None
-        assert (head.frames, head.width, head.attention.attention_heads) == (7, 32, 4)
+        assert head.positions is None
+        assert (head.frames, head.width, head.block.attention.attention_heads) == (7, 32, 4)
     with pytest.raises(ValueError, match='attention_heads=4 does not divide width=30'):
-        create_heads(spec, tiny_bundle.spec.tasks, width=30, frames=7)
+        create_heads(spec, tiny_bundle.spec.tasks, width=30, frames=7, tokens=6)

@@ -8,7 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from step_ros.model.step import SelfAttention, StepHead
+from step_ros.model.attention import SelfAttention
+from step_ros.model.step import StepHead
 
 FRAMES = 4
 
@@ -51,13 +52,17 @@ def reference(head, x_tnd):
     sequence = [weights['cls_d']]
     for frame, tokens_nd in enumerate(x_tnd):
         for token_d in tokens_nd:
-            row_d = weights['positions_td'][frame] if 'positions_td' in weights else 0.0
+            row_d = (
+                weights['positions.learned_td'][frame]
+                if 'positions.learned_td' in weights
+                else 0.0
+            )
             sequence.append(token_d + row_d)
     width = x_tnd.shape[-1]
-    w_q, w_k, w_v = weights['attention.qkv.weight'].split(width)
-    b_q, b_k, b_v = weights['attention.qkv.bias'].split(width)
-    w_o, b_o = weights['attention.out.weight'], weights['attention.out.bias']
-    per_head = width // head.attention.attention_heads
+    w_q, w_k, w_v = weights['block.attention.qkv.weight'].split(width)
+    b_q, b_k, b_v = weights['block.attention.qkv.bias'].split(width)
+    w_o, b_o = weights['block.attention.out.weight'], weights['block.attention.out.bias']
+    per_head = width // head.block.attention.attention_heads
     pooled_d = torch.zeros(width, dtype=torch.float64)
     for token_d in sequence:
         parts = []
@@ -139,17 +144,17 @@ def test_one_attention_head_per_64_channels_unless_told_otherwise(width, expecte
     with torch.device('meta'):
         head = StepHead(width=width, frames=2, classes=2)
         told = StepHead(width=width, frames=2, classes=2, attention_heads=8)
-    assert head.attention.attention_heads == expected
-    assert told.attention.attention_heads == 8
+    assert head.block.attention.attention_heads == expected
+    assert told.block.attention.attention_heads == 8
 
 
 def test_embeddings_start_small_and_differ_between_frames():
     torch.manual_seed(0)
     head = StepHead(width=768, frames=16, classes=34)
-    for embedding in (head.cls_d, head.positions_td):
+    for embedding in (head.cls_d, head.positions.learned_td):
         assert 0.015 < embedding.std() < 0.025
         assert embedding.mean().abs() < 0.005
-    assert torch.pdist(head.positions_td).min() > 0.1
+    assert torch.pdist(head.positions.learned_td).min() > 0.1
 
 
 @pytest.mark.parametrize('positions', ['learnable', 'none'])
@@ -163,7 +168,7 @@ def test_the_gradient_reaches_every_parameter(positions):
         # Each row of each parameter, the frame-wise embeddings above all. Keys have a bias in
         # name only: it shifts all scores of a query alike, and the softmax takes it out again.
         rows = parameter.grad.flatten(1) if parameter.ndim > 1 else parameter.grad[:, None]
-        if name == 'attention.qkv.bias':
+        if name == 'block.attention.qkv.bias':
             rows = torch.cat([rows[:12], rows[24:]])
         assert (rows.abs().amax(dim=1) > 0).all(), name
 
@@ -207,7 +212,7 @@ def test_a_patch_moved_to_another_frame_is_seen(data):
 @given(data=st.data())
 def test_equal_rows_degenerate_to_invariance(data):
     head, x_btnd = data.draw(heads('learnable'))
-    head.positions_td.data[:] = head.positions_td.data[0].clone()
+    head.positions.learned_td.data[:] = head.positions.learned_td.data[0].clone()
     order = shuffled(data.draw, head.frames)
     assert difference(head(x_btnd[:, order]), head(x_btnd)) < 1e-9
 
@@ -215,7 +220,7 @@ def test_equal_rows_degenerate_to_invariance(data):
 @given(data=st.data())
 def test_two_equal_rows_may_change_places(data):
     head, x_btnd = data.draw(heads('learnable'))
-    head.positions_td.data[1] = head.positions_td.data[0]
+    head.positions.learned_td.data[1] = head.positions.learned_td.data[0]
     order = [1, 0, *range(2, head.frames)]
     assert difference(head(x_btnd[:, order]), head(x_btnd)) < 1e-9
 
@@ -225,7 +230,7 @@ def test_frames_and_rows_permuted_together_give_the_same_answer(data):
     head, x_btnd = data.draw(heads('learnable'))
     expected = head(x_btnd)
     order = shuffled(data.draw, head.frames)
-    head.positions_td.data = head.positions_td.data[order]
+    head.positions.learned_td.data = head.positions.learned_td.data[order]
     assert difference(head(x_btnd[:, order]), expected) < 1e-9
 
 
@@ -273,7 +278,7 @@ def test_what_is_no_batch_of_windows_is_refused(shape):
 def test_attention_heads_must_divide_the_width(width, attention_heads):
     if attention_heads is None:
         # One per 64 channels, rounded down.
-        assert StepHead(width=width, frames=2, classes=2).attention.attention_heads == 1
+        assert StepHead(width=width, frames=2, classes=2).block.attention.attention_heads == 1
     else:
         with pytest.raises(
             ValueError, match=f'attention_heads={attention_heads} does not divide width={width}'

@@ -1,0 +1,67 @@
+"""What every head is: tokens of a window in, logits of one task out."""
+
+from typing import Any, Literal, get_args
+
+from torch import Tensor, nn
+
+TokenKind = Literal['patches', 'cls', 'all']
+
+
+class Head(nn.Module):
+    """A classifier over the tokens of a window.
+
+    Args:
+        width: Channels of a token (d).
+        frames: Frames in a window (T).
+        classes: Number of labels (k).
+
+    Attributes:
+        consumes: Which tokens of a frame it takes: its `patches`, its `cls` token, or `all` (the
+            CLS token first, then the patches).
+        name: Name in the registry; empty when the head was not made by `create_head`.
+        options: The options it was made with, defaults included.
+    """
+
+    consumes: TokenKind = 'patches'
+    # Whether some other order of the frames can change the answer.
+    order_aware: bool = False
+
+    def __init__(self, *, width: int, frames: int, classes: int) -> None:
+        super().__init__()
+        for name, value in (('width', width), ('frames', frames), ('classes', classes)):
+            if value < 1:
+                raise ValueError(f'{name}={value}: expected at least 1')
+        self.width, self.frames, self.classes = width, frames, classes
+        self.name = ''
+        self.options: dict[str, Any] = {}
+
+    def check_window(self, x_btnd: Tensor) -> None:
+        """Refuse what is no batch of this head's windows.
+
+        Raises:
+            ValueError: Wrong number of dimensions, frames or channels; more than one token where
+                the head takes the CLS token alone.
+        """
+        if x_btnd.ndim != 4:
+            raise ValueError(
+                f'got a tensor of shape {list(x_btnd.shape)}; a head takes windows '
+                '[batch, frames, tokens, width]'
+            )
+        _, frames, tokens, width = x_btnd.shape
+        if (frames, width) != (self.frames, self.width):
+            raise ValueError(
+                f'got a window of {frames} frames of width {width}; this head takes '
+                f'{self.frames} frames of width {self.width}'
+            )
+        if self.consumes == 'cls' and tokens != 1:
+            raise ValueError(f'got {tokens} tokens per frame; this head takes the CLS token alone')
+
+
+def check_choice(option: str, value: Any, choices: Any) -> None:
+    """Refuse a value that is not among the choices of a `Literal` type.
+
+    Raises:
+        ValueError: It is not; lists the choices.
+    """
+    if value not in get_args(choices):
+        raise ValueError(f'{option}={value!r}: expected one of {", ".join(get_args(choices))}')
