@@ -2,6 +2,7 @@
 
 import typer
 
+from step_ros.cli.complexity import complexity
 from step_ros.cli.demo import demo
 from step_ros.cli.train import train
 
@@ -11,6 +12,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(complexity)
 app.command()(demo)
 app.command()(train)
 

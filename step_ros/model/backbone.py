@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from step_ros.model.head import TokenKind, check_choice
+from step_ros.model.peft_adapters import AdaptedLayer
 from step_ros.model.weights import checked_digest, download, load_weights, published_grid
 
 HUB = 'hub'
@@ -40,6 +41,8 @@ class Backbone(nn.Module):
         width: Channels of a token (d).
         tokens: Patch tokens of an image (n).
         consumed: Which tokens `forward` gives.
+        adapters: Name and options of what was inserted (`model/peft.py`); None when it is as it
+            was published.
         image_size: Height and width in pixels.
         grid_size: Rows and columns of patches.
         mean: Channel means that images are normalised with, for RGB in [0, 1].
@@ -80,14 +83,24 @@ class Backbone(nn.Module):
         self.tokens = rows * columns
         self.has_cls = getattr(self.vit, 'cls_token', None) is not None
         self.consumed: TokenKind = 'patches'
+        self.adapters: tuple[str, dict[str, Any]] | None = None
         self.mean = tuple(self.vit.pretrained_cfg['mean'])
         self.std = tuple(self.vit.pretrained_cfg['std'])
         self.requires_grad_(False)
         self.eval()
 
     def train(self, mode: bool = True) -> 'Backbone':
-        """Stay in evaluation mode: a frozen encoder has no dropout and no running statistics."""
-        return super().train(False)
+        """Stay in evaluation mode, all but inserted adapters: what is frozen has no dropout."""
+        super().train(False)
+        for module in self.modules():
+            if isinstance(module, AdaptedLayer):
+                module.train(mode)
+        return self
+
+    @property
+    def learns(self) -> bool:
+        """Whether training changes anything in it, which is so with adapters alone."""
+        return any(parameter.requires_grad for parameter in self.parameters())
 
     def give(self, kind: TokenKind) -> 'Backbone':
         """Let `forward` give these tokens from now on.

@@ -7,33 +7,21 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from step_ros.model.backbone import HUB, RANDOM, Backbone, create_backbone
+from step_ros.model.bundle_adapters import load_adapters, refuse_temporal, save_adapters
+from step_ros.model.bundle_files import BundleError, read_tensors
 from step_ros.model.bundle_schema import BackboneSpec, BundleSpec, HeadsSpec, ImageSpec, TaskSpec
 from step_ros.model.head import Head
 from step_ros.model.heads import HEADS, create_head
 from step_ros.model.multitask import MultiTaskModel
+from step_ros.model.peft import frozen_state
 from step_ros.model.weights import WeightsError, file_digest, save_weights
 
 SPEC_FILE = 'bundle.yaml'
 HEADS_FILE = 'heads.safetensors'
 BACKBONE_FILE = 'backbone.safetensors'
-
-
-class BundleError(RuntimeError):
-    """A bundle is damaged, incomplete or does not fit together.
-
-    Args:
-        path: The file at fault.
-        field: The field or tensor at fault; empty for the file as a whole.
-        why: What is wrong, and what was expected.
-    """
-
-    def __init__(self, path: Path, field: str, why: str) -> None:
-        super().__init__(f'{path}: {field + ": " if field else ""}{why}')
-        self.path, self.field = path, field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +47,7 @@ class Bundle:
 def model_id(spec: BundleSpec) -> str:
     """Return the bundle's name and a digest of everything that decides an answer."""
     decisive = spec.model_dump_json(
-        exclude={'description', 'license', 'provenance', 'metrics', 'name'}
+        exclude={'description', 'license', 'provenance', 'metrics', 'name'}, exclude_none=True
     )
     return f'{spec.name}@{hashlib.sha256(decisive.encode()).hexdigest()[:12]}'
 
@@ -176,12 +164,15 @@ def save_bundle(
         ValueError: The heads are not of one kind.
     """
     head = _common_head(model)
+    backbone = model.backbone
+    if backbone.adapters is not None:
+        refuse_temporal(backbone.adapters[0])
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    backbone = model.backbone
     digest = backbone.digest
     if backbone_weights not in (HUB, RANDOM):
-        save_weights(backbone.vit, folder / backbone_weights)
+        path = folder / backbone_weights
+        save_weights(frozen_state(backbone), path, grid=backbone.grid_size)
         digest = file_digest(folder / backbone_weights)
     heads = {key: value.contiguous().cpu() for key, value in model.heads.state_dict().items()}
     (folder / HEADS_FILE).write_bytes(save(heads))
@@ -200,6 +191,7 @@ def save_bundle(
             arguments=backbone_arguments or {},
             weights=backbone_weights,
             digest=digest,
+            adapters=save_adapters(folder, backbone),
         ),
         heads=HeadsSpec(
             name=head.name,
@@ -242,6 +234,8 @@ def _load_backbone(folder: Path, spec: BundleSpec) -> Backbone:
         raise BundleError(folder / SPEC_FILE, 'backbone.weights', str(error)) from error
     except (ValueError, AssertionError) as error:
         raise BundleError(folder / SPEC_FILE, 'backbone', str(error)) from error
+    if given.adapters is not None:
+        load_adapters(folder, backbone, given.adapters, frames=spec.frames)
     # The bundle's normalisation is what the heads were trained with, whatever timm says today.
     backbone.mean, backbone.std = spec.image.mean, spec.image.std
     return backbone
@@ -249,17 +243,7 @@ def _load_backbone(folder: Path, spec: BundleSpec) -> Backbone:
 
 def _load_heads(folder: Path, spec: BundleSpec, model: MultiTaskModel) -> None:
     path = folder / spec.heads.weights
-    if not path.is_file():
-        raise BundleError(path, '', 'no such file; bundle.yaml names it in heads.weights')
-    digest = file_digest(path)
-    if digest != spec.heads.digest:
-        raise BundleError(
-            path, 'heads.digest', f'the file has {digest}, bundle.yaml expects {spec.heads.digest}'
-        )
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise BundleError(path, '', f'not a safetensors file: {error}') from error
+    tensors = read_tensors(path, digest=spec.heads.digest, field='heads')
     expected = model.heads.state_dict()
     for key in sorted(expected.keys() | tensors.keys()):
         if key not in tensors:

@@ -65,6 +65,17 @@ class ImageSpec(Strict):
     std: tuple[Share, Share, Share] = Field(description='channel standard deviations, likewise')
 
 
+class AdaptersSpec(Strict):
+    """What was inserted into the backbone and trained with the heads."""
+
+    name: str = Field(description='method, as in docs/heads.md')
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="options of that method; else the method's defaults"
+    )
+    weights: Literal['adapters.safetensors'] = 'adapters.safetensors'
+    digest: Digest
+
+
 class BackboneSpec(Strict):
     """The frozen encoder, and where its weights are."""
 
@@ -77,6 +88,9 @@ class BackboneSpec(Strict):
         description='`hub`, `random`, or a .safetensors file beside bundle.yaml',
     )
     digest: str = Field(description='sha256:... of the weight file, or random:SEED')
+    adapters: AdaptersSpec | None = Field(
+        default=None, description='trained parts inside the backbone; none in STEP itself'
+    )
 
     @model_validator(mode='after')
     def _check_weights(self) -> 'BackboneSpec':

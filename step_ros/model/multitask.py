@@ -10,7 +10,7 @@ from step_ros.model.head import Head
 
 
 class MultiTaskModel(nn.Module):
-    """A frozen backbone with one head per task.
+    """A frozen backbone, perhaps with adapters, and one head per task.
 
     Args:
         backbone: The frozen encoder.
@@ -54,6 +54,6 @@ class MultiTaskModel(nn.Module):
         Returns:
             Logits `[b, k]` of each task.
         """
-        with torch.no_grad():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.backbone.learns):
             x_bnd = self.backbone(x_bt3hw.flatten(0, 1))
         return self.decide(x_bnd.unflatten(0, x_bt3hw.shape[:2]))

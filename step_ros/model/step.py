@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from step_ros.model.attention import AttentionBlock, Block, default_attention_heads
+from step_ros.model.attention_maps import AttentionMaps
 from step_ros.model.classifier import Classifier, create_classifier
 from step_ros.model.head import Head, check_choice
 from step_ros.model.positions import EMBEDDING_STD, Positions, create_positions
@@ -116,6 +117,25 @@ class StepHead(Head):
         if self.cls_d is None:
             return x_bld
         return torch.cat([self.cls_d.expand(len(x_bld), 1, -1), x_bld], dim=1)
+
+    def attention_maps(self, x_btnd: Tensor) -> AttentionMaps:
+        """Return where the head looks in windows, laid out like their patches.
+
+        Args:
+            x_btnd: As for `forward`.
+        """
+        x_bld = self.block.attention_input(self.sequence(x_btnd))
+        shape = x_btnd.shape[:3]
+        columns_bl = self.block.attention.column_means(x_bld)
+        if self.cls_d is None:
+            # The first token of each frame is its CLS token, which is nowhere in the image.
+            columns_btn = columns_bl.reshape(shape)[:, :, 1:]
+            return AttentionMaps(cls_btn=None, columns_btn=columns_btn)
+        cls_bl = self.block.attention.row_weights(x_bld, 0)
+        return AttentionMaps(
+            cls_btn=cls_bl[:, 1:].reshape(shape),
+            columns_btn=columns_bl[:, 1:].reshape(shape),
+        )
 
     def _pool(self, cls_b1d: Tensor, z_btnd: Tensor) -> Tensor:
         """Average attended tokens: the global CLS token (if any) and those of the frames."""

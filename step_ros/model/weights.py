@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -98,11 +99,16 @@ def load_weights(vit: Any, path: Path, *, name: str, grid: tuple[int, int] | Non
     vit.load_state_dict(found)
 
 
-def save_weights(vit: Any, path: Path) -> None:
-    """Write a model's weights to a safetensors file, with the grid its positions are for."""
-    tensors = {key: value.contiguous().cpu() for key, value in vit.state_dict().items()}
-    rows, columns = vit.patch_embed.grid_size
-    path.write_bytes(save(tensors, metadata={GRID_KEY: f'{rows}x{columns}'}))
+def save_weights(state: Mapping[str, Tensor], path: Path, *, grid: tuple[int, int]) -> None:
+    """Write a model's weights to a safetensors file.
+
+    Args:
+        state: The weights.
+        path: The file.
+        grid: Rows and columns of patches that the positional embeddings are for.
+    """
+    tensors = {key: value.contiguous().cpu() for key, value in state.items()}
+    path.write_bytes(save(tensors, metadata={GRID_KEY: f'{grid[0]}x{grid[1]}'}))
 
 
 def published_grid(vit: Any, name: str) -> tuple[int, int]:

@@ -17,7 +17,8 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from step_ros.model.bundle import Bundle, BundleError, load_bundle
+from step_ros.model.bundle import Bundle, load_bundle
+from step_ros.model.bundle_files import BundleError
 from step_ros.msg import ActionHypothesis, ModelInfo
 from step_ros.resources import find_bundle
 from step_ros.ros.conversion import hypothesis_message, model_info_message

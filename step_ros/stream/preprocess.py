@@ -6,6 +6,20 @@ import torch
 from torch import Tensor
 
 
+def fitted_box(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the part of an image that the encoder sees: top, left, height, width in pixels.
+
+    Args:
+        shape: Height and width of the image.
+        size: Height and width that the encoder takes.
+    """
+    (height, width), (wanted_height, wanted_width) = shape, size
+    scale = min(height / wanted_height, width / wanted_width)
+    cut_height = min(height, max(1, round(wanted_height * scale)))
+    cut_width = min(width, max(1, round(wanted_width * scale)))
+    return (height - cut_height) // 2, (width - cut_width) // 2, cut_height, cut_width
+
+
 def fit_image(image_hw3: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Cut the largest centred part with the shape of `size` and scale it to `size`.
 
@@ -16,18 +30,14 @@ def fit_image(image_hw3: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Returns:
         The image at `size`, uint8.
     """
-    height, width = image_hw3.shape[:2]
-    wanted_height, wanted_width = size
-    if (height, width) == size:
+    if image_hw3.shape[:2] == size:
         return image_hw3
-    scale = min(height / wanted_height, width / wanted_width)
-    cut_height = min(height, max(1, round(wanted_height * scale)))
-    cut_width = min(width, max(1, round(wanted_width * scale)))
-    top, left = (height - cut_height) // 2, (width - cut_width) // 2
-    cut = image_hw3[top : top + cut_height, left : left + cut_width]
+    top, left, height, width = fitted_box((image_hw3.shape[0], image_hw3.shape[1]), size)
+    cut = image_hw3[top : top + height, left : left + width]
     # Averaging over areas when shrinking: small things must not flicker between grid frames.
-    how = cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR
-    return cv2.resize(cut, (wanted_width, wanted_height), interpolation=how)
+    shrinks = min(image_hw3.shape[0] / size[0], image_hw3.shape[1] / size[1]) > 1
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(cut, size[::-1], interpolation=how)
 
 
 def normalise(

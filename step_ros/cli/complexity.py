@@ -1,0 +1,95 @@
+"""`step_ros complexity`: what every method costs, counted, beside the papers' figures."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from step_ros.training.complexity_table import Row
+
+NOTES = """\
+GFLOPs: 1e9 multiply-adds for one window (one view), counted on the real modules.
+  full   every multiply-add of backbone, adapters and heads
+  paper* by the papers' convention, derived from their figures: the attention's products left out
+         in the backbone and its adapters, counted twice in a head
+Heads with a figure of the papers end in an MLP (width -> width/2 -> 33), which their parameter
+counts fit; 'step full', the adapters and the fusions in what their entry says. Parameters of
+several tasks are those of all tasks."""
+
+
+def complexity(
+    json_file: Annotated[
+        Path | None, typer.Option('--json', help='Write the rows to this file.')
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help='Draw compute against the number of tasks into this image.')
+    ] = None,
+) -> None:
+    """Print parameters and compute of every method beside the papers' figures."""
+    from step_ros.training.complexity_table import BACKBONES, complexity_rows
+
+    console = Console()
+    rows = complexity_rows()
+    for backbone in BACKBONES:
+        console.print(_table(backbone, [row for row in rows if row.backbone == backbone]))
+    console.print(NOTES, highlight=False)
+    for backbone in BACKBONES:
+        console.print(_like_for_like([row for row in rows if row.backbone == backbone]))
+    if json_file is not None:
+        text = json.dumps([row.as_dict() for row in rows], indent=2)
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(text + '\n', encoding='utf-8')
+        console.print(f'wrote {json_file}')
+    if plot is not None:
+        from step_ros.training.complexity_plot import plot_scaling
+
+        plot_scaling(plot)
+        console.print(f'wrote {plot}')
+
+
+def _table(backbone: str, rows: 'list[Row]') -> Table:
+    table = Table(title=f'{backbone}, 16 frames of 224 px')
+    table.add_column('method', no_wrap=True)
+    for name in ('tasks', 'params M', 'paper', 'GFLOPs full', 'paper*', 'paper', 'differs'):
+        table.add_column(name, justify='right', no_wrap=True)
+    table.add_column('source')
+    for row in rows:
+        differs = row.paper_gflops and f'{100 * (row.gflops / row.paper_gflops - 1):+.1f} %'
+        table.add_row(
+            row.method,
+            str(row.tasks),
+            f'{row.params_m:.2f}',
+            '' if row.paper_params_m is None else f'{row.paper_params_m:g}',
+            f'{row.gflops_full:.1f}',
+            f'{row.gflops:.1f}',
+            '' if row.paper_gflops is None else f'{row.paper_gflops:g}',
+            differs or '',
+            row.note,
+        )
+    return table
+
+
+def _like_for_like(rows: 'list[Row]') -> str:
+    """Compare three tasks in one view each, which the paper's factor of six does not."""
+    three = {row.method: row for row in rows if row.tasks == 3}
+    step = three.pop('step')
+    adapter = next(row for row in rows if row.method == 'st-adapter' and row.tasks == 1)
+    lines = [f'\n{step.backbone}, three tasks, one view, full count: STEP {step.gflops_full:.0f}']
+    for name, row in three.items():
+        ratio = row.gflops_full / step.gflops_full
+        lines.append(f'  {name}: {row.gflops_full:.0f}, {ratio:.1f} times STEP')
+        if row.paper_gflops and step.paper_gflops and 'three views' in row.note:
+            lines.append(
+                f'    (the paper: {row.paper_gflops:g} / {step.paper_gflops:g} = '
+                f'{row.paper_gflops / step.paper_gflops:.1f}, but three views against one; '
+                f'our full count for three views is {3 * row.gflops_full:.0f})'
+            )
+    lines.append(
+        f'  (st-adapter, one task: three views of {adapter.gflops_full:.1f} are '
+        f'{3 * adapter.gflops_full:.0f}; the paper prints {adapter.paper_gflops:g})'
+    )
+    return '\n'.join(lines)

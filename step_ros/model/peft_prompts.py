@@ -1,0 +1,87 @@
+"""Visual prompt tuning (VPT): trainable tokens beside those of the image.
+
+Source: Jia et al., "Visual Prompt Tuning", 2022; for what it leaves open, its authors' public
+code. The STEP paper (Table IV) does not say whether its VPT is deep or shallow.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from step_ros.model.peft_adapters import AdaptedLayer
+
+
+class PromptedBlock(AdaptedLayer):
+    """A block that gets prompts between the prefix tokens and the patches, or has them removed.
+
+    Args:
+        frozen: A block of a vision transformer.
+        width: Channels of a token (d).
+        prefix: Tokens before the prompts (CLS, registers).
+        prompts: Number of prompts (p).
+        bound: The prompts start uniformly in ± `bound`; None for a block that inserts none.
+        removes: Whether the block's outputs for prompts are dropped.
+
+    Attributes:
+        prompts_pd: The prompts, `[p, d]`; None in a block that inserts none.
+    """
+
+    prompts_pd: nn.Parameter | None
+
+    def __init__(
+        self,
+        frozen: nn.Module,
+        *,
+        width: int,
+        prefix: int,
+        prompts: int,
+        bound: float | None,
+        removes: bool,
+    ) -> None:
+        super().__init__(frozen)
+        self.prefix, self.prompts, self.removes = prefix, prompts, removes
+        self.prompts_pd = None
+        if bound is not None:
+            self.prompts_pd = nn.Parameter(torch.empty(prompts, width).uniform_(-bound, bound))
+
+    def forward(self, x_bld: Tensor) -> Tensor:
+        """Return the tokens after the block, `[b, l, d]`, with or without `p` for prompts."""
+        if self.prompts_pd is not None:
+            prompts_bpd = self.prompts_pd.expand(len(x_bld), -1, -1)
+            before, after = x_bld[:, : self.prefix], x_bld[:, self.prefix :]
+            x_bld = torch.cat([before, prompts_bpd, after], dim=1)
+        x_bld = self.frozen(x_bld)
+        if self.removes:
+            before, after = x_bld[:, : self.prefix], x_bld[:, self.prefix + self.prompts :]
+            x_bld = torch.cat([before, after], dim=1)
+        return x_bld
+
+
+def insert_prompts(vit: Any, *, prompts: int, deep: bool) -> None:
+    """Give a vision transformer prompts.
+
+    Shallow prompts enter before the first block (in CLIP after `norm_pre`, which VPT's backbones
+    lack) and leave after the last. Deep prompts are others in every block: those that come out of
+    one block are not those that go into the next, so each block removes its own.
+
+    Args:
+        vit: A timm VisionTransformer; its blocks are replaced.
+        prompts: Number of prompts.
+        deep: Whether every block has prompts of its own.
+    """
+    height, width = vit.patch_embed.patch_size
+    bound = math.sqrt(6 / (3 * height * width + vit.embed_dim))
+    last = len(vit.blocks) - 1
+    for index, block in enumerate(vit.blocks):
+        inserts, removes = deep or index == 0, deep or index == last
+        if inserts or removes:
+            vit.blocks[index] = PromptedBlock(
+                block,
+                width=vit.embed_dim,
+                prefix=vit.num_prefix_tokens,
+                prompts=prompts,
+                bound=bound if inserts else None,
+                removes=removes,
+            )
