@@ -14,7 +14,11 @@ check: setup
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 
-docs: setup ; @PYTHONPATH=. .venv/bin/python scripts/write_parameter_tables.py
+docs: setup
+	@PYTHONPATH=. .venv/bin/python scripts/write_parameter_tables.py
+	@.venv/bin/python scripts/write_heads_document.py
+	@.venv/bin/python scripts/write_attention_figure.py
+	@.venv/bin/step_ros complexity --plot docs/images/complexity.png
 
 model: setup ; @.venv/bin/step_ros train config/training/tabletop-tiny.yaml --output models/tabletop-tiny
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -12,13 +13,13 @@ if TYPE_CHECKING:
     from step_ros.training.complexity_table import Row
 
 NOTES = """\
-GFLOPs: 1e9 multiply-adds for one window (one view), counted on the real modules.
-  full   every multiply-add of backbone, adapters and heads
-  paper* by the papers' convention, derived from their figures: the attention's products left out
-         in the backbone and its adapters, counted twice in a head
-Heads with a figure of the papers end in an MLP (width -> width/2 -> 33), which their parameter
-counts fit; 'step full', the adapters and the fusions in what their entry says. Parameters of
-several tasks are those of all tasks."""
+full, paper*, paper: 1e9 multiply-adds for one window, counted on the real modules.
+  full    every multiply-add of backbone, adapters and heads, one view
+  paper*  by the papers' convention, derived from their figures: the attention's
+          products left out in the backbone and its adapters, counted twice in a head
+  paper   what the papers print
+The four probes end in an MLP (width, width/2, 33), which the papers' parameter counts
+fit. Parameters are those of all tasks."""
 
 
 def complexity(
@@ -36,13 +37,15 @@ def complexity(
     rows = complexity_rows()
     for backbone in BACKBONES:
         console.print(_table(backbone, [row for row in rows if row.backbone == backbone]))
-    console.print(NOTES, highlight=False)
+    console.print(NOTES, highlight=False, soft_wrap=True)
+    console.print(_sources(rows), highlight=False, soft_wrap=True)
     for backbone in BACKBONES:
-        console.print(_like_for_like([row for row in rows if row.backbone == backbone]))
+        text = _like_for_like([row for row in rows if row.backbone == backbone])
+        console.print(text, highlight=False, soft_wrap=True)
     if json_file is not None:
-        text = json.dumps([row.as_dict() for row in rows], indent=2)
+        content = json.dumps([row.as_dict() for row in rows], indent=2)
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(text + '\n', encoding='utf-8')
+        json_file.write_text(content + '\n', encoding='utf-8')
         console.print(f'wrote {json_file}')
     if plot is not None:
         from step_ros.training.complexity_plot import plot_scaling
@@ -52,13 +55,19 @@ def complexity(
 
 
 def _table(backbone: str, rows: 'list[Row]') -> Table:
-    table = Table(title=f'{backbone}, 16 frames of 224 px')
+    from step_ros.training.complexity_table import THREE_VIEWS
+
+    # Narrow enough for 80 columns: a figure cut short would be a wrong one.
+    table = Table(title=f'{backbone}, 16 frames of 224 px', box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column('method', no_wrap=True)
-    for name in ('tasks', 'params M', 'paper', 'GFLOPs full', 'paper*', 'paper', 'differs'):
+    for name in ('tasks', 'params M', 'paper', 'full', 'paper*', 'paper', 'differs'):
         table.add_column(name, justify='right', no_wrap=True)
-    table.add_column('source')
     for row in rows:
-        differs = row.paper_gflops and f'{100 * (row.gflops / row.paper_gflops - 1):+.1f} %'
+        differs = ''
+        if row.paper_gflops is not None:
+            differs = f'{100 * (row.gflops / row.paper_gflops - 1):+.1f} %'
+        if THREE_VIEWS in row.note:
+            differs = '3 views'
         table.add_row(
             row.method,
             str(row.tasks),
@@ -67,14 +76,25 @@ def _table(backbone: str, rows: 'list[Row]') -> Table:
             f'{row.gflops_full:.1f}',
             f'{row.gflops:.1f}',
             '' if row.paper_gflops is None else f'{row.paper_gflops:g}',
-            differs or '',
-            row.note,
+            differs,
         )
     return table
 
 
+def _sources(rows: 'list[Row]') -> str:
+    """List where the papers' figures stand, once for each source."""
+    by_note: dict[str, list[str]] = {}
+    for row in rows:
+        if row.note and row.method not in by_note.setdefault(row.note, []):
+            by_note[row.note].append(row.method)
+    lines = [f'  {note}: {", ".join(methods)}' for note, methods in by_note.items()]
+    return '\n'.join(['Figures of the papers:', *lines])
+
+
 def _like_for_like(rows: 'list[Row]') -> str:
     """Compare three tasks in one view each, which the paper's factor of six does not."""
+    from step_ros.training.complexity_table import THREE_VIEWS
+
     three = {row.method: row for row in rows if row.tasks == 3}
     step = three.pop('step')
     adapter = next(row for row in rows if row.method == 'st-adapter' and row.tasks == 1)
@@ -82,11 +102,10 @@ def _like_for_like(rows: 'list[Row]') -> str:
     for name, row in three.items():
         ratio = row.gflops_full / step.gflops_full
         lines.append(f'  {name}: {row.gflops_full:.0f}, {ratio:.1f} times STEP')
-        if row.paper_gflops and step.paper_gflops and 'three views' in row.note:
+        if row.paper_gflops and step.paper_gflops and THREE_VIEWS in row.note:
             lines.append(
                 f'    (the paper: {row.paper_gflops:g} / {step.paper_gflops:g} = '
-                f'{row.paper_gflops / step.paper_gflops:.1f}, but three views against one; '
-                f'our full count for three views is {3 * row.gflops_full:.0f})'
+                f'{row.paper_gflops / step.paper_gflops:.1f}, but three views against one)'
             )
     lines.append(
         f'  (st-adapter, one task: three views of {adapter.gflops_full:.1f} are '

@@ -24,14 +24,10 @@ from step_ros.model.complexity import (
 from step_ros.model.head import Head
 from step_ros.model.heads import HEADS, create_head
 from step_ros.model.peft import insert_adapters
+from step_ros.model.published import PUBLISHED
 
 FRAMES, SIZE, CLASSES = 16, 224, 33
-# Title to timm's name. OpenAI's CLIP was trained with the quick GELU, which the name asks for.
-BACKBONES = {
-    'DINOv2 ViT-B/14': 'vit_base_patch14_dinov2.lvd142m',
-    'CLIP ViT-B/16': 'vit_base_patch16_clip_quickgelu_224.openai',
-}
-DINOV2, CLIP = BACKBONES
+BACKBONES = DINOV2, CLIP = 'DINOv2 ViT-B/14', 'CLIP ViT-B/16'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +105,7 @@ METHODS = (
         options=MLP,
         paper_params_m=0.3,
         paper_gflops={CLIP: 269.6, DINOV2: 351.5},
-        note='002 Table I',
+        note='STEP Table I',
     ),
     Method(
         name='attentive',
@@ -117,7 +113,7 @@ METHODS = (
         options=MLP,
         paper_params_m=7.3,
         paper_gflops={CLIP: 273.6, DINOV2: 356.3},
-        note='002 Table I',
+        note='STEP Table I',
     ),
     Method(
         name='self-attention',
@@ -125,7 +121,7 @@ METHODS = (
         options=MLP,
         paper_params_m=2.6,
         paper_gflops={CLIP: 308.1, DINOV2: 413.5},
-        note='002 Table I',
+        note='STEP Table I',
     ),
     Method(
         name='step',
@@ -133,49 +129,49 @@ METHODS = (
         options=MLP,
         paper_params_m=2.6,
         paper_gflops={CLIP: 307.8, DINOV2: 413.1},
-        note='002 Table I',
+        note='STEP Table I',
     ),
     Method(
         name='step attn+ln+skip',
         head='step',
         options={**MLP, 'block': 'attn+ln+skip'},
         paper_params_m=2.6,
-        note='000 Table 19',
+        note='STEP (long) Table 19',
     ),
     Method(
         name='step full',
         head='step',
         options={'block': 'full'},
         paper_params_m=7.1,
-        note='000 Table 19; its 7.1 fits the linear classifier, mlp would be 7.4',
+        note='STEP (long) Table 19, which fits the linear classifier; mlp would be 7.4',
     ),
     Method(
         name='vpt-deep + linear',
         head='linear',
         peft='vpt-deep',
         paper_gflops={DINOV2: 362.4},
-        note='002 Table V; 8 prompts, derived from its figure',
+        note='STEP Table V; 8 prompts, derived from its figure',
     ),
-    Method(name='vpt-deep + step', head='step', peft='vpt-deep', note='002 Table IV'),
+    Method(name='vpt-deep + step', head='step', peft='vpt-deep', note='STEP Table IV'),
     Method(name='vpt-shallow + linear', head='linear', peft='vpt-shallow'),
-    Method(name='adaptformer + linear', head='linear', peft='adaptformer', note='002 Table IV'),
-    Method(name='adaptformer + step', head='step', peft='adaptformer', note='002 Table IV'),
+    Method(name='adaptformer + linear', head='linear', peft='adaptformer', note='STEP Table IV'),
+    Method(name='adaptformer + step', head='step', peft='adaptformer', note='STEP Table IV'),
     Method(
         name='st-adapter',
         head='linear',
         peft='st-adapter',
         paper_params_m=7.1,
         paper_gflops={CLIP: 911.0, DINOV2: 1099.0},
-        note=f'002 Table I; {THREE_VIEWS}',
+        note=f'STEP Table I; {THREE_VIEWS}',
     ),
-    Method(name='aim', head='linear', peft='aim', paper_params_m=11.0, note='000 Table 5'),
+    Method(name='aim', head='linear', peft='aim', paper_params_m=11.0, note='STEP (long) Table 5'),
     Method(
         name='step',
         head='step',
         options=MLP,
         tasks=3,
         paper_gflops={DINOV2: 536.5},
-        note='002 Table V, one pass',
+        note='STEP Table V, one pass',
     ),
     Method(
         name='vpt-deep + linear',
@@ -183,7 +179,7 @@ METHODS = (
         peft='vpt-deep',
         tasks=3,
         paper_gflops={DINOV2: 1087.0},
-        note='002 Table V, three passes',
+        note='STEP Table V, three passes',
     ),
     Method(
         name='st-adapter',
@@ -191,16 +187,20 @@ METHODS = (
         peft='st-adapter',
         tasks=3,
         paper_gflops={DINOV2: 3297.0},
-        note=f'002 Table V, three passes; {THREE_VIEWS}',
+        note=f'STEP Table V, three passes; {THREE_VIEWS}',
     ),
-    *(Method(name=name, head=name, note='004 Sec. 3.4') for name in HEADS if 'fusion' in name),
+    *(
+        Method(name=name, head=name, note='fusion paper Sec. 3.4')
+        for name in HEADS
+        if 'fusion' in name
+    ),
 )
 
 
 @cache
 def _backbone(title: str, peft: str | None) -> tuple[Backbone, Cost]:
     backbone: Backbone = on_meta(
-        create_backbone, BACKBONES[title], weights='random', image_size=(SIZE, SIZE)
+        create_backbone, PUBLISHED[title].name, weights='random', image_size=(SIZE, SIZE)
     )
     if peft is not None:
         on_meta(insert_adapters, backbone, peft, frames=FRAMES)
@@ -239,7 +239,7 @@ def complexity_rows() -> list[Row]:
 
 
 def scaling(backbone_title: str, most_tasks: int) -> dict[str, list[float]]:
-    """Return the full count for 1 to `most_tasks` tasks, by method (002 Fig. 4, one view)."""
+    """Return the full count for 1 to `most_tasks` tasks, by method (STEP Fig. 4, one view)."""
     chosen = {
         'STEP': Method(name='step', head='step', options=MLP),
         'VPT-Deep + linear': Method(name='vpt', head='linear', peft='vpt-deep'),

@@ -160,7 +160,9 @@ def publish_until_answered(publisher, user):
 
 def whole_clip(bundle, indices):
     """What the recogniser answers for these pictures without ROS."""
-    encoder = TorchEncoder(bundle.model.backbone, device=bundle.model.heads['action'].cls_d.device)
+    encoder = TorchEncoder(
+        bundle.model.backbone, device=next(bundle.model.heads.parameters()).device
+    )
     recogniser = StreamingRecogniser(bundle, encoder)
     answers = []
     for index in indices:
@@ -233,6 +235,23 @@ def test_images_in_hypotheses_out(camera, user, tiny_bundle):
     (model,) = user.models
     assert model.model_id == tiny_bundle.model_id
     assert model.frames == FRAMES
+
+
+@pytest.mark.parametrize('head', ['linear', 'attentive', 'fusion-lstm'])
+def test_another_head_runs_by_changing_the_bundle_alone(
+    head, managed_node, user, tiny_model, save_tiny_bundle, tmp_path
+):
+    bundle = save_tiny_bundle(tmp_path, tiny_model(head=head))
+    managed_node(bundle=str(tmp_path))
+    publisher = user.publisher('/camera/image_raw')
+    user.activate('/camera/image_raw')
+    for index in range(FRAMES):
+        publisher.publish(stamped(index))
+    wait_for(lambda: user.hypotheses, 'a hypothesis')
+    (expected,) = whole_clip(bundle, range(FRAMES))
+    for task, wanted in zip(user.hypotheses[0].tasks, expected.tasks, strict=True):
+        assert list(task.labels) == [label for label, _ in wanted.top(3)]
+        assert list(task.scores) == pytest.approx([s for _, s in wanted.top(3)], abs=1e-4)
 
 
 def test_all_transitions(managed_node, user):
