@@ -14,24 +14,23 @@ Block = Literal['attn', 'attn+ln+skip', 'full']
 _ROWS = 1024
 
 
-def default_attention_heads(width: int) -> int:
-    """Return one attention head per 64 channels, as in ViTs; the papers do not give it."""
-    return max(1, width // 64)
+def chosen_attention_heads(width: int, wanted: int | None) -> int:
+    """Return the number of attention heads: what is wanted, or one per 64 channels as in ViTs.
 
-
-def check_attention_heads(width: int, attention_heads: int) -> None:
-    """Refuse a number of attention heads that does not divide the width.
+    The papers do not give theirs.
 
     Raises:
-        ValueError: It does not; lists the numbers that do.
+        ValueError: It does not divide the width; lists the numbers that do.
     """
-    whole = isinstance(attention_heads, int) and not isinstance(attention_heads, bool)
-    if not whole or attention_heads < 1 or width % attention_heads:
+    if wanted is None:
+        wanted = max(1, width // 64)
+    whole = isinstance(wanted, int) and not isinstance(wanted, bool)
+    if not whole or wanted < 1 or width % wanted:
         divisors = ', '.join(str(n) for n in range(1, min(width, 64) + 1) if width % n == 0)
         raise ValueError(
-            f'attention_heads={attention_heads!r} does not divide width={width}; '
-            f'these do: {divisors}'
+            f'attention_heads={wanted!r} does not divide width={width}; these do: {divisors}'
         )
+    return wanted
 
 
 class SelfAttention(nn.Module):
@@ -39,13 +38,12 @@ class SelfAttention(nn.Module):
 
     Args:
         width: Channels of a token (d).
-        attention_heads: Number of attention heads; must divide `width`.
+        attention_heads: Number of attention heads; None for one per 64 channels.
     """
 
-    def __init__(self, width: int, *, attention_heads: int) -> None:
+    def __init__(self, width: int, *, attention_heads: int | None = None) -> None:
         super().__init__()
-        check_attention_heads(width, attention_heads)
-        self.attention_heads = attention_heads
+        self.attention_heads = chosen_attention_heads(width, attention_heads)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
@@ -93,13 +91,12 @@ class CrossAttention(nn.Module):
 
     Args:
         width: Channels of a token (d).
-        attention_heads: Number of attention heads; must divide `width`.
+        attention_heads: Number of attention heads; None for one per 64 channels.
     """
 
-    def __init__(self, width: int, *, attention_heads: int) -> None:
+    def __init__(self, width: int, *, attention_heads: int | None = None) -> None:
         super().__init__()
-        check_attention_heads(width, attention_heads)
-        self.attention_heads = attention_heads
+        self.attention_heads = chosen_attention_heads(width, attention_heads)
         self.query = nn.Linear(width, width)
         self.kv = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
@@ -140,11 +137,13 @@ class AttentionBlock(nn.Module):
 
     Args:
         width: Channels of a token (d).
-        attention_heads: Number of attention heads; must divide `width`.
+        attention_heads: Number of attention heads; None for one per 64 channels.
         block: `attn` (STEP: attention alone), `attn+ln+skip`, or `full` (feed-forward too).
     """
 
-    def __init__(self, width: int, *, attention_heads: int, block: Block = 'attn') -> None:
+    def __init__(
+        self, width: int, *, attention_heads: int | None = None, block: Block = 'attn'
+    ) -> None:
         super().__init__()
         check_choice('block', block, Block)
         self.attention = SelfAttention(width, attention_heads=attention_heads)

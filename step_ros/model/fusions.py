@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from step_ros.model.attention import SelfAttention, default_attention_heads
+from step_ros.model.attention import SelfAttention
 from step_ros.model.classifier import Classifier, create_classifier
 from step_ros.model.head import Head, check_choice
 
@@ -52,9 +52,7 @@ class SelfAttentionFusion(Head):
         self.pooling = pooling
         self.attention = SelfAttention(
             width,
-            attention_heads=default_attention_heads(width)
-            if attention_heads is None
-            else attention_heads,
+            attention_heads=attention_heads,
         )
         self.classifier = create_classifier(classifier, width=width, classes=classes)
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from step_ros.model.attention import CrossAttention, default_attention_heads, feed_forward
+from step_ros.model.attention import CrossAttention, feed_forward
 from step_ros.model.classifier import Classifier, create_classifier
 from step_ros.model.head import Head, check_choice
 from step_ros.model.positions import EMBEDDING_STD, Positions, create_positions
@@ -106,9 +106,7 @@ class AttentiveProbe(Head):
         self.norm = nn.LayerNorm(width)
         self.attention = CrossAttention(
             width,
-            attention_heads=default_attention_heads(width)
-            if attention_heads is None
-            else attention_heads,
+            attention_heads=attention_heads,
         )
         self.feed_forward = nn.Sequential(nn.LayerNorm(width), *feed_forward(width))
         self.classifier = create_classifier(classifier, width=width, classes=classes)

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from step_ros.model.attention import AttentionBlock, Block, default_attention_heads
+from step_ros.model.attention import AttentionBlock, Block
 from step_ros.model.attention_maps import AttentionMaps
 from step_ros.model.classifier import Classifier, create_classifier
 from step_ros.model.head import Head, check_choice
@@ -78,9 +78,7 @@ class StepHead(Head):
         self.positions = create_positions(positions, width=width, frames=frames, tokens=tokens)
         self.block = AttentionBlock(
             width,
-            attention_heads=default_attention_heads(width)
-            if attention_heads is None
-            else attention_heads,
+            attention_heads=attention_heads,
             block=block,
         )
         self.classifier = create_classifier(classifier, width=width, classes=classes)

@@ -312,6 +312,13 @@ def test_bad_arguments_are_refused_with_the_valid_choices(name, options, why):
         create_head(name, width=16, frames=4, tokens=3, classes=2, **options)
 
 
+def test_a_width_without_a_usual_number_of_attention_heads_asks_for_one():
+    sizes = {'width': 200, 'frames': 4, 'tokens': 3, 'classes': 2}
+    with pytest.raises(ValueError, match=r'attention_heads=3 does not divide width=200; .* 4, 5'):
+        create_head('step', **sizes)
+    assert create_head('step', **sizes, attention_heads=4).block.attention.attention_heads == 4
+
+
 @pytest.mark.parametrize('given', ['width', 'frames', 'classes'])
 def test_sizes_must_be_positive(given):
     sizes = {'width': 16, 'frames': 4, 'tokens': 3, 'classes': 2, given: 0}
