@@ -1,0 +1,122 @@
+"""What a feature cache holds, down to the last detail that decides its numbers."""
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from step_ros.model.backbone import Backbone
+
+CacheType = Literal['float16', 'int8']
+
+
+class CacheError(RuntimeError):
+    """A feature cache is damaged, does not fit what is asked of it, or has no room.
+
+    Args:
+        path: The file or folder at fault.
+        why: What is wrong, and the mend.
+    """
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f'{path}: {why}')
+        self.path = path
+
+
+class CacheSpec(BaseModel):
+    """Everything that decides a number in the cache; its digest names the cache's folder."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True)
+
+    format: Literal[1] = 1
+    dataset: str = Field(description='name of the dataset and of its options')
+    backbone: str = Field(description="timm's name of the architecture")
+    digest: str = Field(description='digest of its weights')
+    tokens: Literal['patches', 'cls', 'all'] = Field(description='which tokens of a frame')
+    image_size: tuple[int, int] = Field(description='height and width in pixels')
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    sampling: dict[str, Any] = Field(description='how frames are chosen')
+    transform: dict[str, Any] = Field(description='how images are changed before encoding')
+    frames: int = Field(gt=0, description='T, frames in a window')
+    views: int = Field(gt=0, description='windows kept of each clip')
+    tokens_per_frame: int = Field(gt=0)
+    width: int = Field(gt=0, description='channels of a token')
+    dtype: CacheType = 'float16'
+
+    @property
+    def key(self) -> str:
+        """The first digits of the SHA-256 of all of the above."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of a clip's tokens: views, frames, tokens, width."""
+        return self.views, self.frames, self.tokens_per_frame, self.width
+
+    @property
+    def clip_bytes(self) -> int:
+        """Bytes of a clip."""
+        values = math.prod(self.shape)
+        # Signed bytes come with a scale in float32 for each token.
+        return values * 2 if self.dtype == 'float16' else values + 4 * values // self.width
+
+
+def spec_for(
+    backbone: Backbone,
+    *,
+    dataset: str,
+    sampling: dict[str, Any],
+    transform: dict[str, Any],
+    frames: int,
+    views: int,
+    dtype: CacheType = 'float16',
+) -> CacheSpec:
+    """Describe a cache of a backbone's tokens.
+
+    Args:
+        backbone: The frozen encoder; gives the tokens that the heads consume.
+        dataset: Name of the dataset and of its options.
+        sampling: How frames are chosen.
+        transform: How images are changed before encoding.
+        frames: Frames in a window (T).
+        views: Windows kept of each clip.
+        dtype: How tokens are kept.
+
+    Raises:
+        ValueError: The backbone still learns, so that its tokens would change.
+    """
+    if backbone.learns or backbone.adapters is not None:
+        raise ValueError(
+            f'backbone {backbone.name!r} has adapters; a cache is for a backbone whose digest '
+            'says all about it'
+        )
+    tokens = {'patches': backbone.tokens, 'cls': 1, 'all': backbone.tokens + 1}
+    return CacheSpec(
+        dataset=dataset,
+        backbone=backbone.name,
+        digest=backbone.digest,
+        tokens=backbone.consumed,
+        image_size=backbone.image_size,
+        mean=backbone.mean,
+        std=backbone.std,
+        sampling=sampling,
+        transform=transform,
+        frames=frames,
+        views=views,
+        tokens_per_frame=tokens[backbone.consumed],
+        width=backbone.width,
+        dtype=dtype,
+    )
+
+
+def to_bytes(x_vtnd: np.ndarray, dtype: CacheType) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return tokens as they are kept: half floats, or signed bytes with a scale per token."""
+    if dtype == 'float16':
+        return x_vtnd.astype(np.float16), None
+    scales_vtn = np.abs(x_vtnd).max(axis=-1) / 127
+    safe = np.where(scales_vtn > 0, scales_vtn, 1)[..., None]
+    return np.rint(x_vtnd / safe).astype(np.int8), scales_vtn.astype(np.float32)

@@ -1,0 +1,247 @@
+"""A cache of a frozen backbone's tokens: encoded once, read by every training run.
+
+Extraction can be killed at any time: finished shards stay, the rest is done when it runs again.
+Any number of processes may extract into one cache at once; each takes shards that no other holds.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from step_ros.data.clip_record import ClipRecord
+from step_ros.data.video import VideoError
+from step_ros.training.cache_shard import Failure, Shard, ShardWriter, shard_files
+from step_ros.training.cache_spec import CacheError, CacheSpec
+from step_ros.training.progress import track
+
+MANIFEST = 'manifest.json'
+SHARD_CLIPS = 64
+# Left free on the disk: other programs write too.
+SPARE_SHARE = 0.02
+
+LoadView = Callable[[ClipRecord, int], np.ndarray]
+Encode = Callable[[np.ndarray], Tensor]
+
+
+class FeatureCache:
+    """A finished cache, for reading.
+
+    Args:
+        folder: Its folder, as `extract` returned it.
+        spec: What is expected in it; None takes what is there.
+
+    Attributes:
+        spec: What it holds.
+        clips: Names of the clips in it.
+        failures: Clips that could not be encoded.
+
+    Raises:
+        CacheError: It is missing, unfinished, damaged or holds something else.
+    """
+
+    def __init__(self, folder: Path, spec: CacheSpec | None = None) -> None:
+        manifest = folder / MANIFEST
+        if not manifest.is_file():
+            raise CacheError(manifest, 'no such file; a cache is a folder that extraction made')
+        content = json.loads(manifest.read_text(encoding='utf-8'))
+        self.spec = CacheSpec.model_validate(content['spec'])
+        if spec is not None:
+            _check_same(manifest, self.spec, spec)
+        self._shards = [
+            Shard(folder, number, self.spec) for number in range(len(content['shards']))
+        ]
+        self._places = {
+            clip: (shard, place)
+            for shard in self._shards
+            for place, clip in enumerate(shard.clips)
+        }
+        self.clips = list(self._places)
+        self.failures: list[Failure] = [
+            failure for shard in self._shards for failure in shard.failures
+        ]
+
+    def __contains__(self, clip_id: str) -> bool:
+        return clip_id in self._places
+
+    def read(self, clip_id: str, view: int) -> Tensor:
+        """Return the tokens of one view of a clip, float32, `[t, n, d]`.
+
+        Raises:
+            KeyError: The clip is not in the cache.
+            CacheError: Its tokens are not finite.
+        """
+        shard, place = self._places[clip_id]
+        return torch.from_numpy(shard.read(place, view))
+
+    def verify(self) -> None:
+        """Compare all checksums.
+
+        Raises:
+            CacheError: One differs; names the file.
+        """
+        for shard in track(self._shards, 'verify the cache', len(self._shards)):
+            shard.verify()
+
+
+def extract(
+    root: Path,
+    spec: CacheSpec,
+    records: Sequence[ClipRecord],
+    load: LoadView,
+    encode: Encode,
+    *,
+    shard_clips: int = SHARD_CLIPS,
+    workers: int = 0,
+) -> Path:
+    """Encode all views of all clips into a cache, as far as that is not done yet.
+
+    Args:
+        root: Folder of all caches.
+        spec: What this one holds.
+        records: The clips.
+        load: Gives the images of one view of a clip, uint8 RGB, `[t, h, w, 3]`; a `VideoError` or
+            `ValueError` means that the clip cannot be used, and is noted.
+        encode: Turns these images into tokens, `[t, n, d]`.
+        shard_clips: Clips in a file.
+        workers: Processes that load.
+
+    Returns:
+        The cache's folder.
+
+    Raises:
+        CacheError: The disk has no room for it, clips have the same name, or the folder belongs to
+            another list of clips.
+    """
+    folder = root / spec.key
+    ordered = sorted(records, key=lambda record: record.clip_id)
+    names = [record.clip_id for record in ordered]
+    if len(set(names)) != len(names):
+        twice = next(one for one, other in pairwise(names) if one == other)
+        raise CacheError(folder, f'two clips have the name {twice!r}')
+    shards = [ordered[at : at + shard_clips] for at in range(0, len(ordered), shard_clips)]
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_manifest(folder, spec, [[record.clip_id for record in part] for part in shards])
+    missing = [number for number in range(len(shards)) if not _done(folder, number)]
+    _check_room(folder, sum(len(shards[number]) for number in missing) * spec.clip_bytes)
+    # First those that nobody works on; then wait for the others and do what they left undone.
+    for wait in (False, True):
+        for number in track(missing, f'encode into {folder.name}', len(missing)):
+            with _held(folder, number, wait=wait) as mine:
+                if mine and not _done(folder, number):
+                    _encode_shard(folder, number, spec, shards[number], load, encode, workers)
+    return folder
+
+
+def _encode_shard(
+    folder: Path,
+    number: int,
+    spec: CacheSpec,
+    records: Sequence[ClipRecord],
+    load: LoadView,
+    encode: Encode,
+    workers: int,
+) -> None:
+    writer = ShardWriter(folder, number, spec)
+    try:
+        loader = DataLoader(
+            _Views(records, spec.views, load),
+            batch_size=None,
+            num_workers=workers,
+            # torch would make tensors of the images.
+            collate_fn=_as_it_is,
+        )
+        for record, views in zip(records, loader, strict=True):
+            if isinstance(views, str):
+                writer.fail(record.clip_id, views)
+            else:
+                tokens = torch.stack([encode(images) for images in views])
+                writer.add(record.clip_id, tokens.float().cpu().numpy())
+        writer.finish()
+    except OSError as error:
+        writer.discard()
+        raise CacheError(folder, f'shard {number} cannot be written: {error}') from error
+    except BaseException:
+        writer.discard()
+        raise
+
+
+class _Views(Dataset[list[np.ndarray] | str]):
+    """All views of each clip, or why there are none."""
+
+    def __init__(self, records: Sequence[ClipRecord], views: int, load: LoadView) -> None:
+        self._records, self._views, self._load = records, views, load
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> list[np.ndarray] | str:
+        try:
+            return [self._load(self._records[index], view) for view in range(self._views)]
+        except (VideoError, ValueError) as error:
+            return str(error)
+
+
+def _as_it_is(views: list[np.ndarray] | str) -> list[np.ndarray] | str:
+    return views
+
+
+def _done(folder: Path, number: int) -> bool:
+    return shard_files(folder, number)[1].is_file()
+
+
+@contextmanager
+def _held(folder: Path, number: int, *, wait: bool) -> Iterator[bool]:
+    """Hold a shard's lock; the system lets go of it when a process dies."""
+    with (folder / f'shard-{number:05d}.lock').open('w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _write_manifest(folder: Path, spec: CacheSpec, shards: list[list[str]]) -> None:
+    path = folder / MANIFEST
+    content = {'spec': spec.model_dump(mode='json'), 'shards': shards}
+    if path.is_file():
+        if json.loads(path.read_text(encoding='utf-8')) != content:
+            raise CacheError(
+                path,
+                'the cache was made of other clips or other shards; give the dataset another '
+                'name, or delete the folder',
+            )
+        return
+    partial = path.with_suffix(f'.partial-{os.getpid()}')
+    partial.write_text(json.dumps(content), encoding='utf-8')
+    partial.replace(path)
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    disk = shutil.disk_usage(folder)
+    free = disk.free - SPARE_SHARE * disk.total
+    if needed > free:
+        raise CacheError(
+            folder,
+            f'needs {needed / 1e9:.1f} GB, the disk has room for {max(free, 0) / 1e9:.1f} GB; '
+            'make room, keep fewer views, or keep them as int8',
+        )
+
+
+def _check_same(manifest: Path, found: CacheSpec, expected: CacheSpec) -> None:
+    for field in CacheSpec.model_fields:
+        there, wanted = getattr(found, field), getattr(expected, field)
+        if there != wanted:
+            raise CacheError(
+                manifest, f'{field} is {there!r}, expected {wanted!r}; extract the tokens again'
+            )
