@@ -1,75 +1,193 @@
-"""Fitting heads on the tokens of a frozen encoder."""
+"""Fitting heads on the tokens of a frozen encoder: many runs on one pass over the tokens."""
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from step_ros.training.clips import ClipTokens, cut_window, window_starts
+from step_ros.model.head import Head
+from step_ros.training.checkpoint import load_checkpoint, save_checkpoint
 from step_ros.training.progress import track
-from step_ros.training.recipe import Optimisation
+from step_ros.training.recipe import HeadOptimisation
 from step_ros.training.schedule import cosine_schedule
+from step_ros.training.windows import NO_LABEL, Windows
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+MOMENTUM = 0.9
 
 
-def fit_heads(
-    heads: Mapping[str, nn.Module],
-    clips: Sequence[ClipTokens],
-    labels: Mapping[str, Sequence[str]],
-    recipe: Optimisation,
+class FitError(RuntimeError):
+    """A fit cannot begin or has gone astray."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Heads that are fitted together, one for each task, and how.
+
+    Attributes:
+        heads: A head for each task.
+        how: Optimiser and schedule.
+    """
+
+    heads: Mapping[str, Head]
+    how: HeadOptimisation
+
+
+def fit(
+    runs: Mapping[str, Run],
+    windows: Windows,
     *,
-    frames: int,
-    frame_period: float,
     seed: int,
-) -> None:
-    """Fit the heads of all tasks at once, in place, on one random window of each clip per epoch.
+    checkpoint: Path | None = None,
+    log: 'SummaryWriter | None' = None,
+) -> list[dict[str, float]]:
+    """Fit all runs at once, in place, on one window of each clip per epoch.
+
+    All runs see the same windows in the same order, so that their differences are their own.
 
     Args:
-        heads: A head for each task.
-        clips: Encoded training clips.
-        labels: Labels of each task, in the order of its head's outputs.
-        recipe: How long and how fast.
-        frames: Frames in a window.
-        frame_period: Seconds between two of them.
-        seed: Seed of shuffling and of the windows.
+        runs: What is fitted, by name; epochs and batch must be the same in all.
+        windows: What to learn from.
+        seed: Decides order and windows.
+        checkpoint: Folder for the state after each epoch; a fit that finds one there goes on from
+            it, to the bit as if it had never stopped (on a CPU). None keeps none.
+        log: Where losses and learning rates go.
+
+    Returns:
+        Mean loss of each run, epoch by epoch.
+
+    Raises:
+        FitError: There is nothing to learn from, runs do not go together, or a loss is not finite.
+        CheckpointError: The checkpoint is that of another fit.
     """
+    how = _common(runs, windows)
+    optimisers = {name: _optimiser(run) for name, run in runs.items()}
+    steps = math.ceil(len(windows) / how.batch)
+    heads = nn.ModuleDict({name: nn.ModuleDict(run.heads) for name, run in runs.items()})
+    identity = _identity(runs, windows, seed)
     rng = np.random.default_rng(seed)
-    starts = [window_starts(clip, frames=frames, frame_period=frame_period) for clip in clips]
-    usable = [index for index, options in enumerate(starts) if options]
-    targets = {
-        task: torch.tensor([list(names).index(clip.labels[task]) for clip in clips])
-        for task, names in labels.items()
+    done, history = 0, list[dict[str, float]]()
+    if checkpoint is not None:
+        done, history = load_checkpoint(
+            checkpoint, identity=identity, heads=heads, optimisers=optimisers, rng=rng
+        )
+    schedules = {
+        name: cosine_schedule(optimiser, how.epochs * steps, done=done * steps)
+        for name, optimiser in optimisers.items()
     }
-    parameters = [parameter for head in heads.values() for parameter in head.parameters()]
-    optimiser = torch.optim.AdamW(
-        parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
-    steps = math.ceil(len(usable) / recipe.batch)
-    schedule = cosine_schedule(optimiser, recipe.epochs * steps)
-    for epoch in range(recipe.epochs):
-        order = np.array_split(rng.permutation(usable), steps)
-        for chosen in track(order, f'fit heads, epoch {epoch + 1}/{recipe.epochs}', steps):
-            x_btnd = torch.stack(
-                [
-                    cut_window(
-                        clips[index],
-                        int(rng.choice(starts[index])),
-                        frames=frames,
-                        frame_period=frame_period,
+    heads.train()
+    for epoch in range(done, how.epochs):
+        order = np.array_split(rng.permutation(len(windows)), steps)
+        sums = dict.fromkeys(runs, 0.0)
+        for chosen in track(order, f'fit heads, epoch {epoch + 1}/{how.epochs}', steps):
+            x_btnd = torch.stack([windows.window(int(index), rng) for index in chosen])
+            targets = {task: numbers[chosen] for task, numbers in windows.targets.items()}
+            for name, run in runs.items():
+                loss = _loss(run, x_btnd, targets)
+                if loss is None:
+                    continue
+                if not bool(loss.isfinite()):
+                    raise FitError(
+                        f'run {name!r}: the loss is {loss.item()} in epoch {epoch + 1}; a lower '
+                        f'learning rate than {run.how.learning_rate:g} may help'
                     )
-                    for index in chosen
-                ]
+                optimisers[name].zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimisers[name].step()
+                schedules[name].step()
+                sums[name] += loss.item() * len(chosen) / len(windows)
+        history.append(sums)
+        if log is not None:
+            for name, mean in sums.items():
+                log.add_scalar(f'loss/{name}', mean, epoch + 1)
+                rate = optimisers[name].param_groups[0]['lr']
+                log.add_scalar(f'learning_rate/{name}', rate, epoch + 1)
+        if checkpoint is not None:
+            save_checkpoint(
+                checkpoint,
+                epoch=epoch + 1,
+                identity=identity,
+                heads=heads,
+                optimisers=optimisers,
+                rng=rng,
+                history=history,
             )
-            losses = [
-                F.cross_entropy(head(x_btnd), targets[task][torch.as_tensor(chosen)])
-                for task, head in heads.items()
-            ]
-            optimiser.zero_grad()
-            torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
+    heads.eval()
+    return history
+
+
+def _common(runs: Mapping[str, Run], windows: Windows) -> HeadOptimisation:
+    """Return the settings that all runs share."""
+    if not runs:
+        raise FitError('there are no runs to fit')
+    if len(windows) == 0:
+        raise FitError('there are no windows to learn from; is the split empty?')
+    kinds = {(run.how.epochs, run.how.batch) for run in runs.values()}
+    if len(kinds) > 1:
+        raise FitError(
+            f'runs fitted at once need the same epochs and batch; found {sorted(kinds)}'
+        )
+    for name, run in runs.items():
+        if '.' in name or not name:
+            raise FitError(f'run {name!r}: a name has letters, and no dot')
+        for task in run.heads:
+            if task not in windows.targets:
+                raise FitError(f'run {name!r}: the windows have no labels for task {task!r}')
+            if bool((windows.targets[task] == NO_LABEL).all()):
+                raise FitError(f'run {name!r}: no window has a label for task {task!r}')
+    return next(iter(runs.values())).how
+
+
+def _identity(runs: Mapping[str, Run], windows: Windows, seed: int) -> str:
+    """Name everything that decides the course of a fit but the tokens themselves."""
+    content = {
+        'seed': seed,
+        'windows': len(windows),
+        'targets': {task: int(numbers.sum()) for task, numbers in windows.targets.items()},
+        'runs': {
+            name: {
+                'how': run.how.model_dump(),
+                'heads': {
+                    task: [head.name, head.options, head.frames, head.width, head.classes]
+                    for task, head in run.heads.items()
+                },
+            }
+            for name, run in runs.items()
+        },
+    }
+    return json.dumps(content, sort_keys=True)
+
+
+def _optimiser(run: Run) -> torch.optim.Optimizer:
+    parameters = [parameter for head in run.heads.values() for parameter in head.parameters()]
+    rate, decay = run.how.learning_rate, run.how.weight_decay
+    if run.how.optimiser == 'sgd':
+        return torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, weight_decay=decay)
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+
+
+def _loss(run: Run, x_btnd: Tensor, targets: Mapping[str, Tensor]) -> Tensor | None:
+    """Sum the cross-entropies of the tasks that windows of the batch have; None without any."""
+    losses = []
+    for task, head in run.heads.items():
+        known = targets[task] != NO_LABEL
+        if bool(known.any()):
+            logits_bk = head(x_btnd if bool(known.all()) else x_btnd[known])
+            losses.append(
+                F.cross_entropy(
+                    logits_bk, targets[task][known], label_smoothing=run.how.label_smoothing
+                )
+            )
+    return torch.stack(losses).sum() if losses else None
 
 
 def fit_temperature(logits_bk: Tensor, targets_b: Tensor) -> float:

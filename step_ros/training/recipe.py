@@ -26,6 +26,19 @@ class Optimisation(Strict):
     weight_decay: float = Field(ge=0)
 
 
+class HeadOptimisation(Strict):
+    """How heads are fitted; the defaults are the papers' (longer STEP paper, supplement B)."""
+
+    epochs: int = Field(default=60, gt=0)
+    batch: int = Field(default=32, gt=0, description='windows')
+    learning_rate: float = Field(default=1e-3, gt=0, description='at its peak, cosine after that')
+    weight_decay: float = Field(default=0.02, ge=0)
+    optimiser: Literal['adamw', 'sgd'] = Field(
+        default='adamw', description='SGD (momentum 0.9) is what the papers take for NTU RGB+D 120'
+    )
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+
 class EncoderRecipe(Optimisation):
     """Dense pre-training of the encoder on rendered frames."""
 
@@ -35,7 +48,7 @@ class EncoderRecipe(Optimisation):
     frames_per_scene: int = Field(gt=0)
 
 
-class HeadsRecipe(Optimisation):
+class HeadsRecipe(HeadOptimisation):
     """Fitting the heads on tokens of the frozen encoder."""
 
     attention_heads: int = Field(gt=0)

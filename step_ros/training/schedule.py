@@ -8,12 +8,13 @@ from torch.optim.lr_scheduler import LambdaLR
 WARM_UP = 0.03
 
 
-def cosine_schedule(optimiser: Optimizer, steps: int) -> LambdaLR:
+def cosine_schedule(optimiser: Optimizer, steps: int, *, done: int = 0) -> LambdaLR:
     """Return a schedule to be stepped once for each optimiser step.
 
     Args:
         optimiser: Its learning rates are the peaks.
         steps: Optimiser steps in all; the first 3 % warm up.
+        done: Steps that were taken before.
     """
     warm_up = max(1, round(WARM_UP * steps))
 
@@ -23,4 +24,4 @@ def cosine_schedule(optimiser: Optimizer, steps: int) -> LambdaLR:
         done = (step - warm_up) / max(1, steps - warm_up)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
-    return LambdaLR(optimiser, factor)
+    return LambdaLR(optimiser, lambda step: factor(step + done))

@@ -27,11 +27,12 @@ from step_ros.training.evaluate import (
     symmetric_metrics,
     targets_of,
 )
-from step_ros.training.fit import fit_heads, fit_temperature
+from step_ros.training.fit import Run, fit, fit_temperature
 from step_ros.training.model_card import model_card
 from step_ros.training.pretrain import pretrain_encoder
 from step_ros.training.recipe import Recipe
 from step_ros.training.tabletop_frames import render_supervised_frames
+from step_ros.training.windows import ClipWindows
 
 Metrics = dict[str, Any]
 
@@ -149,15 +150,10 @@ def make_heads(
         )
         for task, labels in TASKS.items()
     }
-    fit_heads(
-        heads,
-        clips.train,
-        TASKS,
-        recipe.heads,
-        frames=recipe.frames,
-        frame_period=recipe.frame_period,
-        seed=recipe.seed,
+    windows = ClipWindows(
+        clips.train, TASKS, frames=recipe.frames, frame_period=recipe.frame_period
     )
+    fit({'heads': Run(heads=heads, how=recipe.heads)}, windows, seed=recipe.seed)
     return heads
 
 

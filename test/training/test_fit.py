@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from step_ros.model.step import StepHead
+from step_ros.model.heads import create_head
+from step_ros.training.checkpoint import CheckpointError
 from step_ros.training.clips import ClipTokens, cut_window, window_starts
-from step_ros.training.fit import fit_heads, fit_temperature
-from step_ros.training.recipe import Optimisation
+from step_ros.training.fit import FitError, Run, fit, fit_temperature
+from step_ros.training.recipe import HeadOptimisation
+from step_ros.training.windows import NO_LABEL, ClipWindows, label_numbers
 
 PERIOD = 0.2
 FRAMES = 4
@@ -29,14 +31,23 @@ def ramp_clip(rng, label, length=6):
     )
 
 
+def ramp_head(**options):
+    given = {'width': WIDTH, 'frames': FRAMES, 'tokens': 3, 'classes': 2, 'attention_heads': 2}
+    return create_head('step', **{**given, **options})
+
+
+def ramp_windows(clips):
+    return ClipWindows(clips, LABELS, frames=FRAMES, frame_period=PERIOD)
+
+
 def fitted_accuracy(positions):
     rng = np.random.default_rng(0)
     names = LABELS['action']
     clips = [ramp_clip(rng, names[index % 2]) for index in range(64)]
     torch.manual_seed(0)
-    head = StepHead(width=WIDTH, frames=FRAMES, classes=2, attention_heads=2, positions=positions)
-    recipe = Optimisation(epochs=30, batch=16, learning_rate=1e-2, weight_decay=0.0)
-    fit_heads({'action': head}, clips, LABELS, recipe, frames=FRAMES, frame_period=PERIOD, seed=0)
+    head = ramp_head(positions=positions)
+    how = HeadOptimisation(epochs=30, batch=16, learning_rate=1e-2, weight_decay=0.0)
+    fit({'run': Run(heads={'action': head}, how=how)}, ramp_windows(clips), seed=0)
     # Centred windows: a window from the end of a rise and one from the start of a fall look alike.
     fresh = [ramp_clip(rng, names[index % 2], length=FRAMES) for index in range(60)]
     x_btnd = torch.stack(
@@ -73,3 +84,201 @@ def test_temperature_undoes_overconfidence():
     assert fit_temperature(5 * logits, torch.from_numpy(targets)) == pytest.approx(
         5 * right, rel=0.1
     )
+
+
+# ---- several runs at once, stopped and gone on with
+
+HOW = {'epochs': 4, 'batch': 8, 'learning_rate': 1e-2}
+
+
+def clips_of(count=24, seed=0):
+    rng = np.random.default_rng(seed)
+    return [ramp_clip(rng, LABELS['action'][index % 2]) for index in range(count)]
+
+
+def two_runs(**how):
+    torch.manual_seed(0)
+    return {
+        'slow': Run(
+            heads={'action': ramp_head()}, how=HeadOptimisation(**{**HOW, 'learning_rate': 1e-4})
+        ),
+        'sgd': Run(
+            heads={'action': ramp_head(classifier='mlp')},
+            how=HeadOptimisation(**{**HOW, 'optimiser': 'sgd', 'label_smoothing': 0.1, **how}),
+        ),
+    }
+
+
+def weights(runs):
+    return {
+        f'{name}.{key}': value.clone()
+        for name, run in runs.items()
+        for key, value in run.heads['action'].state_dict().items()
+    }
+
+
+def same(ones, others):
+    return all(torch.equal(ones[key], others[key]) for key in ones | others)
+
+
+def test_runs_fitted_at_once_are_those_fitted_alone():
+    together = two_runs()
+    fit(together, ramp_windows(clips_of()), seed=1)
+    for name, run in two_runs().items():
+        fit({name: run}, ramp_windows(clips_of()), seed=1)
+        assert same(weights({name: run}), weights({name: together[name]}))
+
+
+def test_the_loss_falls_and_is_reported_epoch_by_epoch():
+    history = fit(two_runs(), ramp_windows(clips_of()), seed=1)
+    assert len(history) == HOW['epochs']
+    assert history[-1]['sgd'] < history[0]['sgd']
+
+
+class Stopping:
+    """Windows that stop the fit when they are asked once too often."""
+
+    def __init__(self, windows, asked):
+        self._windows, self._left, self.targets = windows, asked, windows.targets
+
+    def __len__(self):
+        return len(self._windows)
+
+    def window(self, index, rng):
+        self._left -= 1
+        if self._left < 0:
+            raise KeyboardInterrupt
+        return self._windows.window(index, rng)
+
+
+@pytest.mark.parametrize('epochs_done', [0, 1, 3])
+def test_a_stopped_fit_goes_on_to_the_bit(epochs_done, tmp_path):
+    whole = two_runs()
+    expected = fit(whole, ramp_windows(clips_of()), seed=1)
+    stopping = Stopping(ramp_windows(clips_of()), 24 * epochs_done + 13)
+    with pytest.raises(KeyboardInterrupt):
+        fit(two_runs(), stopping, seed=1, checkpoint=tmp_path / 'state')
+    resumed = two_runs()
+    seen = Stopping(ramp_windows(clips_of()), 24 * (4 - epochs_done))
+    assert fit(resumed, seen, seed=1, checkpoint=tmp_path / 'state') == expected
+    assert same(weights(resumed), weights(whole))
+    # A fit that is done has nothing left to do.
+    again = two_runs()
+    fit(again, Stopping(ramp_windows(clips_of()), 0), seed=1, checkpoint=tmp_path / 'state')
+    assert same(weights(again), weights(whole))
+
+
+def test_a_checkpoint_survives_a_stop_between_its_two_renames(tmp_path):
+    state = tmp_path / 'state'
+    runs = two_runs()
+    fit(runs, ramp_windows(clips_of()), seed=1, checkpoint=state)
+    state.rename(tmp_path / 'state.old')
+    again = two_runs()
+    fit(again, Stopping(ramp_windows(clips_of()), 0), seed=1, checkpoint=state)
+    assert same(weights(again), weights(runs))
+
+
+@pytest.mark.parametrize(
+    ('seed', 'count', 'how'), [(2, 24, {}), (1, 22, {}), (1, 24, {'weight_decay': 0.5})]
+)
+def test_a_checkpoint_of_another_fit_is_refused(seed, count, how, tmp_path):
+    fit(two_runs(), ramp_windows(clips_of()), seed=1, checkpoint=tmp_path / 'state')
+    with pytest.raises(CheckpointError, match='of a fit with other settings'):
+        fit(
+            two_runs(**how),
+            ramp_windows(clips_of(count)),
+            seed=seed,
+            checkpoint=tmp_path / 'state',
+        )
+
+
+def test_nothing_is_pickled(tmp_path):
+    fit(two_runs(), ramp_windows(clips_of()), seed=1, checkpoint=tmp_path / 'state')
+    names = sorted(path.name for path in (tmp_path / 'state').iterdir())
+    assert names == ['heads.safetensors', 'optimisers.safetensors', 'state.json']
+
+
+def test_label_smoothing_is_not_ignored():
+    plain, smooth = two_runs(label_smoothing=0.0), two_runs(label_smoothing=0.3)
+    for runs in (plain, smooth):
+        fit({'sgd': runs['sgd']}, ramp_windows(clips_of()), seed=1)
+    assert not same(weights({'sgd': plain['sgd']}), weights({'sgd': smooth['sgd']}))
+
+
+def test_losses_go_to_tensorboard(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(tmp_path) as log:
+        history = fit(two_runs(), ramp_windows(clips_of()), seed=1, log=log)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    for name in ('slow', 'sgd'):
+        logged = [event.value for event in events.Scalars(f'loss/{name}')]
+        assert logged == pytest.approx([sums[name] for sums in history])
+
+
+# ---- labels that are missing, and what cannot be fitted
+
+
+def test_clips_without_a_label_teach_the_other_tasks():
+    rng = np.random.default_rng(0)
+    clips = [ramp_clip(rng, LABELS['action'][index % 2]) for index in range(16)]
+    for clip in clips[:8]:
+        clip.labels['verb'] = clip.labels.pop('action')
+    windows = ClipWindows(
+        clips,
+        {'action': LABELS['action'], 'verb': LABELS['action']},
+        frames=FRAMES,
+        frame_period=PERIOD,
+    )
+    assert (windows.targets['action'] == NO_LABEL).sum() == 8
+    heads = {'action': ramp_head(), 'verb': ramp_head()}
+    before = {task: head.classifier.bias.clone() for task, head in heads.items()}
+    how = HeadOptimisation(epochs=2, batch=4, weight_decay=0.0)
+    (first, *_) = fit({'run': Run(heads=heads, how=how)}, windows, seed=0)
+    assert np.isfinite(first['run'])
+    for task, head in heads.items():
+        assert not torch.equal(head.classifier.bias, before[task])
+
+
+def test_a_label_that_the_task_does_not_have_is_named():
+    with pytest.raises(ValueError, match=r"clip 1: 'hover' is no label of task 'action'; .*rise"):
+        label_numbers([{'action': 'rise'}, {'action': 'hover'}], LABELS)
+
+
+def test_a_loss_that_is_not_finite_stops_the_fit_and_keeps_the_checkpoint(tmp_path):
+    clips = clips_of()
+    how = HeadOptimisation(**{**HOW, 'epochs': 2})
+    fit(
+        {'run': Run(heads={'action': ramp_head()}, how=how)},
+        ramp_windows(clips),
+        seed=1,
+        checkpoint=tmp_path / 'state',
+    )
+    for clip in clips:
+        clip.tokens_fnd[:] = float('nan')
+    torch.manual_seed(0)
+    run = Run(heads={'action': ramp_head()}, how=how)
+    with pytest.raises(FitError, match=r"run 'run': the loss is nan in epoch 1; a lower learning"):
+        fit({'run': run}, ramp_windows(clips), seed=1)
+    assert (tmp_path / 'state' / 'state.json').is_file()
+
+
+def test_what_does_not_go_together_is_refused():
+    windows = ramp_windows(clips_of())
+    with pytest.raises(FitError, match='no runs to fit'):
+        fit({}, windows, seed=0)
+    with pytest.raises(FitError, match='is the split empty'):
+        fit(two_runs(), ramp_windows([]), seed=0)
+    with pytest.raises(FitError, match=r'same epochs and batch; found \[\(4, 8\), \(5, 8\)\]'):
+        fit(two_runs(epochs=5), windows, seed=0)
+    run = Run(heads={'verb': ramp_head()}, how=HeadOptimisation())
+    with pytest.raises(FitError, match="no labels for task 'verb'"):
+        fit({'run': run}, windows, seed=0)
+    with pytest.raises(FitError, match='no dot'):
+        fit({'a.b': two_runs()['sgd']}, windows, seed=0)
+    nobody = ClipWindows(
+        clips_of(), {'verb': ('turn', 'push')}, frames=FRAMES, frame_period=PERIOD
+    )
+    with pytest.raises(FitError, match="no window has a label for task 'verb'"):
+        fit({'run': run}, nobody, seed=0)

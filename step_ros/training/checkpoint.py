@@ -1,0 +1,120 @@
+"""Checkpoints of a fit: everything a run needs to go on as if it had never stopped.
+
+Weights and the optimisers' state lie in safetensors files, apart; nothing is pickled.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+HEADS, OPTIMISERS, STATE = 'heads.safetensors', 'optimisers.safetensors', 'state.json'
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint belongs to another fit."""
+
+
+def save_checkpoint(
+    folder: Path,
+    *,
+    epoch: int,
+    identity: str,
+    heads: nn.Module,
+    optimisers: Mapping[str, Optimizer],
+    rng: np.random.Generator,
+    history: list[dict[str, float]],
+) -> None:
+    """Replace the checkpoint in a folder, whole or not at all.
+
+    Args:
+        folder: Where it lies.
+        epoch: Epochs that are done.
+        identity: What decides the fit's course, for `load_checkpoint` to compare.
+        heads: All heads of all runs.
+        optimisers: The optimiser of each run.
+        rng: Where order and windows come from.
+        history: What has been reported so far.
+    """
+    partial = folder.with_name(folder.name + '.partial')
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    weights = {key: value.contiguous() for key, value in heads.state_dict().items()}
+    save_file(weights, partial / HEADS)
+    save_file(_optimiser_tensors(optimisers), partial / OPTIMISERS)
+    state = {
+        'epoch': epoch,
+        'identity': identity,
+        'rng': rng.bit_generator.state,
+        'history': history,
+    }
+    (partial / STATE).write_text(json.dumps(state), encoding='utf-8')
+    old = folder.with_name(folder.name + '.old')
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.replace(old)
+    partial.replace(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_checkpoint(
+    folder: Path,
+    *,
+    identity: str,
+    heads: nn.Module,
+    optimisers: Mapping[str, Optimizer],
+    rng: np.random.Generator,
+) -> tuple[int, list[dict[str, float]]]:
+    """Go back to a checkpoint, if there is one.
+
+    Returns:
+        Epochs that are done, and what has been reported; 0 and nothing without a checkpoint.
+
+    Raises:
+        CheckpointError: It is that of a fit with other settings.
+    """
+    old = folder.with_name(folder.name + '.old')
+    if not folder.exists() and old.exists():
+        # The process died between the two renames.
+        old.replace(folder)
+    if not (folder / STATE).is_file():
+        return 0, []
+    state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding='utf-8'))
+    if state['identity'] != identity:
+        raise CheckpointError(
+            f'{folder}: this checkpoint is of a fit with other settings; delete the folder to '
+            f'begin anew, or go back to\n  {state["identity"]}\nfrom\n  {identity}'
+        )
+    heads.load_state_dict(load_file(folder / HEADS))
+    rng.bit_generator.state = state['rng']
+    _load_optimisers(load_file(folder / OPTIMISERS), optimisers)
+    return int(state['epoch']), list(state['history'])
+
+
+def _optimiser_tensors(optimisers: Mapping[str, Optimizer]) -> dict[str, Tensor]:
+    """Flatten the optimisers' states: `run.parameter.name` to a tensor."""
+    return {
+        f'{run}.{number}.{name}': torch.as_tensor(value).contiguous().clone()
+        for run, optimiser in optimisers.items()
+        for number, values in optimiser.state_dict()['state'].items()
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def _load_optimisers(tensors: Mapping[str, Tensor], optimisers: Mapping[str, Optimizer]) -> None:
+    for run, optimiser in optimisers.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith(f'{run}.'):
+                number, name = key.removeprefix(f'{run}.').split('.')
+                state.setdefault(int(number), {})[name] = value
+        groups = optimiser.state_dict()['param_groups']
+        optimiser.load_state_dict({'state': state, 'param_groups': groups})

@@ -1,0 +1,132 @@
+"""Windows to learn from: tokens that exist already, and what they show."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from step_ros.data.clip_record import ClipRecord
+from step_ros.training.clips import ClipTokens, cut_window, window_starts
+from step_ros.training.feature_cache import FeatureCache
+
+# Stands where a clip has no label of a task; cross-entropy leaves it out.
+NO_LABEL = -100
+
+
+class Windows(Protocol):
+    """Clips of which each gives a window whenever it is asked.
+
+    Attributes:
+        targets: Number of each clip's label, for each task; `NO_LABEL` where it has none.
+    """
+
+    targets: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        """Return the number of clips."""
+
+    def window(self, index: int, rng: np.random.Generator) -> Tensor:
+        """Return the tokens of some window of a clip, float32, `[t, n, d]`."""
+
+
+def label_numbers(
+    labels: Sequence[Mapping[str, str]], tasks: Mapping[str, Sequence[str]]
+) -> dict[str, Tensor]:
+    """Number the labels of clips, task by task.
+
+    Args:
+        labels: Labels of each clip; a task may be missing.
+        tasks: All labels of each task, in order.
+
+    Raises:
+        ValueError: A clip has a label that its task does not have.
+    """
+    numbers: dict[str, Tensor] = {}
+    for task, names in tasks.items():
+        places = {name: place for place, name in enumerate(names)}
+        found = []
+        for clip, by_task in enumerate(labels):
+            label = by_task.get(task)
+            if label is not None and label not in places:
+                raise ValueError(
+                    f'clip {clip}: {label!r} is no label of task {task!r}; there are '
+                    + ', '.join(names)
+                )
+            found.append(NO_LABEL if label is None else places[label])
+        numbers[task] = torch.tensor(found)
+    return numbers
+
+
+class ClipWindows:
+    """Windows with a random start, cut from clips whose every frame was encoded.
+
+    Clips too short for a window are left out.
+
+    Args:
+        clips: Encoded clips.
+        tasks: All labels of each task, in order.
+        frames: Frames in a window (T).
+        frame_period: Seconds between two of them.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[ClipTokens],
+        tasks: Mapping[str, Sequence[str]],
+        *,
+        frames: int,
+        frame_period: float,
+    ) -> None:
+        self._frames, self._frame_period = frames, frame_period
+        starts = [window_starts(clip, frames=frames, frame_period=frame_period) for clip in clips]
+        self._usable = [
+            (clip, options) for clip, options in zip(clips, starts, strict=True) if options
+        ]
+        self.targets: Mapping[str, Tensor] = label_numbers(
+            [clip.labels for clip, _ in self._usable], tasks
+        )
+
+    def __len__(self) -> int:
+        return len(self._usable)
+
+    def window(self, index: int, rng: np.random.Generator) -> Tensor:
+        """Return the tokens of a window with a random start, float32, `[t, n, d]`."""
+        clip, starts = self._usable[index]
+        start = int(rng.choice(starts))
+        return cut_window(clip, start, frames=self._frames, frame_period=self._frame_period)
+
+
+class CachedWindows:
+    """Windows of a feature cache: any of the views that were kept of a clip.
+
+    Args:
+        cache: The tokens.
+        records: The clips to learn from; those that the cache could not encode are left out.
+        tasks: All labels of each task, in order.
+
+    Attributes:
+        left_out: Names of the clips that are not in the cache.
+    """
+
+    def __init__(
+        self,
+        cache: FeatureCache,
+        records: Sequence[ClipRecord],
+        tasks: Mapping[str, Sequence[str]],
+    ) -> None:
+        self._cache = cache
+        self.left_out = [record.clip_id for record in records if record.clip_id not in cache]
+        kept = [record for record in records if record.clip_id in cache]
+        self._names = [record.clip_id for record in kept]
+        self.targets: Mapping[str, Tensor] = label_numbers(
+            [record.labels for record in kept], tasks
+        )
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def window(self, index: int, rng: np.random.Generator) -> Tensor:
+        """Return the tokens of a random view, float32, `[t, n, d]`."""
+        return self._cache.read(self._names[index], int(rng.integers(self._cache.spec.views)))
