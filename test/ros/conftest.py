@@ -1,9 +1,12 @@
 """Fixtures for tests over real DDS: a domain of their own, a node to listen with, processes."""
 
+import contextlib
+import gc
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -96,6 +99,138 @@ class NodeProcess:
         return self._process.returncode
 
 
+class Side:
+    """A context with its own executor thread: one side of the conversation."""
+
+    def __init__(self, make_node):
+        import rclpy
+        from rclpy.context import Context
+        from rclpy.executors import SingleThreadedExecutor
+
+        self.context = Context()
+        rclpy.init(context=self.context)
+        self.node = make_node(self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.thread = threading.Thread(target=self._spin, daemon=True)
+        self.thread.start()
+
+    def _spin(self):
+        from rclpy.executors import ExternalShutdownException
+
+        with contextlib.suppress(ExternalShutdownException):
+            self.executor.spin()
+
+    @staticmethod
+    def wait_for(done, what, timeout=WAIT):
+        """Wait while the other threads work; fail when it does not come in time."""
+        deadline = time.monotonic() + timeout
+        while not done():
+            assert time.monotonic() < deadline, f'waited {timeout} s for {what}'
+            time.sleep(0.01)
+
+    def close(self):
+        """Leave the graph at once.
+
+        A node's participant lives until the last cycle that holds it is collected, and its
+        lingering services would make those of the next node look unready.
+        """
+        import rclpy
+
+        self.executor.shutdown()
+        self.thread.join()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+        self.context.destroy()
+        del self.node, self.executor
+        gc.collect()
+
+
+class User(Side):
+    """What a user of the node has: image publishers, subscriptions, lifecycle clients."""
+
+    def __init__(self):
+        import rclpy
+        from diagnostic_msgs.msg import DiagnosticArray
+        from lifecycle_msgs.srv import ChangeState, GetState
+
+        from step_ros.msg import ActionHypothesis, ModelInfo
+        from step_ros.ros.qos import LATCHED
+
+        super().__init__(lambda context: rclpy.create_node('user', context=context))
+        self.hypotheses, self.models, self.statuses = [], [], []
+        node = self.node
+        node.create_subscription(
+            ActionHypothesis, '/perception/hypotheses', self.hypotheses.append, 50
+        )
+        node.create_subscription(ModelInfo, '/perception/model_info', self.models.append, LATCHED)
+        node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
+        self._change = node.create_client(ChangeState, '/perception/change_state')
+        self._state = node.create_client(GetState, '/perception/get_state')
+        self._set = None
+
+    def _on_diagnostics(self, message):
+        self.statuses = list(message.status)
+
+    def publisher(self, topic, kind=None, reliability=None):
+        """Publish images, reliably, unless told otherwise."""
+        from rclpy.qos import QoSProfile, ReliabilityPolicy
+        from sensor_msgs.msg import Image
+
+        if reliability is None:
+            reliability = ReliabilityPolicy.RELIABLE
+        qos = QoSProfile(depth=50, reliability=reliability)
+        return self.node.create_publisher(kind or Image, topic, qos)
+
+    def subscribed_as(self, topic):
+        infos = self.node.get_subscriptions_info_by_topic(topic)
+        return [info.qos_profile.reliability for info in infos]
+
+    def activate(self, *topics):
+        """Configure and activate; wait until the topics have a subscription that loses nothing."""
+        from lifecycle_msgs.msg import Transition
+        from rclpy.qos import ReliabilityPolicy
+
+        assert self.change(Transition.TRANSITION_CONFIGURE)
+        assert self.change(Transition.TRANSITION_ACTIVATE)
+        for topic in topics:
+            self.wait_for(
+                lambda topic=topic: self.subscribed_as(topic) == [ReliabilityPolicy.RELIABLE],
+                f'a reliable subscription of {topic}',
+            )
+
+    def call(self, client, request):
+        """Call a service; ask again when the answer is lost, as it is before both sides know."""
+        assert client.wait_for_service(WAIT)
+        for _ in range(4):
+            future = client.call_async(request)
+            with contextlib.suppress(AssertionError):
+                self.wait_for(future.done, client.srv_name, WAIT / 4)
+                return future.result()
+        pytest.fail(f'no answer from {client.srv_name}')
+
+    def change(self, transition):
+        from lifecycle_msgs.msg import Transition
+        from lifecycle_msgs.srv import ChangeState
+
+        before = self.state
+        request = ChangeState.Request(transition=Transition(id=transition))
+        # Asked again after a lost answer, a transition that was made is refused.
+        return self.call(self._change, request).success or self.state != before
+
+    @property
+    def state(self):
+        from lifecycle_msgs.srv import GetState
+
+        return self.call(self._state, GetState.Request()).current_state.id
+
+    def counts(self, camera):
+        for status in self.statuses:
+            if status.name == f'/perception: {camera}':
+                return {value.key: int(value.value) for value in status.values}
+        return {}
+
+
 @pytest.fixture
 def ros():
     """Give a `Ros` in a context of its own."""
@@ -133,3 +268,38 @@ def start_node():
     yield start
     for process in started:
         process.end(signal.SIGKILL)
+
+
+@pytest.fixture
+def user():
+    """Give a `User` of the perception node."""
+    side = User()
+    yield side
+    side.close()
+
+
+@pytest.fixture
+def managed_node(tiny_bundle):
+    """Run a perception node in a thread: `managed_node(**parameters)`."""
+    from rclpy.parameter import Parameter
+
+    from step_ros.ros.perception_node import PerceptionNode
+
+    sides = []
+
+    def start(**parameters):
+        values = {
+            'bundle': str(tiny_bundle.path),
+            'image_topics': ['/camera/image_raw'],
+            'autostart': False,
+            'device': 'cpu',
+            **parameters,
+        }
+        overrides = [Parameter(name, value=value) for name, value in values.items()]
+        side = Side(lambda context: PerceptionNode(context=context, parameter_overrides=overrides))
+        sides.append(side)
+        return side.node
+
+    yield start
+    for side in sides:
+        side.close()

@@ -1,28 +1,16 @@
 """The perception node, both sides of it over real DDS."""
 
-import contextlib
-import gc
-import threading
 import time
 
 import numpy as np
 import pytest
-import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import State, Transition
-from lifecycle_msgs.srv import ChangeState, GetState
-from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image
+from rclpy.qos import ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
-from step_ros.msg import ActionHypothesis, ModelInfo
 from step_ros.ros.conversion import to_nanoseconds, to_time
 from step_ros.ros.images import from_rgb, to_compressed
-from step_ros.ros.perception_node import PerceptionNode
-from step_ros.ros.qos import LATCHED
 from step_ros.stream.encoder import TorchEncoder
 from step_ros.stream.frame import Frame
 from step_ros.stream.recogniser import StreamingRecogniser
@@ -31,108 +19,6 @@ PATIENCE = 20.0
 PERIOD_NS = 100_000_000  # of the tiny bundle
 FRAMES = 4
 BASE_NS = 1_700_000_000_000_000_000
-
-
-class Side:
-    """A context with its own executor thread: one side of the conversation."""
-
-    def __init__(self, make_node):
-        self.context = Context()
-        rclpy.init(context=self.context)
-        self.node = make_node(self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
-        self.thread = threading.Thread(target=self._spin, daemon=True)
-        self.thread.start()
-
-    def _spin(self):
-        with contextlib.suppress(ExternalShutdownException):
-            self.executor.spin()
-
-    def close(self):
-        """Leave the graph at once.
-
-        A node's participant lives until the last cycle that holds it is collected, and its
-        lingering services would make those of the next node look unready.
-        """
-        self.executor.shutdown()
-        self.thread.join()
-        self.node.destroy_node()
-        rclpy.shutdown(context=self.context)
-        self.context.destroy()
-        del self.node, self.executor
-        gc.collect()
-
-
-class User(Side):
-    """What a user of the node has: image publishers, subscriptions, lifecycle clients."""
-
-    def __init__(self):
-        super().__init__(lambda context: rclpy.create_node('user', context=context))
-        self.hypotheses, self.models, self.statuses = [], [], []
-        node = self.node
-        node.create_subscription(
-            ActionHypothesis, '/perception/hypotheses', self.hypotheses.append, 50
-        )
-        node.create_subscription(ModelInfo, '/perception/model_info', self.models.append, LATCHED)
-        node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
-        self._change = node.create_client(ChangeState, '/perception/change_state')
-        self._state = node.create_client(GetState, '/perception/get_state')
-        self._set = None
-
-    def _on_diagnostics(self, message):
-        self.statuses = list(message.status)
-
-    def publisher(self, topic, kind=Image, reliability=ReliabilityPolicy.RELIABLE):
-        qos = QoSProfile(depth=50, reliability=reliability)
-        return self.node.create_publisher(kind, topic, qos)
-
-    def subscribed_as(self, topic):
-        infos = self.node.get_subscriptions_info_by_topic(topic)
-        return [info.qos_profile.reliability for info in infos]
-
-    def activate(self, *topics):
-        """Configure and activate; wait until the topics have a subscription that loses nothing."""
-        assert self.change(Transition.TRANSITION_CONFIGURE)
-        assert self.change(Transition.TRANSITION_ACTIVATE)
-        for topic in topics:
-            wait_for(
-                lambda topic=topic: self.subscribed_as(topic) == [ReliabilityPolicy.RELIABLE],
-                f'a reliable subscription of {topic}',
-            )
-
-    def call(self, client, request):
-        """Call a service; ask again when the answer is lost, as it is before both sides know."""
-        assert client.wait_for_service(PATIENCE)
-        for _ in range(4):
-            future = client.call_async(request)
-            with contextlib.suppress(AssertionError):
-                wait_for(future.done, client.srv_name, PATIENCE / 4)
-                return future.result()
-        pytest.fail(f'no answer from {client.srv_name}')
-
-    def change(self, transition):
-        before = self.state
-        request = ChangeState.Request(transition=Transition(id=transition))
-        # Asked again after a lost answer, a transition that was made is refused.
-        return self.call(self._change, request).success or self.state != before
-
-    @property
-    def state(self):
-        return self.call(self._state, GetState.Request()).current_state.id
-
-    def counts(self, camera):
-        for status in self.statuses:
-            if status.name == f'/perception: {camera}':
-                return {value.key: int(value.value) for value in status.values}
-        return {}
-
-
-def wait_for(done, what, patience=PATIENCE):
-    deadline = time.monotonic() + patience
-    while not done():
-        assert time.monotonic() < deadline, f'waited {patience} s for {what}'
-        time.sleep(0.01)
 
 
 def picture(index):
@@ -179,36 +65,6 @@ def whole_clip(bundle, indices):
 
 
 @pytest.fixture
-def user():
-    side = User()
-    yield side
-    side.close()
-
-
-@pytest.fixture
-def managed_node(tiny_bundle):
-    """Run a perception node in a thread: `managed_node(**parameters)`."""
-    sides = []
-
-    def start(**parameters):
-        values = {
-            'bundle': str(tiny_bundle.path),
-            'image_topics': ['/camera/image_raw'],
-            'autostart': False,
-            'device': 'cpu',
-            **parameters,
-        }
-        overrides = [Parameter(name, value=value) for name, value in values.items()]
-        side = Side(lambda context: PerceptionNode(context=context, parameter_overrides=overrides))
-        sides.append(side)
-        return side.node
-
-    yield start
-    for side in sides:
-        side.close()
-
-
-@pytest.fixture
 def camera(managed_node, user):
     """A publisher that an active node listens to on `/camera/image_raw`."""
     managed_node()
@@ -220,7 +76,7 @@ def camera(managed_node, user):
 def test_images_in_hypotheses_out(camera, user, tiny_bundle):
     for index in range(6):
         camera.publish(stamped(index))
-    wait_for(lambda: len(user.hypotheses) == 3, 'three hypotheses')
+    user.wait_for(lambda: len(user.hypotheses) == 3, 'three hypotheses')
     for said, expected in zip(user.hypotheses, whole_clip(tiny_bundle, range(6)), strict=True):
         assert to_nanoseconds(said.header.stamp) == expected.stamp_ns
         assert to_nanoseconds(said.window_start) == expected.window_start_ns
@@ -247,7 +103,7 @@ def test_another_head_runs_by_changing_the_bundle_alone(
     user.activate('/camera/image_raw')
     for index in range(FRAMES):
         publisher.publish(stamped(index))
-    wait_for(lambda: user.hypotheses, 'a hypothesis')
+    user.wait_for(lambda: user.hypotheses, 'a hypothesis')
     (expected,) = whole_clip(bundle, range(FRAMES))
     for task, wanted in zip(user.hypotheses[0].tasks, expected.tasks, strict=True):
         assert list(task.labels) == [label for label, _ in wanted.top(3)]
@@ -263,67 +119,19 @@ def test_all_transitions(managed_node, user):
         assert user.state == State.PRIMARY_STATE_INACTIVE
         assert user.change(Transition.TRANSITION_ACTIVATE)
         assert user.state == State.PRIMARY_STATE_ACTIVE
-        wait_for(publisher.get_subscription_count, 'the subscription')
+        user.wait_for(publisher.get_subscription_count, 'the subscription')
         user.hypotheses.clear()
         for index in range(FRAMES):
             publisher.publish(stamped(index))
-        wait_for(lambda: len(user.hypotheses) == 1, 'a hypothesis of a fresh window')
+        user.wait_for(lambda: len(user.hypotheses) == 1, 'a hypothesis of a fresh window')
         assert user.change(Transition.TRANSITION_DEACTIVATE)
-        wait_for(
+        user.wait_for(
             lambda: not user.subscribed_as('/camera/image_raw'), 'the end of the subscription'
         )
         assert user.change(Transition.TRANSITION_CLEANUP)
         assert user.state == State.PRIMARY_STATE_UNCONFIGURED
     assert user.change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
     assert user.state == State.PRIMARY_STATE_FINALIZED
-
-
-def test_a_bad_bundle_fails_to_configure_and_a_good_one_then_works(
-    managed_node, user, tiny_bundle, tmp_path
-):
-    (tmp_path / 'bundle.yaml').write_text('format: 1\n')
-    node = managed_node(bundle=str(tmp_path))
-    assert not user.change(Transition.TRANSITION_CONFIGURE)
-    assert user.state == State.PRIMARY_STATE_UNCONFIGURED
-    node.set_parameters([Parameter('bundle', value=str(tiny_bundle.path))])
-    assert user.change(Transition.TRANSITION_CONFIGURE)
-    assert user.change(Transition.TRANSITION_ACTIVATE)
-
-
-@pytest.mark.parametrize(
-    'parameters',
-    [
-        {'image_topics': ['/a', '/b']},
-        {'device': 'abacus'},
-        {'max_gap': 0.05},
-        {'bundle': 'no-such-bundle'},
-    ],
-)
-def test_settings_that_do_not_fit_fail_to_configure(managed_node, user, parameters):
-    managed_node(**parameters)
-    assert not user.change(Transition.TRANSITION_CONFIGURE)
-    assert user.state == State.PRIMARY_STATE_UNCONFIGURED
-
-
-def test_a_transition_that_raises_leaves_the_node_unconfigured(managed_node, user, monkeypatch):
-    node = managed_node()
-
-    def break_down():
-        raise RuntimeError('out of memory')
-
-    monkeypatch.setattr(node, '_warm_up', break_down)
-    assert not user.change(Transition.TRANSITION_CONFIGURE)
-    assert user.state == State.PRIMARY_STATE_UNCONFIGURED
-    monkeypatch.undo()
-    assert user.change(Transition.TRANSITION_CONFIGURE)
-
-
-def test_ranges_and_choices_are_enforced(managed_node, user):
-    node = managed_node()
-    for name, value in [('top_k', 0), ('max_gap', -1.0), ('transport', 'pigeon')]:
-        (result,) = node.set_parameters([Parameter(name, value=value)])
-        assert not result.successful
-        assert result.reason
 
 
 def test_bad_input_is_counted_and_the_node_goes_on(camera, user):
@@ -336,8 +144,8 @@ def test_bad_input_is_counted_and_the_node_goes_on(camera, user):
         camera.publish(message)
     for index in range(FRAMES):
         camera.publish(stamped(index))
-    wait_for(lambda: len(user.hypotheses) == 1, 'a hypothesis after bad images')
-    wait_for(lambda: user.counts('camera').get('start') == 1, 'diagnostics')
+    user.wait_for(lambda: len(user.hypotheses) == 1, 'a hypothesis after bad images')
+    user.wait_for(lambda: user.counts('camera').get('start') == 1, 'diagnostics')
     counts = user.counts('camera')
     assert counts['unknown_encoding'] == counts['size_mismatch'] == counts['zero_stamp'] == 1
     assert counts['received'] == 3 + FRAMES
@@ -346,11 +154,11 @@ def test_bad_input_is_counted_and_the_node_goes_on(camera, user):
 def test_time_that_jumps_back_clears_the_window(camera, user):
     for index in [*range(50, 54), *range(FRAMES)]:
         camera.publish(stamped(index))
-    wait_for(lambda: len(user.hypotheses) == 2, 'a hypothesis before and one after the jump')
+    user.wait_for(lambda: len(user.hypotheses) == 2, 'a hypothesis before and one after the jump')
     first, second = user.hypotheses
     assert to_nanoseconds(first.window_start) == BASE_NS + 50 * PERIOD_NS
     assert to_nanoseconds(second.window_start) == BASE_NS
-    wait_for(lambda: user.counts('camera').get('jump') == 1, 'the jump in the diagnostics')
+    user.wait_for(lambda: user.counts('camera').get('jump') == 1, 'the jump in the diagnostics')
 
 
 def test_two_cameras_raw_and_compressed(managed_node, user, tiny_bundle):
@@ -364,7 +172,7 @@ def test_two_cameras_raw_and_compressed(managed_node, user, tiny_bundle):
         left.publish(stamped(index, 'bgr8', frame_id='left'))
         header = stamped(index, frame_id='right').header
         right.publish(to_compressed(picture(index + 20), header, format='png'))
-    wait_for(lambda: len(user.hypotheses) == 4, 'two hypotheses of each camera')
+    user.wait_for(lambda: len(user.hypotheses) == 4, 'two hypotheses of each camera')
     by_camera = {
         name: [said for said in user.hypotheses if said.camera == name]
         for name in ('left', 'right')
@@ -385,7 +193,7 @@ def test_the_subscription_matches_what_is_offered(managed_node, user, reliabilit
     assert user.change(Transition.TRANSITION_ACTIVATE)
     topic = '/camera/image_raw'
     publisher = user.publisher(topic, reliability=reliability)
-    wait_for(lambda: user.subscribed_as(topic) == [reliability], f'{reliability.name}')
+    user.wait_for(lambda: user.subscribed_as(topic) == [reliability], f'{reliability.name}')
     publish_until_answered(publisher, user)
 
 
@@ -398,11 +206,4 @@ def test_as_a_process_it_starts_itself_and_ends_cleanly(user, tiny_bundle, start
     )
     publish_until_answered(user.publisher('/camera/image_raw'), user)
     assert process.end() == 0, process.output
-    assert 'Traceback' not in process.output
-
-
-def test_a_value_out_of_range_ends_the_process_with_one_line(start_node):
-    process = start_node('perception_node', top_k=0)
-    assert process.wait() == 1
-    assert 'top_k' in process.output
     assert 'Traceback' not in process.output

@@ -7,34 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from step_ros.stream.grid import (
-    NANOSECONDS,
-    FrameGrid,
-    GridSettings,
-    Placement,
-    grid_indices,
-    slot_of,
-)
+from step_ros.stream.grid import NANOSECONDS, FrameGrid, Placement, grid_indices, slot_of
 
 PERIOD = 1000
-NEVER = 10**15
-
-
-def settings(**changes):
-    return GridSettings(
-        **{'frame_period_ns': PERIOD, 'max_gap_ns': NEVER, 'jump_ns': NEVER, **changes}
-    )
-
-
-def feed(grid, stamps, *, keep=4):
-    """Give stamps to a grid; return what became of each."""
-    placements = []
-    for stamp in stamps:
-        placement, slot = grid.place(stamp)
-        if placement is not Placement.LATE:
-            grid.commit(placement, slot, stamp, keep=keep)
-        placements.append(placement)
-    return placements
 
 
 class Model:
@@ -138,13 +113,13 @@ def test_a_camera_at_a_multiple_of_the_grids_rate(frame_rate, frame_period, step
 
 
 @given(data=st.data())
-def test_a_camera_at_the_grids_own_rate_may_jitter(data):
+def test_a_camera_at_the_grids_own_rate_may_jitter(grid_settings, feed, data):
     period = data.draw(periods)
     # Any two frames less than a tenth of a period nearer or further apart than they should be.
     jitter = st.integers(0, max(0, period // 10 - 1))
     stamps = [1 + index * period + data.draw(jitter) for index in range(40)]
     assert grid_indices(stamps, frame_period_ns=period) == list(range(40))
-    assert feed(FrameGrid(settings(frame_period_ns=period)), stamps) == [
+    assert feed(FrameGrid(grid_settings(frame_period_ns=period)), stamps) == [
         Placement.START,
         *[Placement.NEW] * 39,
     ]
@@ -154,9 +129,9 @@ def test_a_camera_at_the_grids_own_rate_may_jitter(data):
 
 
 @given(ascending(), st.integers(1, 8))
-def test_a_stream_in_order_selects_what_a_clip_selects(period_stamps, keep):
+def test_a_stream_in_order_selects_what_a_clip_selects(grid_settings, feed, period_stamps, keep):
     period, stamps = period_stamps
-    placements = feed(FrameGrid(settings(frame_period_ns=period)), stamps, keep=keep)
+    placements = feed(FrameGrid(grid_settings(frame_period_ns=period)), stamps, keep=keep)
     chosen = [index for index, placement in enumerate(placements) if placement.on_grid]
     assert chosen == grid_indices(stamps, frame_period_ns=period)
     assert placements[0] is Placement.START
@@ -169,9 +144,9 @@ def test_a_stream_in_order_selects_what_a_clip_selects(period_stamps, keep):
 
 
 @given(ascending(), st.integers(0, 5 * PERIOD))
-def test_looking_changes_nothing(period_stamps, other):
+def test_looking_changes_nothing(grid_settings, period_stamps, other):
     period, stamps = period_stamps
-    grid, watched = (FrameGrid(settings(frame_period_ns=period)) for _ in range(2))
+    grid, watched = (FrameGrid(grid_settings(frame_period_ns=period)) for _ in range(2))
     for stamp in stamps:
         watched.place(stamp + other)
         watched.place(max(0, stamp - other))
@@ -181,10 +156,12 @@ def test_looking_changes_nothing(period_stamps, other):
 
 
 @given(ascending(), st.integers(1, 60))
-def test_a_frame_that_is_not_committed_leaves_its_slot_to_the_next(period_stamps, at):
+def test_a_frame_that_is_not_committed_leaves_its_slot_to_the_next(
+    grid_settings, period_stamps, at
+):
     period, stamps = period_stamps
     at = min(at, len(stamps) - 1)
-    grid, chosen = FrameGrid(settings(frame_period_ns=period)), []
+    grid, chosen = FrameGrid(grid_settings(frame_period_ns=period)), []
     for index, stamp in enumerate(stamps):
         placement, slot = grid.place(stamp)
         if index == at and at > 0:
@@ -213,9 +190,9 @@ def out_of_order(draw):
 
 
 @given(out_of_order(), st.integers(1, 8))
-def test_the_order_of_arrival_does_not_matter(stream, keep):
+def test_the_order_of_arrival_does_not_matter(grid_settings, stream, keep):
     period, tolerance, arrivals = stream
-    options = settings(frame_period_ns=period, order_tolerance_ns=tolerance)
+    options = grid_settings(frame_period_ns=period, order_tolerance_ns=tolerance)
     assert Model(options, keep=keep).feed(arrivals) == Model(options, keep=keep).feed(
         sorted(arrivals)
     )
@@ -226,9 +203,9 @@ def test_the_order_of_arrival_does_not_matter(stream, keep):
 
 
 @given(out_of_order(), st.integers(1, 8))
-def test_arrival_within_the_tolerance_is_no_restart(stream, keep):
+def test_arrival_within_the_tolerance_is_no_restart(grid_settings, feed, stream, keep):
     period, tolerance, arrivals = stream
-    grid = FrameGrid(settings(frame_period_ns=period, order_tolerance_ns=tolerance))
+    grid = FrameGrid(grid_settings(frame_period_ns=period, order_tolerance_ns=tolerance))
     placements = feed(grid, arrivals, keep=keep)
     assert [placement.restarts for placement in placements] == [
         True,
@@ -243,8 +220,10 @@ def test_arrival_within_the_tolerance_is_no_restart(stream, keep):
     st.integers(3 * PERIOD, 9 * PERIOD),
     st.integers(1, 6),
 )
-def test_never_two_frames_in_a_slot_whatever_comes(stamps, tolerance, max_gap, jump, keep):
-    options = settings(order_tolerance_ns=tolerance, max_gap_ns=max_gap, jump_ns=jump)
+def test_never_two_frames_in_a_slot_whatever_comes(
+    grid_settings, stamps, tolerance, max_gap, jump, keep
+):
+    options = grid_settings(order_tolerance_ns=tolerance, max_gap_ns=max_gap, jump_ns=jump)
     grid, held, anchor = FrameGrid(options), {}, None
     for stamp in stamps:
         placement, slot = grid.place(stamp)
@@ -263,155 +242,3 @@ def test_never_two_frames_in_a_slot_whatever_comes(stamps, tolerance, max_gap, j
         held[slot] = stamp
         held = dict(sorted(held.items())[-keep:])
         assert list(held.values()) == sorted(held.values())
-
-
-# ---- what becomes of a frame
-
-
-def test_duplicates():
-    stream = [5000, 5000, 6000, 6000, 6300, 6300]
-    assert feed(FrameGrid(settings()), stream) == [
-        Placement.START,
-        Placement.DUPLICATE,
-        Placement.NEW,
-        Placement.DUPLICATE,
-        Placement.OFF_GRID,
-        Placement.DUPLICATE,
-    ]
-
-
-def test_a_grid_frame_again_is_a_duplicate_however_late():
-    stream = [5000, 6000, 7000, 5000, 6000, 7000]
-    assert feed(FrameGrid(settings()), stream)[3:] == [Placement.DUPLICATE] * 3
-
-
-@pytest.mark.parametrize('behind', [1, 998, 1000, 1001, 1500])
-@pytest.mark.parametrize('tolerance', [0, 1000, 1500])
-def test_late_is_further_behind_the_newest_than_the_tolerance(behind, tolerance):
-    # 11999 is off the grid: it counts as the newest all the same.
-    grid = FrameGrid(settings(order_tolerance_ns=tolerance))
-    feed(grid, [9000, 11_000, 11_500, 11_999])
-    placement, _ = grid.place(11_999 - behind)
-    assert (placement is Placement.LATE) == (behind > tolerance)
-
-
-def test_a_late_frame_takes_its_place():
-    grid = FrameGrid(settings(order_tolerance_ns=2000))
-    stream = [5000, 7000, 6100, 6000, 6050, 8000, 7950]
-    assert feed(grid, stream) == [
-        Placement.START,
-        Placement.NEW,
-        Placement.REORDERED,
-        Placement.REORDERED,  # earlier than the one in its slot
-        Placement.OFF_GRID,
-        Placement.NEW,
-        Placement.REORDERED,
-    ]
-
-
-def test_a_frame_older_than_all_that_are_kept_is_late():
-    grid = FrameGrid(settings(order_tolerance_ns=9000))
-    feed(grid, [5000, 6000, 8000, 9000], keep=2)
-    assert grid.place(7000) == (Placement.LATE, 2)
-    assert grid.place(5500) == (Placement.LATE, 0)
-    assert grid.place(7950) == (Placement.REORDERED, 3)
-
-
-def test_a_frame_before_the_first_is_late():
-    grid = FrameGrid(settings(order_tolerance_ns=9000))
-    feed(grid, [5000, 6000])
-    assert grid.place(4000)[0] is Placement.LATE
-    assert grid.place(4899)[0] is Placement.LATE
-    # But the first slot begins a tenth of a period before it.
-    assert grid.place(4900) == (Placement.REORDERED, 0)
-
-
-@pytest.mark.parametrize(('after', 'restarts'), [(2000, False), (2500, False), (2501, True)])
-def test_a_long_gap_starts_again_at_the_frame_after_it(after, restarts):
-    grid = FrameGrid(settings(max_gap_ns=2500))
-    feed(grid, [5000, 6000])
-    placement, slot = grid.place(6000 + after)
-    assert placement is (Placement.GAP if restarts else Placement.NEW)
-    grid.commit(placement, slot, 6000 + after, keep=4)
-    # From now on slots are counted from it.
-    assert grid.place(6000 + after + 950)[1] == (1 if restarts else (after + 1950 + 100) // 1000)
-
-
-def test_frames_off_the_grid_do_not_bridge_a_gap():
-    # What counts is the time between grid frames, for those are in the window.
-    grid = FrameGrid(settings(max_gap_ns=2500))
-    feed(grid, [5000, 5800])
-    assert grid.place(7501)[0] is Placement.GAP
-    assert grid.place(7500)[0] is Placement.NEW
-
-
-def test_a_late_frame_does_not_make_a_gap():
-    grid = FrameGrid(settings(max_gap_ns=2500, order_tolerance_ns=2000))
-    feed(grid, [5000, 7000, 6000])
-    assert grid.place(9500)[0] is Placement.NEW
-    assert grid.place(9501)[0] is Placement.GAP
-
-
-@pytest.mark.parametrize(('behind', 'placement'), [(3000, Placement.LATE), (3001, Placement.JUMP)])
-def test_a_jump_back_starts_again(behind, placement):
-    grid = FrameGrid(settings(jump_ns=3000))
-    feed(grid, [9000, 10_000])
-    assert grid.place(10_000 - behind)[0] is placement
-
-
-def test_a_looped_stream_is_placed_alike_each_time():
-    loop = [9000, 9400, 10_000, 10_450, 11_000, 13_000, 13_100]
-    grid = FrameGrid(settings(jump_ns=3000))
-    first, second, third = (feed(grid, loop) for _ in range(3))
-    assert second == third == [Placement.JUMP, *first[1:]]
-
-
-def test_one_stamp_far_ahead_does_not_hold_up_the_stream():
-    grid = FrameGrid(settings(jump_ns=3000, max_gap_ns=2500))
-    placements = feed(grid, [9000, 10_000, 99_000, 11_000, 12_000, 13_000])
-    assert placements[2:] == [Placement.GAP, Placement.JUMP, Placement.NEW, Placement.NEW]
-
-
-def test_reset_forgets_everything():
-    grid = FrameGrid(settings())
-    feed(grid, [9000, 10_000])
-    grid.reset()
-    assert feed(grid, [9500, 10_400, 10_500]) == [
-        Placement.START,
-        Placement.NEW,
-        Placement.OFF_GRID,
-    ]
-
-
-def test_words_for_what_becomes_of_a_frame():
-    restarts = {Placement.START, Placement.GAP, Placement.JUMP}
-    on_grid = restarts | {Placement.NEW, Placement.REORDERED}
-    assert {placement for placement in Placement if placement.restarts} == restarts
-    assert {placement for placement in Placement if placement.on_grid} == on_grid
-
-
-# ---- settings
-
-
-@pytest.mark.parametrize(
-    ('changes', 'why'),
-    [
-        ({'frame_period_ns': 0}, 'frame_period_ns=0'),
-        ({'frame_period_ns': -1}, 'frame_period_ns=-1'),
-        ({'max_gap_ns': 1099}, 'max_gap.*too short'),
-        ({'max_gap_ns': 0}, 'max_gap.*too short'),
-        ({'order_tolerance_ns': -1}, 'order_tolerance'),
-        ({'order_tolerance_ns': 5001, 'jump_ns': 5000}, 'order_tolerance.*jump back'),
-        ({'jump_ns': -1}, 'order_tolerance'),
-    ],
-)
-def test_invalid_settings_are_refused(changes, why):
-    with pytest.raises(ValueError, match=why):
-        settings(**changes)
-
-
-def test_the_limits_are_valid_settings():
-    assert settings(max_gap_ns=1100).max_gap_ns == 1100
-    assert settings(order_tolerance_ns=5000, jump_ns=5000).order_tolerance_ns == 5000
-    defaults = GridSettings(frame_period_ns=PERIOD, max_gap_ns=2500)
-    assert (defaults.order_tolerance_ns, defaults.jump_ns) == (0, NANOSECONDS)
