@@ -3,6 +3,7 @@
 import typer
 
 from step_ros.cli.complexity import complexity
+from step_ros.cli.data import app as data_app
 from step_ros.cli.demo import demo
 from step_ros.cli.train import train
 
@@ -13,6 +14,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(complexity)
+app.add_typer(data_app, name='data')
 app.command()(demo)
 app.command()(train)
 

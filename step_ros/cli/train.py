@@ -11,17 +11,47 @@ def train(
     recipe: Annotated[Path, typer.Argument(help='Recipe file, see config/training/.')],
     output: Annotated[Path, typer.Option(help='Folder of the bundle to write.')],
 ) -> None:
-    """Train a model on the synthetic tabletop and write it as a bundle with its model card."""
-    from step_ros.training.recipe import RecipeError, load_recipe
+    """Train a model on a dataset, or on the synthetic tabletop, and write it as a bundle.
+
+    A run that was stopped goes on where it was when it is started again.
+    """
+    from step_ros.data.dataset_schema import DatasetError
+    from step_ros.data.video import VideoError
+    from step_ros.model.weights import WeightsError
+    from step_ros.training.cache_spec import CacheError
+    from step_ros.training.checkpoint import CheckpointError
+    from step_ros.training.dataset_model import train_on_dataset
+    from step_ros.training.dataset_recipe import DatasetRecipe
+    from step_ros.training.fit import FitError
+    from step_ros.training.recipe_file import load_recipe
     from step_ros.training.tabletop_model import make_tabletop_model
 
     console = Console()
     try:
         loaded = load_recipe(recipe)
-    except RecipeError as error:
-        console.print(f'[red]{error}')
+        if isinstance(loaded, DatasetRecipe):
+            bundle = train_on_dataset(loaded, output)
+        else:
+            bundle = make_tabletop_model(loaded, output)
+    except (
+        CacheError,
+        CheckpointError,
+        DatasetError,
+        FitError,
+        FileNotFoundError,
+        ValueError,
+        VideoError,
+        WeightsError,
+    ) as error:
+        console.print(f'[red]{error}', soft_wrap=True)
         raise typer.Exit(1) from error
-    bundle = make_tabletop_model(loaded, output)
-    for run in ('step', 'step_reversed', 'without_positions'):
-        console.print(f'{run}: action, clips: {bundle.spec.metrics[run]["action"]["clips"]}')
-    console.print(f'wrote {bundle.model_id} to {output}')
+    metrics = bundle.spec.metrics
+    if isinstance(loaded, DatasetRecipe):
+        for order, tasks in metrics['test'].items():
+            for task, found in tasks.items():
+                shown = {key: value for key, value in found.items() if key != 'labels'}
+                console.print(f'test, frames {order}: {task}: {shown}', soft_wrap=True)
+    else:
+        for run in ('step', 'step_reversed', 'without_positions'):
+            console.print(f'{run}: action, clips: {metrics[run]["action"]["clips"]}')
+    console.print(f'wrote {bundle.model_id} to {output}', soft_wrap=True)

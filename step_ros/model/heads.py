@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import torch
+
 from step_ros.model.fusions import LstmFusion, SelfAttentionFusion, TcnFusion
-from step_ros.model.head import Head
+from step_ros.model.head import Head, TokenKind
 from step_ros.model.probes import AttentiveProbe, LinearProbe
 from step_ros.model.step import StepHead
 
@@ -140,3 +142,15 @@ def create_head(
         raise ValueError(f'head {name!r}: {error}') from error
     head.name, head.options = name, chosen
     return head
+
+
+def consumed_tokens(name: str, **options: Any) -> TokenKind:
+    """Return which tokens of a frame a head takes, before its sizes are known.
+
+    Raises:
+        ValueError: The name or an option is unknown; lists what would do.
+    """
+    # Whether attention heads divide the width is a matter of the width.
+    others = {key: value for key, value in options.items() if key != 'attention_heads'}
+    with torch.device('meta'):
+        return create_head(name, width=64, frames=1, tokens=1, classes=1, **others).consumes

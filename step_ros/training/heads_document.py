@@ -27,6 +27,7 @@ tests hold every head to it.
 
 ```python
 from step_ros.model.heads import create_head
+
 head = create_head('step', width=768, frames=16, tokens=256, classes=33, positions='hybrid')
 ```
 

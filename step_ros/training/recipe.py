@@ -1,14 +1,8 @@
 """The recipe of a tabletop model: everything that decides what `step_ros train` makes."""
 
-from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-
-class RecipeError(ValueError):
-    """A recipe file is missing, unreadable or breaks the schema."""
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Strict(BaseModel):
@@ -63,7 +57,7 @@ class EvaluationRecipe(Strict):
 
 
 class Recipe(Strict):
-    """Everything in a recipe file."""
+    """Everything in a recipe file for the tabletop."""
 
     name: str
     seed: int = 0
@@ -75,20 +69,3 @@ class Recipe(Strict):
     encoder: EncoderRecipe
     heads: HeadsRecipe
     evaluation: EvaluationRecipe
-
-
-def load_recipe(path: Path) -> Recipe:
-    """Read a recipe.
-
-    Raises:
-        RecipeError: It is missing, unreadable or breaks the schema; says which key and why.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-        return Recipe.model_validate(content)
-    except (OSError, yaml.YAMLError) as error:
-        raise RecipeError(f'{path}: not readable: {error}') from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = '.'.join(str(part) for part in first['loc'])
-        raise RecipeError(f'{path}: {key}: {first["msg"]}; found {first["input"]!r}') from error

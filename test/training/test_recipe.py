@@ -4,13 +4,25 @@ import pytest
 import yaml
 
 from step_ros.resources import share_directory
-from step_ros.training.recipe import RecipeError, load_recipe
+from step_ros.training.recipe_file import RecipeError, load_recipe
 
 SHIPPED = share_directory() / 'config' / 'training' / 'tabletop-tiny.yaml'
 
 
 def test_the_shipped_recipe_is_valid():
     assert load_recipe(SHIPPED).name == 'tabletop-tiny'
+
+
+def test_the_recipe_for_own_videos_is_valid_and_the_papers():
+    recipe = load_recipe(SHIPPED.with_name('own-videos.yaml'))
+    assert (recipe.sampling.frames, recipe.sampling.interval, recipe.sampling.test_clips) == (
+        16,
+        2,
+        3,
+    )
+    heads = recipe.heads
+    assert (heads.batch, heads.epochs, heads.learning_rate) == (32, 60, 1e-3)
+    assert (heads.weight_decay, heads.optimiser) == (0.02, 'adamw')
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,112 @@
+"""Every dataset by its name: configuration, options and the clips of a copy on disk."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from step_ros.data import (
+    read_csv,
+    read_drive_and_act,
+    read_hri30,
+    read_ikea_asm,
+    read_ntu120,
+    read_ssv2,
+)
+from step_ros.data.clip_record import ClipRecord
+from step_ros.data.dataset_schema import DatasetConfig, DatasetError, load_dataset_config
+from step_ros.data.reading import Option, Problem, Reading
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """The clips of a dataset, not yet decoded.
+
+    Attributes:
+        config: Labels, pairs, views, splits and protocol.
+        options: Value of each of the reader's options.
+        records: The clips, sorted by their names.
+        problems: What was wrong and therefore left out, in the order of the files.
+        left_out: How many entries were left out on purpose, by reason.
+    """
+
+    config: DatasetConfig
+    options: Mapping[str, str]
+    records: tuple[ClipRecord, ...]
+    problems: tuple[Problem, ...]
+    left_out: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """How a dataset is read.
+
+    Attributes:
+        read: Fills a reading.
+        options: What it leaves open.
+        has_config: Whether `config/datasets/` holds its labels; else the data does.
+    """
+
+    read: Callable[[Reading], None]
+    options: tuple[Option, ...]
+    has_config: bool = True
+
+
+READERS: Mapping[str, Reader] = {
+    'csv': Reader(read=read_csv.read_csv, options=read_csv.OPTIONS, has_config=False),
+    'drive-and-act': Reader(
+        read=read_drive_and_act.read_drive_and_act, options=read_drive_and_act.OPTIONS
+    ),
+    'hri30': Reader(read=read_hri30.read_hri30, options=read_hri30.OPTIONS),
+    'ikea-asm': Reader(read=read_ikea_asm.read_ikea_asm, options=read_ikea_asm.OPTIONS),
+    'ntu120': Reader(read=read_ntu120.read_ntu120, options=read_ntu120.OPTIONS),
+    'ssv2': Reader(read=read_ssv2.read_ssv2, options=read_ssv2.OPTIONS),
+}
+
+
+def read_dataset(name: str, root: str | Path, /, **options: object) -> Dataset:
+    """Read which clips a dataset has; no video is opened.
+
+    Args:
+        name: One of `READERS`.
+        root: Its folder.
+        **options: Those of its reader; the others have the reader's defaults.
+
+    Raises:
+        DatasetError: The name, an option or the folder is wrong, or annotations are missing.
+    """
+    reader = READERS.get(name)
+    if reader is None:
+        raise DatasetError(f'dataset {name!r}: expected one of {", ".join(READERS)}')
+    config = load_dataset_config(name) if reader.has_config else None
+    values = _options(name, reader, config, options)
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise DatasetError(f'{root}: no such folder; expected the root of dataset {name}')
+    reading = Reading(root=root, known=config, options=values)
+    reader.read(reading)
+    return Dataset(
+        config=reading.config,
+        options=reading.options,
+        records=tuple(reading.records[clip_id] for clip_id in sorted(reading.records)),
+        problems=tuple(reading.problems),
+        left_out=dict(sorted(reading.left_out.items())),
+    )
+
+
+def _options(
+    name: str, reader: Reader, config: DatasetConfig | None, given: Mapping[str, object]
+) -> dict[str, str]:
+    known = {option.name: option for option in reader.options}
+    for key in given:
+        if key not in known:
+            raise DatasetError(f'{name}: no option {key!r}; expected one of {", ".join(known)}')
+    values = {}
+    for option in reader.options:
+        value = str(given.get(option.name, option.default))
+        choices = option.choices(config)
+        if choices and value not in choices:
+            raise DatasetError(
+                f'{name}: option {option.name}={value!r}: expected one of {", ".join(choices)}'
+            )
+        values[option.name] = value
+    return values

@@ -1,0 +1,213 @@
+"""From a recipe for a dataset to a bundle: encode, fit, choose, calibrate, evaluate, save."""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from step_ros.data.clip_record import ClipRecord
+from step_ros.data.datasets import Dataset, read_dataset
+from step_ros.model.backbone import HUB, Backbone, create_backbone
+from step_ros.model.bundle import BACKBONE_FILE, Bundle, load_bundle, save_bundle
+from step_ros.model.bundle_schema import TaskSpec
+from step_ros.model.heads import consumed_tokens, create_head
+from step_ros.model.multitask import MultiTaskModel
+from step_ros.resources import find_bundle
+from step_ros.stream.encoder import TorchEncoder, choose_device
+from step_ros.stream.grid import NANOSECONDS
+from step_ros.training.dataset_recipe import DatasetRecipe
+from step_ros.training.dataset_scores import Tokens, best_run, calibrated, evaluate_orders
+from step_ros.training.dataset_tokens import (
+    Sampler,
+    cached_tokens,
+    common_frame_period,
+    sided_clips,
+)
+from step_ros.training.feature_cache import FeatureCache
+from step_ros.training.fit import FitError, Run, fit
+from step_ros.training.windows import CachedWindows
+
+
+def train_on_dataset(recipe: DatasetRecipe, output: Path) -> Bundle:
+    """Follow a recipe and write a bundle, its metrics and, while it lasts, checkpoints.
+
+    Args:
+        recipe: What to make.
+        output: Folder of the bundle; `checkpoint/` beside it holds the state of the fit.
+
+    Raises:
+        DatasetError: The dataset cannot be read.
+        FitError: Too many clips are unusable, or there is nothing to learn from.
+    """
+    started = time.monotonic()
+    torch.manual_seed(recipe.seed)
+    backbone = _backbone(recipe)
+    runs_wanted = recipe.runs()
+    kinds = {consumed_tokens(how.name, **how.options) for how in runs_wanted.values()}
+    if len(kinds) > 1:
+        raise FitError(f'the runs of a grid must consume the same tokens; found {sorted(kinds)}')
+    backbone.give(kinds.pop())
+    tokens = prepare_tokens(recipe, backbone)
+    windows = CachedWindows(tokens.train, tokens.records('train'), tokens.labels)
+    runs = {
+        name: Run(
+            heads={
+                task.name: create_head(
+                    how.name,
+                    width=backbone.width,
+                    frames=recipe.sampling.frames,
+                    tokens=backbone.tokens,
+                    classes=len(task.labels),
+                    **how.options,
+                )
+                for task in tokens.tasks
+            },
+            how=how,
+        )
+        for name, how in runs_wanted.items()
+    }
+    checkpoint = output.with_name(output.name + '.checkpoint')
+    history = fit(runs, windows, seed=recipe.seed, checkpoint=checkpoint)
+    chosen, validation = best_run(runs, tokens)
+    heads = runs[chosen].heads
+    tasks = calibrated(heads, tokens)
+    metrics = {
+        'chosen_run': chosen,
+        'validation_top1': validation,
+        'training_clips': len(windows),
+        'left_out': len(tokens.train.failures),
+        'loss': {name: round(history[-1][name], 4) for name in runs},
+        'test': evaluate_orders(heads, tokens, 'test'),
+    }
+    hub = recipe.backbone.bundle is None and recipe.backbone.weights == HUB
+    bundle = save_bundle(
+        output,
+        MultiTaskModel(backbone, heads),
+        name=recipe.name,
+        frame_period=tokens.frame_period,
+        tasks=tasks,
+        backbone_weights=HUB if hub else BACKBONE_FILE,
+        backbone_arguments=_arguments(recipe),
+        description=f'Trained on {tokens.dataset.config.title}.',
+        provenance={
+            'recipe': recipe.model_dump(mode='json'),
+            'minutes': round((time.monotonic() - started) / 60, 1),
+            'torch': torch.__version__,
+        },
+        metrics=metrics,
+    )
+    (output / 'metrics.json').write_text(json.dumps(metrics, indent=2) + '\n', encoding='utf-8')
+    return bundle
+
+
+def prepare_tokens(recipe: DatasetRecipe, backbone: Backbone) -> Tokens:
+    """Read the dataset and encode what is not cached yet.
+
+    Raises:
+        DatasetError: The dataset cannot be read.
+        FitError: There are no training clips, or too many clips are unusable.
+    """
+    data = recipe.data
+    dataset = read_dataset(data.dataset, data.root, **data.options)
+    records = {
+        split: [record for record in dataset.records if record.split == split]
+        for split in ('train', 'val', 'test')
+    }
+    if not records['train']:
+        raise FitError(
+            f'{data.root}: no training clips; {len(dataset.problems)} problems were found'
+        )
+    frame_period = common_frame_period(dataset.records, recipe)
+    encoder = TorchEncoder(backbone, device=choose_device('auto'))
+    sampling = recipe.sampling
+    name = f'{data.dataset} {json.dumps(data.options, sort_keys=True)}'
+
+    def sampler(views: int, **options: Any) -> Sampler:
+        return Sampler(
+            frames=sampling.frames,
+            frame_period_ns=round(frame_period * NANOSECONDS),
+            size=backbone.image_size,
+            views=views,
+            **options,
+        )
+
+    training = sampler(
+        sampling.train_views,
+        augmentation=recipe.augmentation,
+        seed=recipe.seed,
+        sided=sided_clips(dataset.config, records['train']),
+    )
+    caches: list[FeatureCache] = []
+    for part, how in (
+        (records['train'], training),
+        (records['val'] + records['test'], sampler(sampling.test_clips)),
+    ):
+        if part:
+            named = f'{name}, {_list_digest(part)}'
+            caches.append(cached_tokens(part, how, backbone, encoder, recipe.cache, dataset=named))
+    _check_left_out(recipe, dataset, caches)
+    return Tokens(
+        dataset=dataset,
+        tasks=_tasks(recipe, dataset),
+        frame_period=frame_period,
+        train=caches[0],
+        held_out=caches[1] if len(caches) > 1 else None,
+    )
+
+
+def _tasks(recipe: DatasetRecipe, dataset: Dataset) -> tuple[TaskSpec, ...]:
+    known = {task.name: task for task in dataset.config.tasks}
+    for name in (*recipe.data.tasks, *recipe.data.counterparts):
+        if name not in known:
+            raise FitError(f'data.tasks: {name!r} is no task of the dataset: {", ".join(known)}')
+    return tuple(
+        TaskSpec(
+            name=name,
+            labels=known[name].labels,
+            counterparts={**known[name].counterparts, **recipe.data.counterparts.get(name, {})},
+        )
+        for name in recipe.data.tasks or known
+    )
+
+
+def _check_left_out(
+    recipe: DatasetRecipe, dataset: Dataset, caches: Sequence[FeatureCache]
+) -> None:
+    failures = [failure for cache in caches for failure in cache.failures]
+    wrong = len(dataset.problems) + len(failures)
+    everything = len(dataset.records) + len(dataset.problems)
+    if wrong > recipe.data.most_left_out * everything:
+        examples = [str(problem) for problem in dataset.problems[:3]]
+        examples += [f'{failure.clip_id}: {failure.why}' for failure in failures[:3]]
+        raise FitError(
+            f'{wrong} of {everything} clips cannot be used, more than data.most_left_out='
+            f'{recipe.data.most_left_out:g} allows; for example\n  ' + '\n  '.join(examples)
+        )
+
+
+def _backbone(recipe: DatasetRecipe) -> Backbone:
+    wanted = recipe.backbone
+    if wanted.bundle is not None:
+        return load_bundle(find_bundle(wanted.bundle)).model.backbone
+    assert wanted.name is not None
+    return create_backbone(
+        wanted.name,
+        weights=wanted.weights,
+        image_size=(wanted.image_height, wanted.image_width),
+    )
+
+
+def _arguments(recipe: DatasetRecipe) -> dict[str, Any]:
+    if recipe.backbone.bundle is None:
+        return {}
+    return load_bundle(find_bundle(recipe.backbone.bundle)).spec.backbone.arguments
+
+
+def _list_digest(records: Sequence[ClipRecord]) -> str:
+    """Name a list of clips and their spans: another list is another cache."""
+    lines = sorted(f'{r.clip_id} {r.video.name} {r.span}' for r in records)
+    return hashlib.sha256('\n'.join(lines).encode()).hexdigest()[:12]

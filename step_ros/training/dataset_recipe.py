@@ -1,0 +1,107 @@
+"""The recipe of a model trained on a dataset: everything that decides what `step_ros train` makes.
+
+The defaults are the papers': 16 frames at an interval of 2, three windows of a clip averaged at
+test time, batch 32, 60 epochs, learning rate 1e-3, weight decay 0.02, cosine.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from step_ros.training.augment import Augmentation
+from step_ros.training.recipe import HeadOptimisation, Strict
+
+
+class DataRecipe(Strict):
+    """What to learn from."""
+
+    dataset: str = Field(description='a name of `step_ros data list`')
+    root: Path = Field(description="the dataset's folder")
+    options: dict[str, str] = Field(default_factory=dict, description="the reader's options")
+    tasks: tuple[str, ...] = Field(default=(), description='tasks to learn; none: all there are')
+    counterparts: dict[str, dict[str, str]] = Field(
+        default_factory=dict,
+        description='nearly symmetric labels by task, both ways; for data that does not name them',
+    )
+    most_left_out: float = Field(
+        default=0.02, ge=0, lt=1, description='share of unusable clips above which training stops'
+    )
+
+
+class BackboneRecipe(Strict):
+    """The frozen encoder: of a bundle, or of timm."""
+
+    bundle: str | None = Field(default=None, description="a bundle's folder or shipped name")
+    name: str | None = Field(default=None, description="timm's name of the architecture")
+    weights: str = Field(default='hub', description='`hub` or a .safetensors file')
+    image_height: int = Field(default=224, gt=0, description='pixels')
+    image_width: int = Field(default=224, gt=0, description='pixels')
+
+    @model_validator(mode='after')
+    def _check(self) -> 'BackboneRecipe':
+        if (self.bundle is None) == (self.name is None):
+            raise ValueError('give either a bundle or the name of an architecture')
+        return self
+
+
+class SamplingRecipe(Strict):
+    """Which frames of a clip make a window."""
+
+    frames: int = Field(default=16, ge=1, description='T, frames in a window')
+    interval: int | None = Field(
+        default=2, ge=1, description='every how many frames one is taken; none: frame_period'
+    )
+    frame_period: float | None = Field(
+        default=None, gt=0, description='seconds between two frames; wins over the interval'
+    )
+    train_views: int = Field(default=4, ge=1, description='augmented windows kept of a clip')
+    test_clips: int = Field(default=3, ge=1, description='windows averaged at test time')
+
+    @model_validator(mode='after')
+    def _check(self) -> 'SamplingRecipe':
+        if self.interval is None and self.frame_period is None:
+            raise ValueError('give an interval or a frame_period')
+        return self
+
+
+class HeadRecipe(HeadOptimisation):
+    """Kind of head, and how it is fitted."""
+
+    name: str = Field(default='step', description='as in docs/heads.md')
+    options: dict[str, Any] = Field(default_factory=dict, description='its options')
+
+
+class CacheRecipe(Strict):
+    """Where tokens are kept."""
+
+    folder: Path = Field(default=Path('runs/cache'), description='of all caches')
+    dtype: Literal['float16', 'int8'] = 'float16'
+    workers: int = Field(default=2, ge=0, description='processes that decode')
+
+
+class DatasetRecipe(Strict):
+    """Everything in a recipe file for a dataset."""
+
+    name: str
+    seed: int = 0
+    data: DataRecipe
+    backbone: BackboneRecipe
+    sampling: SamplingRecipe = SamplingRecipe()
+    augmentation: Augmentation = Augmentation()
+    heads: HeadRecipe = HeadRecipe()
+    grid: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description='further runs on the same pass, by name: what differs from `heads`; the best '
+        'on the validation clips becomes the bundle',
+    )
+    cache: CacheRecipe = CacheRecipe()
+
+    def runs(self) -> dict[str, HeadRecipe]:
+        """Return the settings of each run: `heads` alone, or the runs of the grid."""
+        base = self.heads.model_dump()
+        if not self.grid:
+            return {'heads': self.heads}
+        return {
+            name: HeadRecipe.model_validate(base | changes) for name, changes in self.grid.items()
+        }

@@ -1,0 +1,195 @@
+"""From videos and a CSV file to a bundle that streams, on the encoder of the tabletop."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from step_ros.cli import app
+from step_ros.data.video_writer import VideoWriter
+from step_ros.model.bundle import load_bundle
+from step_ros.stream.encoder import TorchEncoder
+from step_ros.stream.frame import Frame
+from step_ros.stream.recogniser import StreamingRecogniser
+
+ACTIONS = ('brighten', 'darken', 'flicker')
+PAIRS = {'brighten': 'darken', 'darken': 'brighten'}
+COUNTS = {'train': 12, 'val': 3, 'test': 5}
+STAMPS_NS = np.arange(20) * 100_000_000
+
+
+def film(action, seed):
+    """One scene whose light goes up, down, or at random: the same frames in other orders."""
+    rng = np.random.default_rng(seed)
+    scene = np.random.default_rng(0).integers(80, 256, (6, 8, 3)) - rng.integers(0, 20, (6, 8, 3))
+    scene = scene.repeat(20, axis=0).repeat(20, axis=1)
+    light = np.linspace(0.15, 1, 20) ** rng.uniform(0.7, 1.4)
+    if action == 'darken':
+        light = light[::-1]
+    elif action == 'flicker':
+        light = rng.permutation(light)
+    return np.round(scene * light[:, None, None, None]).astype(np.uint8)
+
+
+@pytest.fixture(scope='module')
+def videos(tmp_path_factory):
+    """A folder as a user would have it: videos of single actions and `annotations.csv`."""
+    root = tmp_path_factory.mktemp('dataset')
+    rows = []
+    for part, (split, count) in enumerate(COUNTS.items()):
+        for number in range(count):
+            for place, action in enumerate(ACTIONS):
+                name = f'{split}-{number}-{place}.mp4'
+                with VideoWriter(root / name, size=(160, 120), rate=10.0) as writer:
+                    images = film(action, 1000 * part + 10 * number + place)
+                    for image, stamp_ns in zip(images, STAMPS_NS, strict=True):
+                        writer.write(image, int(stamp_ns))
+                rows.append([name, '', '', split, action])
+    with (root / 'annotations.csv').open('w', newline='') as file:
+        csv.writer(file).writerows([['video', 'start', 'end', 'split', 'action'], *rows])
+    return root
+
+
+def recipe(root, cache, **changes):
+    return {
+        'name': 'kitchen',
+        'data': {'dataset': 'csv', 'root': str(root), 'counterparts': {'action': PAIRS}},
+        'backbone': {'bundle': 'tabletop-tiny'},
+        'sampling': {'frames': 8, 'interval': 2, 'train_views': 3, 'test_clips': 2},
+        'heads': {
+            'options': {'attention_heads': 4},
+            'epochs': 60,
+            'batch': 12,
+            'learning_rate': 0.003,
+        },
+        'augmentation': {'smallest_crop': 1.0, 'flip': False},
+        'cache': {'folder': str(cache), 'workers': 0},
+        **changes,
+    }
+
+
+def train(path, content, output):
+    path.write_text(yaml.safe_dump(content))
+    return CliRunner().invoke(app, ['train', str(path), '--output', str(output)])
+
+
+@pytest.fixture(scope='module')
+def trained(videos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('trained')
+    content = recipe(
+        videos,
+        folder / 'cache',
+        grid={'step': {}, 'still': {'learning_rate': 1e-9}},
+    )
+    result = train(folder / 'recipe.yaml', content, folder / 'bundle')
+    assert result.exit_code == 0, result.output
+    return folder, result.output
+
+
+def test_the_bundle_knows_order_and_says_how_well(trained):
+    folder, output = trained
+    metrics = json.loads((folder / 'bundle' / 'metrics.json').read_text())
+    assert metrics['chosen_run'] == 'step'
+    right = metrics['test']['correct']['action']
+    assert right['clips'] == 15
+    assert right['symmetric_top1'] >= 0.8
+    assert metrics['test']['reversed']['action']['to_counterpart'] >= 0.8
+    assert right['labels'].keys() == set(ACTIONS)
+    assert 'test, frames reversed: action' in output
+
+
+def test_the_bundle_streams_as_it_was_trained(trained):
+    folder, _ = trained
+    bundle = load_bundle(folder / 'bundle')
+    assert bundle.spec.frame_period == pytest.approx(0.2, abs=1e-3)
+    assert bundle.spec.tasks[0].labels == tuple(sorted(ACTIONS))
+    assert bundle.spec.tasks[0].counterparts == PAIRS
+    recogniser = StreamingRecogniser(
+        bundle, TorchEncoder(bundle.model.backbone, device=torch.device('cpu'))
+    )
+    right = []
+    for action in ('brighten', 'darken'):
+        for seed in range(3):
+            recogniser.reset()
+            said = [
+                hypothesis
+                for image, stamp_ns in zip(film(action, 9000 + seed), STAMPS_NS, strict=True)
+                for hypothesis in recogniser.process(
+                    [Frame(camera='c', stamp_ns=10**9 + int(stamp_ns), load=lambda i=image: i)]
+                )
+            ]
+            scores_k = np.mean([hypothesis.tasks[0].scores_k for hypothesis in said], axis=0)
+            right.append(bundle.spec.tasks[0].labels[int(scores_k.argmax())] == action)
+    assert np.mean(right) >= 0.8
+
+
+def test_trained_again_it_takes_what_is_there(trained, videos):
+    folder, _ = trained
+    before = {path: path.stat().st_mtime_ns for path in (folder / 'cache').rglob('*.bin')}
+    digest = load_bundle(folder / 'bundle').spec.heads.digest
+    result = CliRunner().invoke(
+        app, ['train', str(folder / 'recipe.yaml'), '--output', str(folder / 'bundle')]
+    )
+    assert result.exit_code == 0, result.output
+    assert {path: path.stat().st_mtime_ns for path in (folder / 'cache').rglob('*.bin')} == before
+    assert load_bundle(folder / 'bundle').spec.heads.digest == digest
+
+
+@pytest.mark.parametrize(
+    ('changes', 'why'),
+    [
+        ({'data': {'dataset': 'cvs', 'root': '.'}}, 'cvs'),
+        ({'sampling': {'frames': 8, 'interval': None}}, 'give an interval or a frame_period'),
+        ({'backbone': {}}, 'either a bundle or the name'),
+        ({'backbone': {'bundle': 'nothing'}}, "'nothing' is neither a folder nor one of"),
+        ({'heads': {'name': 'stepp'}}, "head 'stepp' is unknown"),
+        ({'heads': {'option': {}}}, 'heads.option'),
+        ({'grid': {'one': {'rate': 1}}}, 'rate'),
+        ({'grid': {'one': {'name': 'linear', 'options': {}}, 'two': {}}}, 'same tokens'),
+    ],
+)
+def test_a_wrong_recipe_is_refused_in_one_line(changes, why, videos, tmp_path):
+    content = recipe(videos, tmp_path / 'cache', **changes)
+    if 'root' in changes.get('data', {}):
+        content['data']['root'] = str(videos)
+    result = train(tmp_path / 'recipe.yaml', content, tmp_path / 'bundle')
+    assert result.exit_code == 1
+    assert why in result.output
+    assert 'Traceback' not in result.output
+    assert not (tmp_path / 'bundle').exists()
+
+
+def test_too_many_unusable_clips_stop_it(videos, tmp_path):
+    broken = tmp_path / 'broken'
+    broken.mkdir()
+    for path in videos.iterdir():
+        (broken / path.name).write_bytes(path.read_bytes())
+    (broken / 'train-0-0.mp4').write_bytes(b'no video')
+    (broken / 'train-0-1.mp4').unlink()
+    result = train(
+        tmp_path / 'recipe.yaml', recipe(broken, tmp_path / 'cache'), tmp_path / 'bundle'
+    )
+    assert result.exit_code == 1
+    assert '2 of 60 clips cannot be used' in result.output
+    assert 'train-0-0' in result.output
+    assert 'train-0-1' in result.output
+
+
+def test_mixed_frame_rates_are_refused_with_the_mend(videos, tmp_path):
+    mixed = tmp_path / 'mixed'
+    mixed.mkdir()
+    for path in videos.iterdir():
+        (mixed / path.name).write_bytes(path.read_bytes())
+    with VideoWriter(mixed / 'val-0-0.mp4', size=(160, 120), rate=25.0) as writer:
+        for frame in range(40):
+            writer.write(np.zeros((120, 160, 3), np.uint8), frame * 40_000_000)
+    result = train(
+        tmp_path / 'recipe.yaml', recipe(mixed, tmp_path / 'cache'), tmp_path / 'bundle'
+    )
+    assert result.exit_code == 1
+    assert 'val-0-0.mp4' in result.output
+    assert 'set sampling.frame_period, in seconds' in result.output
