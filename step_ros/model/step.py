@@ -98,12 +98,16 @@ class StepHead(Head):
         """
         z_bld = self.block(self.sequence(x_btnd))
         after = self.positions is not None and self.positions.kind == 'after'
-        first = 0 if self.cls_d is None else 1
-        z_btnd = z_bld[:, first:].unflatten(1, x_btnd.shape[1:3])
-        if after:
-            assert self.positions is not None
-            z_btnd = self.positions(z_btnd)
-        logits_bk: Tensor = self.classifier(self._pool(z_bld[:, :first], z_btnd))
+        if self.pooling == 'both' and not after:
+            pooled_bd = z_bld.mean(dim=1)
+        else:
+            first = 0 if self.cls_d is None else 1
+            z_btnd = z_bld[:, first:].unflatten(1, x_btnd.shape[1:3])
+            if after:
+                assert self.positions is not None
+                z_btnd = self.positions(z_btnd)
+            pooled_bd = self._pool(z_bld[:, :first], z_btnd)
+        logits_bk: Tensor = self.classifier(pooled_bd)
         return logits_bk
 
     def sequence(self, x_btnd: Tensor) -> Tensor:
