@@ -8,9 +8,8 @@ import av
 import numpy as np
 
 from step_ros.data.clip_record import Span
-from step_ros.data.video import VideoError, VideoFrame, VideoReader
-
-NANOSECONDS = 1_000_000_000
+from step_ros.data.video import VideoError, VideoFrame, VideoReader, reason_of
+from step_ros.stream.grid import NANOSECONDS
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,7 +50,7 @@ def index_video(path: str | Path) -> VideoIndex:
     except FileNotFoundError as error:
         raise VideoError(path, 'there is no such file') from error
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(path, f'FFmpeg cannot read it: {error.strerror or error}') from error
+        raise VideoError(path, f'FFmpeg cannot read it: {reason_of(error)}') from error
     shown = [packet.pts for packet in packets if not packet.is_discard]
     if not shown or None in shown or time_base is None or len(set(shown)) != len(shown):
         return _index_by_decoding(path)
@@ -163,7 +162,5 @@ def _decode_from(
                 if decoded.pts is not None and decoded.pts >= last:
                     break
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(
-            index.path, f'cannot be decoded: {getattr(error, "strerror", None) or error}'
-        ) from error
+        raise VideoError(index.path, f'cannot be decoded: {reason_of(error)}') from error
     return images

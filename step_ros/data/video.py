@@ -114,7 +114,7 @@ class VideoReader:
             raise VideoError(self.path, 'there is no such file') from error
         except (av.FFmpegError, OSError) as error:
             raise VideoError(
-                self.path, f'FFmpeg cannot open it as a video: {_reason(error)}'
+                self.path, f'FFmpeg cannot open it as a video: {reason_of(error)}'
             ) from error
         if not self._container.streams.video:
             raise VideoError(self.path, 'it has no video stream')
@@ -142,7 +142,7 @@ class VideoReader:
                 decoded = next(frames, None)
             except (av.FFmpegError, OSError) as error:
                 raise VideoError(
-                    self.path, f'cannot be decoded after {time_s:.3f} s: {_reason(error)}'
+                    self.path, f'cannot be decoded after {time_s:.3f} s: {reason_of(error)}'
                 ) from error
             if decoded is None:
                 return
@@ -159,5 +159,6 @@ class VideoReader:
             yield VideoFrame(time_s, decoded)
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Return what FFmpeg or the system says about a failure, without numbers and paths."""
     return str(getattr(error, 'strerror', None) or error)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from step_ros.model.head import Head
+from step_ros.model.head import Head, tokens_per_frame
 
 # What torch calls the products of the attention; all else that it counts is linear or convolution.
 _ATTENTION_PRODUCTS = ('bmm', 'baddbmm', 'scaled_dot_product', 'flash_attention')
@@ -71,7 +71,7 @@ def count_head(head: Head, *, patches: int) -> Cost:
         head: On the meta device.
         patches: Patches of a frame.
     """
-    tokens = {'patches': patches, 'cls': 1, 'all': patches + 1}[head.consumes]
+    tokens = tokens_per_frame(head.consumes, patches)
     return count_cost(head, torch.empty(1, head.frames, tokens, head.width, device='meta'))
 
 

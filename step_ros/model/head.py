@@ -57,6 +57,11 @@ class Head(nn.Module):
             raise ValueError(f'got {tokens} tokens per frame; this head takes the CLS token alone')
 
 
+def tokens_per_frame(kind: TokenKind, patches: int) -> int:
+    """Return how many tokens of a frame a head consumes, given the number of its patches."""
+    return {'patches': patches, 'cls': 1, 'all': patches + 1}[kind]
+
+
 def check_choice(option: str, value: Any, choices: Any) -> None:
     """Refuse a value that is not among the choices of a `Literal` type.
 

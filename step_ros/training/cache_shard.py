@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from step_ros.model.weights import file_digest
 from step_ros.training.cache_spec import CacheError, CacheSpec, to_bytes
 
 
@@ -144,11 +145,7 @@ class Shard:
         Raises:
             CacheError: It differs.
         """
-        sha = hashlib.sha256()
-        with self._data.open('rb') as file:
-            while block := file.read(1 << 20):
-                sha.update(block)
-        if sha.hexdigest() != self._sha256:
+        if file_digest(self._data) != f'sha256:{self._sha256}':
             raise CacheError(
                 self._data,
                 'the content is not what was written; delete the shard and extract again',

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from step_ros.model.backbone import Backbone
+from step_ros.model.head import TokenKind, tokens_per_frame
 
 CacheType = Literal['float16', 'int8']
 
@@ -35,7 +36,7 @@ class CacheSpec(BaseModel):
     dataset: str = Field(description='name of the dataset and of its options')
     backbone: str = Field(description="timm's name of the architecture")
     digest: str = Field(description='digest of its weights')
-    tokens: Literal['patches', 'cls', 'all'] = Field(description='which tokens of a frame')
+    tokens: TokenKind = Field(description='which tokens of a frame')
     image_size: tuple[int, int] = Field(description='height and width in pixels')
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -94,7 +95,6 @@ def spec_for(
             f'backbone {backbone.name!r} has adapters; a cache is for a backbone whose digest '
             'says all about it'
         )
-    tokens = {'patches': backbone.tokens, 'cls': 1, 'all': backbone.tokens + 1}
     return CacheSpec(
         dataset=dataset,
         backbone=backbone.name,
@@ -107,7 +107,7 @@ def spec_for(
         transform=transform,
         frames=frames,
         views=views,
-        tokens_per_frame=tokens[backbone.consumed],
+        tokens_per_frame=tokens_per_frame(backbone.consumed, backbone.tokens),
         width=backbone.width,
         dtype=dtype,
     )

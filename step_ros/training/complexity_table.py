@@ -198,7 +198,8 @@ METHODS = (
 
 
 @cache
-def _backbone(title: str, peft: str | None) -> tuple[Backbone, Cost]:
+def counted_backbone(title: str, peft: str | None) -> tuple[Backbone, Cost]:
+    """Return a backbone, perhaps with adapters, on the meta device, and the cost of one view."""
     backbone: Backbone = on_meta(
         create_backbone, PUBLISHED[title].name, weights='random', image_size=(SIZE, SIZE)
     )
@@ -209,7 +210,7 @@ def _backbone(title: str, peft: str | None) -> tuple[Backbone, Cost]:
 
 def count_method(method: Method, backbone_title: str) -> Row:
     """Count one method on one backbone."""
-    backbone, backbone_cost = _backbone(backbone_title, method.peft)
+    backbone, backbone_cost = counted_backbone(backbone_title, method.peft)
     head: Head = on_meta(
         create_head,
         method.head,

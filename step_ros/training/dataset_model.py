@@ -45,7 +45,7 @@ def train_on_dataset(recipe: DatasetRecipe, output: Path) -> Bundle:
     """
     started = time.monotonic()
     torch.manual_seed(recipe.seed)
-    backbone = _backbone(recipe)
+    backbone, arguments = _backbone(recipe)
     runs_wanted = recipe.runs()
     kinds = {consumed_tokens(how.name, **how.options) for how in runs_wanted.values()}
     if len(kinds) > 1:
@@ -91,7 +91,7 @@ def train_on_dataset(recipe: DatasetRecipe, output: Path) -> Bundle:
         frame_period=tokens.frame_period,
         tasks=tasks,
         backbone_weights=HUB if hub else BACKBONE_FILE,
-        backbone_arguments=_arguments(recipe),
+        backbone_arguments=arguments,
         description=f'Trained on {tokens.dataset.config.title}.',
         provenance={
             'recipe': recipe.model_dump(mode='json'),
@@ -189,22 +189,19 @@ def _check_left_out(
         )
 
 
-def _backbone(recipe: DatasetRecipe) -> Backbone:
+def _backbone(recipe: DatasetRecipe) -> tuple[Backbone, dict[str, Any]]:
+    """Return the encoder, and the constructor arguments it was made with."""
     wanted = recipe.backbone
     if wanted.bundle is not None:
-        return load_bundle(find_bundle(wanted.bundle)).model.backbone
+        bundle = load_bundle(find_bundle(wanted.bundle))
+        return bundle.model.backbone, bundle.spec.backbone.arguments
     assert wanted.name is not None
-    return create_backbone(
+    backbone = create_backbone(
         wanted.name,
         weights=wanted.weights,
         image_size=(wanted.image_height, wanted.image_width),
     )
-
-
-def _arguments(recipe: DatasetRecipe) -> dict[str, Any]:
-    if recipe.backbone.bundle is None:
-        return {}
-    return load_bundle(find_bundle(recipe.backbone.bundle)).spec.backbone.arguments
+    return backbone, {}
 
 
 def _list_digest(records: Sequence[ClipRecord]) -> str:

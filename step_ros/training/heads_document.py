@@ -2,14 +2,12 @@
 
 from collections.abc import Iterable
 
-import torch
-
 from step_ros.model.backbone import create_backbone
-from step_ros.model.complexity import count_cost, count_head, on_meta, trainable_parameters
+from step_ros.model.complexity import count_head, on_meta, trainable_parameters
 from step_ros.model.heads import HEADS, HeadEntry, create_head
-from step_ros.model.peft import PEFT_METHODS, insert_adapters
+from step_ros.model.peft import PEFT_METHODS
 from step_ros.model.published import PUBLISHED
-from step_ros.training.complexity_table import CLASSES, DINOV2, FRAMES, SIZE
+from step_ros.training.complexity_table import CLASSES, DINOV2, FRAMES, SIZE, counted_backbone
 
 TOKENS = {'patches': 'n', 'cls': '1', 'all': '1+n'}
 
@@ -106,9 +104,7 @@ def _options(entry: HeadEntry) -> str:
 
 
 def _head_rows() -> Iterable[tuple[str, ...]]:
-    backbone = on_meta(
-        create_backbone, PUBLISHED[DINOV2].name, weights='random', image_size=(SIZE, SIZE)
-    )
+    backbone, _ = counted_backbone(DINOV2, None)
     for name, entry in HEADS.items():
         head = on_meta(
             create_head,
@@ -131,25 +127,17 @@ def _head_rows() -> Iterable[tuple[str, ...]]:
 
 
 def _adapter_rows() -> Iterable[tuple[str, ...]]:
-    def backbone_with(name: str | None) -> tuple[int, float]:
-        backbone = on_meta(
-            create_backbone, PUBLISHED[DINOV2].name, weights='random', image_size=(SIZE, SIZE)
-        )
-        if name is not None:
-            on_meta(insert_adapters, backbone, name, frames=FRAMES)
-        images = torch.empty(FRAMES, 3, SIZE, SIZE, device='meta')
-        return trainable_parameters(backbone), count_cost(backbone, images).full
-
-    _, bare = backbone_with(None)
+    _, bare = counted_backbone(DINOV2, None)
     for name, method in PEFT_METHODS.items():
-        parameters, cost = backbone_with(name)
+        backbone, cost = counted_backbone(DINOV2, name)
+        parameters = trainable_parameters(backbone)
         options = ', '.join(f'`{key}={value.default}`' for key, value in method.options.items())
         yield (
             f'`{name}`',
             method.source,
             'no' if method.temporal else 'yes',
             f'{parameters / 1e6:.2f}',
-            f'{cost - bare:.1f}',
+            f'{cost.full - bare.full:.1f}',
             options,
         )
 
