@@ -38,6 +38,7 @@ class FramePositions(nn.Module):
         width: Channels of a token (d).
         frames: Frames in a window (T).
         tokens: Tokens of a frame; needed for `token-wise` alone.
+        std: Standard deviation of the learnable rows at the start. The papers do not give it.
 
     Attributes:
         learned_td: Learnable rows, `[t, d]` (`[t, n, d]` token-wise); None for `fixed`.
@@ -48,10 +49,18 @@ class FramePositions(nn.Module):
     fixed_td: Tensor | None
 
     def __init__(
-        self, kind: Positions, *, width: int, frames: int, tokens: int | None = None
+        self,
+        kind: Positions,
+        *,
+        width: int,
+        frames: int,
+        tokens: int | None = None,
+        std: float = EMBEDDING_STD,
     ) -> None:
         super().__init__()
         check_choice('positions', kind, Positions)
+        if not std > 0:
+            raise ValueError(f'position_std={std!r}: expected more than 0')
         if kind == 'none':
             raise ValueError("positions='none' has no embeddings")
         self.kind = kind
@@ -63,7 +72,7 @@ class FramePositions(nn.Module):
         elif kind != 'fixed':
             self.learned_td = nn.Parameter(torch.empty(frames, width))
         if self.learned_td is not None:
-            nn.init.trunc_normal_(self.learned_td, std=EMBEDDING_STD)
+            nn.init.trunc_normal_(self.learned_td, std=std)
         # Not part of the weights: it follows from the shape.
         fixed = sinusoids(frames, width) if kind in ('fixed', 'hybrid') else None
         self.register_buffer('fixed_td', fixed, persistent=False)
@@ -97,7 +106,12 @@ class FramePositions(nn.Module):
 
 
 def create_positions(
-    kind: Positions, *, width: int, frames: int, tokens: int | None = None
+    kind: Positions,
+    *,
+    width: int,
+    frames: int,
+    tokens: int | None = None,
+    std: float = EMBEDDING_STD,
 ) -> FramePositions | None:
     """Return the embeddings of a kind, None for `none`.
 
@@ -106,4 +120,4 @@ def create_positions(
     """
     if kind == 'none':
         return None
-    return FramePositions(kind, width=width, frames=frames, tokens=tokens)
+    return FramePositions(kind, width=width, frames=frames, tokens=tokens, std=std)

@@ -71,6 +71,7 @@ class AttentiveProbe(Head):
         tokens: Patches of a frame; needed for token-wise positions alone.
         attention_heads: Number of attention heads; None for one per 64 channels.
         positions: How frames are told apart; `after` the attention nothing of a frame is left.
+        position_std: Standard deviation of learnable positions at the start.
         attends_to: Patches and CLS tokens (`all`), or CLS tokens alone.
         classifier: The last layer.
     """
@@ -84,6 +85,7 @@ class AttentiveProbe(Head):
         tokens: int | None = None,
         attention_heads: int | None = None,
         positions: Positions = 'none',
+        position_std: float = EMBEDDING_STD,
         attends_to: Attended = 'all',
         classifier: Classifier = 'linear',
     ) -> None:
@@ -100,7 +102,9 @@ class AttentiveProbe(Head):
             tokens = 1
         elif tokens is not None:
             tokens += 1
-        self.positions = create_positions(positions, width=width, frames=frames, tokens=tokens)
+        self.positions = create_positions(
+            positions, width=width, frames=frames, tokens=tokens, std=position_std
+        )
         self.query_1d = nn.Parameter(torch.empty(1, width))
         nn.init.trunc_normal_(self.query_1d, std=EMBEDDING_STD)
         self.norm = nn.LayerNorm(width)

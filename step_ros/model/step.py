@@ -33,6 +33,7 @@ class StepHead(Head):
         attention_heads: Number of attention heads; None for one per 64 channels.
         positions: How frames are told apart (Tables 11, 14, 18): `none` or `after` make the head
             blind to their order.
+        position_std: Standard deviation of learnable positions at the start.
         block: What stands around the attention (Tables 9, 19).
         pooling: Which attended tokens are averaged (Table 10): all of them, the CLS token or
             tokens alone, or the patches alone; the attention is over all of them anyhow.
@@ -54,6 +55,7 @@ class StepHead(Head):
         tokens: int | None = None,
         attention_heads: int | None = None,
         positions: Positions = 'learnable',
+        position_std: float = EMBEDDING_STD,
         block: Block = 'attn',
         pooling: Pooling = 'both',
         cls: Cls = 'global',
@@ -75,7 +77,9 @@ class StepHead(Head):
             nn.init.trunc_normal_(self.cls_d, std=EMBEDDING_STD)
         elif tokens is not None:
             tokens += 1
-        self.positions = create_positions(positions, width=width, frames=frames, tokens=tokens)
+        self.positions = create_positions(
+            positions, width=width, frames=frames, tokens=tokens, std=position_std
+        )
         self.block = AttentionBlock(
             width,
             attention_heads=attention_heads,

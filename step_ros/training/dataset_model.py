@@ -48,9 +48,7 @@ def train_on_dataset(recipe: DatasetRecipe, output: Path) -> Bundle:
     backbone, arguments = _backbone(recipe)
     runs_wanted = recipe.runs()
     kinds = {consumed_tokens(how.name, **how.options) for how in runs_wanted.values()}
-    if len(kinds) > 1:
-        raise FitError(f'the runs of a grid must consume the same tokens; found {sorted(kinds)}')
-    backbone.give(kinds.pop())
+    backbone.give(kinds.pop() if len(kinds) == 1 else 'all')
     tokens = prepare_tokens(recipe, backbone)
     windows = CachedWindows(tokens.train, tokens.records('train'), tokens.labels)
     runs = {
@@ -74,14 +72,14 @@ def train_on_dataset(recipe: DatasetRecipe, output: Path) -> Bundle:
     history = fit(runs, windows, seed=recipe.seed, checkpoint=checkpoint)
     chosen, validation = best_run(runs, tokens)
     heads = runs[chosen].heads
-    tasks = calibrated(heads, tokens)
+    tasks = calibrated(runs[chosen], tokens)
     metrics = {
         'chosen_run': chosen,
         'validation_top1': validation,
         'training_clips': len(windows),
         'left_out': len(tokens.train.failures),
         'loss': {name: round(history[-1][name], 4) for name in runs},
-        'test': evaluate_orders(heads, tokens, 'test'),
+        'test': evaluate_orders(runs[chosen], tokens, 'test'),
     }
     hub = recipe.backbone.bundle is None and recipe.backbone.weights == HUB
     bundle = save_bundle(

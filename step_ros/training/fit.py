@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from step_ros.model.head import Head
+from step_ros.model.head import Head, TokenKind, select_tokens
 from step_ros.training.checkpoint import load_checkpoint, save_checkpoint
 from step_ros.training.progress import track
 from step_ros.training.recipe import HeadOptimisation
@@ -34,12 +34,31 @@ class Run:
     """Heads that are fitted together, one for each task, and how.
 
     Attributes:
-        heads: A head for each task.
+        heads: A head for each task; all consume the same tokens of as many frames.
         how: Optimiser and schedule.
     """
 
     heads: Mapping[str, Head]
     how: HeadOptimisation
+
+    def tokens_of(self, x_btnd: Tensor, given: TokenKind) -> Tensor:
+        """Take from windows what the heads consume, evenly spread frames where they want fewer.
+
+        Args:
+            x_btnd: Tokens of windows.
+            given: Which tokens of a frame these are.
+
+        Raises:
+            ValueError: The windows lack tokens, or the heads' frames do not divide theirs.
+        """
+        head = next(iter(self.heads.values()))
+        frames = x_btnd.shape[1]
+        if frames % head.frames:
+            raise ValueError(
+                f'heads of {head.frames} frames cannot take evenly spread ones of {frames}'
+            )
+        x_btnd = x_btnd[:, :: frames // head.frames]
+        return select_tokens(x_btnd, given=given, wanted=head.consumes)
 
 
 def fit(
@@ -92,7 +111,7 @@ def fit(
             x_btnd = torch.stack([windows.window(int(index), rng) for index in chosen])
             targets = {task: numbers[chosen] for task, numbers in windows.targets.items()}
             for name, run in runs.items():
-                loss = _loss(run, x_btnd, targets)
+                loss = _loss(run, run.tokens_of(x_btnd, windows.kind), targets)
                 if loss is None:
                     continue
                 if not bool(loss.isfinite()):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from step_ros.data.clip_record import ClipRecord
+from step_ros.model.head import TokenKind
 from step_ros.training.clips import ClipTokens, cut_window, window_starts
 from step_ros.training.feature_cache import FeatureCache
 
@@ -19,9 +20,11 @@ class Windows(Protocol):
     """Clips of which each gives a window whenever it is asked.
 
     Attributes:
+        kind: Which tokens of a frame they hold.
         targets: Number of each clip's label, for each task; `NO_LABEL` where it has none.
     """
 
+    kind: TokenKind
     targets: Mapping[str, Tensor]
 
     def __len__(self) -> int:
@@ -69,6 +72,7 @@ class ClipWindows:
         tasks: All labels of each task, in order.
         frames: Frames in a window (T).
         frame_period: Seconds between two of them.
+        kind: Which tokens of a frame the clips hold.
     """
 
     def __init__(
@@ -78,7 +82,9 @@ class ClipWindows:
         *,
         frames: int,
         frame_period: float,
+        kind: TokenKind = 'patches',
     ) -> None:
+        self.kind = kind
         self._frames, self._frame_period = frames, frame_period
         starts = [window_starts(clip, frames=frames, frame_period=frame_period) for clip in clips]
         self._usable = [
@@ -117,6 +123,7 @@ class CachedWindows:
         tasks: Mapping[str, Sequence[str]],
     ) -> None:
         self._cache = cache
+        self.kind: TokenKind = cache.spec.tokens
         self.left_out = [record.clip_id for record in records if record.clip_id not in cache]
         kept = [record for record in records if record.clip_id in cache]
         self._names = [record.clip_id for record in kept]

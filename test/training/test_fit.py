@@ -139,7 +139,8 @@ class Stopping:
     """Windows that stop the fit when they are asked once too often."""
 
     def __init__(self, windows, asked):
-        self._windows, self._left, self.targets = windows, asked, windows.targets
+        self._windows, self._left = windows, asked
+        self.kind, self.targets = windows.kind, windows.targets
 
     def __len__(self):
         return len(self._windows)

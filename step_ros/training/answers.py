@@ -1,0 +1,143 @@
+"""What trained heads answer on held-out clips, with their frames in several orders."""
+
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from step_ros.data.clip_record import ClipRecord
+from step_ros.model.bundle_schema import TaskSpec
+from step_ros.training.feature_cache import FeatureCache
+from step_ros.training.fit import Run
+from step_ros.training.metrics import task_metrics
+from step_ros.training.progress import track
+from step_ros.training.windows import NO_LABEL, label_numbers
+
+Order = Literal['correct', 'reversed', 'shuffled']
+ORDERS: tuple[Order, ...] = ('correct', 'reversed', 'shuffled')
+# Clips whose windows go through the heads at once.
+CLIPS_AT_ONCE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What the heads of one run answer.
+
+    Attributes:
+        records: The clips, c of them.
+        scores: Probabilities `[c, k]`, mean over a clip's windows; by order and task.
+    """
+
+    records: tuple[ClipRecord, ...]
+    scores: Mapping[Order, Mapping[str, np.ndarray]]
+
+
+@torch.inference_mode()
+def answer_clips(
+    runs: Mapping[str, Run],
+    cache: FeatureCache,
+    records: Sequence[ClipRecord],
+    *,
+    orders: Sequence[Order] = ORDERS,
+) -> dict[str, Answers]:
+    """Let all runs answer on one pass over the tokens.
+
+    Args:
+        runs: The heads.
+        cache: Tokens of the clips' windows.
+        records: The clips; those that are not in the cache are left out.
+        orders: Orders of the frames (STEP (long) Table 2); a clip is shuffled alike for all runs.
+    """
+    kept = [record for record in records if record.clip_id in cache]
+    found: dict[str, dict[Order, dict[str, list[Tensor]]]] = {
+        name: {order: {task: [] for task in run.heads} for order in orders}
+        for name, run in runs.items()
+    }
+    parts = [kept[at : at + CLIPS_AT_ONCE] for at in range(0, len(kept), CLIPS_AT_ONCE)]
+    for part in track(parts, 'answer on held-out clips', len(parts)):
+        views = range(cache.spec.views)
+        x_btnd = torch.stack([cache.read(r.clip_id, view) for r in part for view in views])
+        for name, run in runs.items():
+            taken_btnd = run.tokens_of(x_btnd, cache.spec.tokens)
+            for order in orders:
+                ordered_btnd = _reorder(taken_btnd, order, part)
+                for task, head in run.heads.items():
+                    scores_bk = head(ordered_btnd).softmax(dim=-1)
+                    found[name][order][task].append(
+                        scores_bk.unflatten(0, (len(part), -1)).mean(1)
+                    )
+    return {
+        name: Answers(
+            records=tuple(kept),
+            scores={
+                order: {
+                    task: torch.cat(scores).numpy() for task, scores in tasks.items() if scores
+                }
+                for order, tasks in by_order.items()
+            },
+        )
+        for name, by_order in found.items()
+    }
+
+
+def score_answers(
+    answers: Answers,
+    tasks: Sequence[TaskSpec],
+    *,
+    training: Sequence[ClipRecord] = (),
+    of: Callable[[ClipRecord], bool] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Score the answers of a run.
+
+    Args:
+        answers: They may be of some of the tasks only.
+        tasks: What the heads decide.
+        training: The training clips, for the common and the rare half of the labels.
+        of: Which clips count; None for all.
+
+    Returns:
+        Order to task to `task_metrics`; a task none of whose labels occur is left out.
+    """
+    chosen = np.array([of is None or of(record) for record in answers.records], dtype=bool)
+    labels = {task.name: task.labels for task in tasks}
+    numbers = label_numbers([record.labels for record in answers.records], labels)
+    found: dict[str, dict[str, Any]] = {}
+    for order, by_task in answers.scores.items():
+        found[order] = {}
+        for task in tasks:
+            known = chosen & (numbers[task.name] != NO_LABEL).numpy()
+            if task.name in by_task and known.any():
+                counts = Counter(record.labels.get(task.name) for record in training)
+                found[order][task.name] = task_metrics(
+                    by_task[task.name][known],
+                    numbers[task.name].numpy()[known],
+                    task.labels,
+                    task.counterparts,
+                    training_counts=[counts[label] for label in task.labels] if counts else None,
+                )
+    return found
+
+
+def _reorder(x_btnd: Tensor, order: Order, clips: Sequence[ClipRecord]) -> Tensor:
+    """Turn or mix the frames of the windows of some clips."""
+    if order == 'correct':
+        return x_btnd
+    if order == 'reversed':
+        return x_btnd.flip(dims=(1,))
+    frames = x_btnd.shape[1]
+    x_cvtnd = x_btnd.reshape(len(clips), -1, *x_btnd.shape[1:])
+    return torch.cat(
+        [
+            windows[:, torch.from_numpy(_generator(clip).permutation(frames))]
+            for windows, clip in zip(x_cvtnd, clips, strict=True)
+        ]
+    )
+
+
+def _generator(clip: ClipRecord) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(clip.clip_id.encode()))
