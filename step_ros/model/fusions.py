@@ -56,19 +56,16 @@ class SelfAttentionFusion(Head):
         )
         self.classifier = create_classifier(classifier, width=width, classes=classes)
 
-    def forward(self, x_btnd: Tensor) -> Tensor:
-        """Classify windows, `[b, t, n, d]`, into logits, `[b, k]`."""
+    def features(self, x_btnd: Tensor) -> Tensor:
+        """Fuse windows, `[b, t, n, d]`, into `[b, d]`."""
         self.check_window(x_btnd)
         x_bld = x_btnd.flatten(1, 2)
-        z_bld = self.attention(x_bld)
+        z_bld: Tensor = self.attention(x_bld)
         if self.pooling == 'avg':
-            pooled_bd = z_bld.mean(dim=1)
-        elif self.pooling == 'max':
-            pooled_bd = z_bld.amax(dim=1)
-        else:
-            pooled_bd = (self.attention.column_means(x_bld)[..., None] * z_bld).sum(dim=1)
-        logits_bk: Tensor = self.classifier(pooled_bd)
-        return logits_bk
+            return z_bld.mean(dim=1)
+        if self.pooling == 'max':
+            return z_bld.amax(dim=1)
+        return (self.attention.column_means(x_bld)[..., None] * z_bld).sum(dim=1)
 
 
 class TcnFusion(Head):
@@ -98,15 +95,14 @@ class TcnFusion(Head):
         )
         self.classifier = create_classifier(classifier, width=width, classes=classes)
 
-    def forward(self, x_btnd: Tensor) -> Tensor:
-        """Classify windows of CLS tokens, `[b, t, 1, d]`, into logits, `[b, k]`."""
+    def features(self, x_btnd: Tensor) -> Tensor:
+        """Fuse windows of CLS tokens, `[b, t, 1, d]`, into `[b, d]`."""
         self.check_window(x_btnd)
         x_bdt = x_btnd[:, :, 0].transpose(1, 2)
         for block, convolution in enumerate(self.convolutions):
             past = (KERNEL - 1) * 2**block
             x_bdt = x_bdt + F.relu(convolution(F.pad(x_bdt, (past, 0))))
-        logits_bk: Tensor = self.classifier(x_bdt[:, :, -1])
-        return logits_bk
+        return x_bdt[:, :, -1]
 
 
 class LstmFusion(Head):
@@ -129,9 +125,9 @@ class LstmFusion(Head):
         self.lstm = nn.LSTM(width, width, batch_first=True)
         self.classifier = create_classifier(classifier, width=width, classes=classes)
 
-    def forward(self, x_btnd: Tensor) -> Tensor:
-        """Classify windows of CLS tokens, `[b, t, 1, d]`, into logits, `[b, k]`."""
+    def features(self, x_btnd: Tensor) -> Tensor:
+        """Fuse windows of CLS tokens, `[b, t, 1, d]`, into `[b, d]`."""
         self.check_window(x_btnd)
         _, (hidden_1bd, _) = self.lstm(x_btnd[:, :, 0])
-        logits_bk: Tensor = self.classifier(hidden_1bd[-1])
-        return logits_bk
+        last_bd: Tensor = hidden_1bd[-1]
+        return last_bd

@@ -26,6 +26,8 @@ class Head(nn.Module):
     # Whether some other order of the frames can change the answer.
     order_aware: bool = False
 
+    classifier: nn.Module
+
     def __init__(self, *, width: int, frames: int, classes: int) -> None:
         super().__init__()
         for name, value in (('width', width), ('frames', frames), ('classes', classes)):
@@ -34,6 +36,26 @@ class Head(nn.Module):
         self.width, self.frames, self.classes = width, frames, classes
         self.name = ''
         self.options: dict[str, Any] = {}
+
+    def features(self, x_btnd: Tensor) -> Tensor:
+        """Sum windows up in what the classifier sees.
+
+        Args:
+            x_btnd: Tokens of the frames, oldest first: those that the head consumes, the CLS
+                token before the patches where it takes both.
+
+        Returns:
+            Features, `[b, d]`.
+
+        Raises:
+            ValueError: The windows do not have `frames` frames of tokens of `width` channels.
+        """
+        raise NotImplementedError
+
+    def forward(self, x_btnd: Tensor) -> Tensor:
+        """Classify windows, `[b, t, n, d]`, into logits, `[b, k]`; see `features`."""
+        logits_bk: Tensor = self.classifier(self.features(x_btnd))
+        return logits_bk
 
     def check_window(self, x_btnd: Tensor) -> None:
         """Refuse what is no batch of this head's windows.

@@ -48,13 +48,11 @@ class LinearProbe(Head):
         self.pooling = pooling
         self.classifier = create_classifier(classifier, width=width, classes=classes)
 
-    def forward(self, x_btnd: Tensor) -> Tensor:
-        """Classify windows of CLS tokens, `[b, t, 1, d]`, into logits, `[b, k]`."""
+    def features(self, x_btnd: Tensor) -> Tensor:
+        """Pool windows of CLS tokens, `[b, t, 1, d]`, into `[b, d]`."""
         self.check_window(x_btnd)
         x_btd = x_btnd[:, :, 0]
-        pooled_bd = x_btd.mean(dim=1) if self.pooling == 'avg' else x_btd.amax(dim=1)
-        logits_bk: Tensor = self.classifier(pooled_bd)
-        return logits_bk
+        return x_btd.mean(dim=1) if self.pooling == 'avg' else x_btd.amax(dim=1)
 
 
 class AttentiveProbe(Head):
@@ -115,20 +113,16 @@ class AttentiveProbe(Head):
         self.feed_forward = nn.Sequential(nn.LayerNorm(width), *feed_forward(width))
         self.classifier = create_classifier(classifier, width=width, classes=classes)
 
-    def forward(self, x_btnd: Tensor) -> Tensor:
-        """Classify windows.
+    def features(self, x_btnd: Tensor) -> Tensor:
+        """Return what the query makes of windows, `[b, d]`.
 
         Args:
             x_btnd: Tokens of the frames, oldest first: CLS token and patches, or CLS tokens alone.
-
-        Returns:
-            Logits, `[b, k]`.
         """
         self.check_window(x_btnd)
         if self.positions is not None:
             x_btnd = self.positions(x_btnd)
-        query_b1d = self.query_1d.expand(len(x_btnd), -1, -1)
+        query_b1d: Tensor = self.query_1d.expand(len(x_btnd), -1, -1)
         query_b1d = query_b1d + self.attention(query_b1d, self.norm(x_btnd.flatten(1, 2)))
         query_b1d = query_b1d + self.feed_forward(query_b1d)
-        logits_bk: Tensor = self.classifier(query_b1d[:, 0])
-        return logits_bk
+        return query_b1d[:, 0]

@@ -87,32 +87,23 @@ class StepHead(Head):
         )
         self.classifier = create_classifier(classifier, width=width, classes=classes)
 
-    def forward(self, x_btnd: Tensor) -> Tensor:
-        """Classify windows.
+    def features(self, x_btnd: Tensor) -> Tensor:
+        """Return the mean of the attended tokens, `[b, d]`.
 
         Args:
             x_btnd: Tokens of the frames, oldest first: the patches, with per-frame CLS tokens
                 before them only when `cls='frame'`.
-
-        Returns:
-            Logits, `[b, k]`.
-
-        Raises:
-            ValueError: The window does not have `frames` frames of tokens of `width` channels.
         """
-        z_bld = self.block(self.sequence(x_btnd))
+        z_bld: Tensor = self.block(self.sequence(x_btnd))
         after = self.positions is not None and self.positions.kind == 'after'
         if self.pooling == 'both' and not after:
-            pooled_bd = z_bld.mean(dim=1)
-        else:
-            first = 0 if self.cls_d is None else 1
-            z_btnd = z_bld[:, first:].unflatten(1, x_btnd.shape[1:3])
-            if after:
-                assert self.positions is not None
-                z_btnd = self.positions(z_btnd)
-            pooled_bd = self._pool(z_bld[:, :first], z_btnd)
-        logits_bk: Tensor = self.classifier(pooled_bd)
-        return logits_bk
+            return z_bld.mean(dim=1)
+        first = 0 if self.cls_d is None else 1
+        z_btnd = z_bld[:, first:].reshape(x_btnd.shape)
+        if after:
+            assert self.positions is not None
+            z_btnd = self.positions(z_btnd)
+        return self._pool(z_bld[:, :first], z_btnd)
 
     def sequence(self, x_btnd: Tensor) -> Tensor:
         """Return what the block sees (Eq. 2), `[b, l, d]`: the global CLS token first."""
@@ -128,7 +119,7 @@ class StepHead(Head):
         """Return where the head looks in windows, laid out like their patches.
 
         Args:
-            x_btnd: As for `forward`.
+            x_btnd: As for `features`.
         """
         x_bld = self.block.attention_input(self.sequence(x_btnd))
         shape = x_btnd.shape[:3]
