@@ -16,7 +16,7 @@ def requirements(name: str) -> list[str]:
 def share_files() -> list[tuple[str, list[str]]]:
     """List what belongs into share/step_ros, folder by folder."""
     folders: dict[str, list[str]] = {}
-    for top in ('config', 'models'):
+    for top in ('config', 'models', 'msg'):
         for path in sorted((ROOT / top).rglob('*')):
             if path.is_file():
                 relative = path.relative_to(ROOT)

@@ -32,7 +32,7 @@ def list_datasets() -> None:
         console.print(Text(name, style='bold'), soft_wrap=True)
         config = load_dataset_config(name) if reader.has_config else None
         if config is None:
-            _say(console, '  your own videos: one task for each further column of a CSV file')
+            _say(console, f'  {reader.about}')
         else:
             _say(console, f'  {config.title}; {config.source}')
             for task in config.tasks:
@@ -45,6 +45,41 @@ def list_datasets() -> None:
             choices = ', '.join(option.choices(config))
             among = f' [{choices}]' if choices else ''
             _say(console, f'  --option {option.name}={option.default}: {option.help}{among}')
+
+
+@app.command('render')
+def render(
+    root: Annotated[Path, typer.Argument(help='The folder to fill.')],
+    train: Annotated[int, typer.Option(min=1, help='Training clips of each action.')] = 100,
+    val: Annotated[int, typer.Option(min=1, help='Validation clips of each action.')] = 10,
+    test: Annotated[int, typer.Option(min=1, help='Test clips of each action.')] = 30,
+    width: Annotated[int, typer.Option(min=16, help='Pixels, even.')] = 160,
+    height: Annotated[int, typer.Option(min=16, help='Pixels, even.')] = 120,
+    rate: Annotated[float, typer.Option(min=1, help='Frames per second.')] = 10.0,
+    seed: Annotated[int, typer.Option(min=0, help='Another seed, other scenes.')] = 0,
+    workers: Annotated[int, typer.Option(min=1, help='Processes.')] = 2,
+) -> None:
+    """Write the synthetic tabletop as a dataset of videos; a stopped run goes on."""
+    from step_ros.data.dataset_schema import DatasetError
+    from step_ros.data.tabletop_dataset import Rendering, render_dataset
+
+    console = Console()
+    rendering = Rendering(
+        clips={'train': train, 'val': val, 'test': test},
+        size=(width, height),
+        rate=rate,
+        seed=seed,
+    )
+
+    def progress(videos: Iterable[Path], total: int) -> Iterable[Path]:
+        return track(videos, 'rendering videos', total=total, console=console)
+
+    try:
+        render_dataset(root, rendering, workers=workers, progress=progress)
+    except DatasetError as error:
+        console.print(Text(str(error), style='red'), soft_wrap=True)
+        raise typer.Exit(1) from error
+    _say(console, f'wrote the tabletop to {root}')
 
 
 @app.command('check')

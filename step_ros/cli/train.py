@@ -1,5 +1,6 @@
 """`step_ros train`: from a recipe to a bundle."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +14,15 @@ def train(
 ) -> None:
     """Train a model on a dataset, or on the synthetic tabletop, and write it as a bundle.
 
-    A run that was stopped goes on where it was when it is started again.
+    A run that was stopped goes on where it was when it is started again. On several devices:
+    torchrun --nproc-per-node N -m step_ros.cli train RECIPE --output FOLDER
     """
+    from torch.utils.tensorboard import SummaryWriter
+
     from step_ros.data.dataset_schema import DatasetError
     from step_ros.data.video import VideoError
     from step_ros.model.weights import WeightsError
+    from step_ros.stream.encoder import choose_device
     from step_ros.training.cache_spec import CacheError
     from step_ros.training.checkpoint import CheckpointError
     from step_ros.training.dataset_model import train_on_dataset
@@ -25,12 +30,20 @@ def train(
     from step_ros.training.fit import FitError
     from step_ros.training.recipe_file import load_recipe
     from step_ros.training.tabletop_model import make_tabletop_model
+    from step_ros.training.team import join_team, leave_team
 
     console = Console()
     try:
         loaded = load_recipe(recipe)
         if isinstance(loaded, DatasetRecipe):
-            bundle = train_on_dataset(loaded, output)
+            team = join_team(choose_device('auto'))
+            log = output.with_name(output.name + '.tensorboard')
+            with SummaryWriter(str(log)) if team.leads else nullcontext() as writer:
+                bundle = train_on_dataset(loaded, output, log=writer, team=team)
+            leave_team()
+            if not team.leads:
+                return
+            console.print(f'losses: tensorboard --logdir {log}', soft_wrap=True)
         else:
             bundle = make_tabletop_model(loaded, output)
     except (

@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from step_ros.data.clip_reader import index_clip, read_frames
 from step_ros.data.clip_record import ClipRecord
 from step_ros.data.datasets import Dataset
 from step_ros.data.reading import Problem, ProblemKind
 from step_ros.data.video import VideoError, VideoReader
+from step_ros.stream.grid import NANOSECONDS
 
 Progress = Callable[[Sequence[Path]], Iterable[Path]]
 
@@ -22,7 +24,7 @@ class Check:
         dataset: What was checked.
         counts: Clips by task, label and (split, view); labels in the published order.
         problems: Those of reading, then those of decoding.
-        decoded: How many videos were opened.
+        decoded: How many videos, and cameras of bags, were opened.
     """
 
     dataset: Dataset
@@ -97,13 +99,15 @@ def check_dataset(
 
     Args:
         dataset: What to check.
-        decode: Open every video, decode its first frame and compare its length with the clips.
+        decode: Open every video and every camera of a bag, decode its first frame and compare its
+            length with the clips.
         progress: Passes the videos on, and may show how far they are.
     """
     problems = list(dataset.problems)
     videos = clips_by_video(dataset.records) if decode else {}
-    for video in progress(sorted(videos)):
-        problems += _open(video, videos[video])
+    keys = sorted(videos)
+    for key, _ in zip(keys, progress([video for video, _ in keys]), strict=True):
+        problems += _open(videos[key])
     return Check(
         dataset=dataset,
         counts=count_clips(dataset),
@@ -123,18 +127,18 @@ def count_clips(dataset: Dataset) -> dict[str, dict[str, Counter[tuple[str, str]
     return counts
 
 
-def clips_by_video(records: Sequence[ClipRecord]) -> dict[Path, list[ClipRecord]]:
-    """Sort clips by the video that holds them."""
-    videos: dict[Path, list[ClipRecord]] = {}
+def clips_by_video(records: Sequence[ClipRecord]) -> dict[tuple[Path, str], list[ClipRecord]]:
+    """Sort clips by the video, or the bag and its image topic, that holds them."""
+    videos: dict[tuple[Path, str], list[ClipRecord]] = {}
     for record in records:
-        videos.setdefault(record.video, []).append(record)
+        videos.setdefault((record.video, record.topic), []).append(record)
     return videos
 
 
-def _open(video: Path, clips: Sequence[ClipRecord]) -> list[Problem]:
+def _open(clips: Sequence[ClipRecord]) -> list[Problem]:
+    video = clips[0].video
     try:
-        with VideoReader(video) as reader:
-            duration_s, rate = reader.duration_s, reader.rate
+        duration_s, rate = _length(clips[0])
     except VideoError as error:
         return [
             Problem(
@@ -167,3 +171,17 @@ def _open(video: Path, clips: Sequence[ClipRecord]) -> list[Problem]:
                 )
             )
     return problems
+
+
+def _length(clip: ClipRecord) -> tuple[float, float]:
+    """Return seconds and frames per second of what holds a clip; its first frame is decoded."""
+    if not clip.topic:
+        with VideoReader(clip.video) as reader:
+            return reader.duration_s, reader.rate
+    index = index_clip(clip)
+    read_frames(index, [0])
+    last_s = float(index.stamps_ns[-1]) / NANOSECONDS
+    if not last_s:
+        return 0.0, 0.0
+    rate = (len(index) - 1) / last_s
+    return last_s + 1 / rate, rate

@@ -1,15 +1,44 @@
-"""Exact frames of a part of a video, without decoding what lies before or keeping files open."""
+"""Exact frames of a part of a video or of a bag's camera, without decoding what lies before.
 
+No file stays open, and an index can be sent to other processes.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import av
 import numpy as np
 
-from step_ros.data.clip_record import Span
+from step_ros.data.clip_record import ClipRecord, Span
 from step_ros.data.video import VideoError, VideoFrame, VideoReader, reason_of
 from step_ros.stream.grid import NANOSECONDS
+
+# Videos whose frame times are remembered: the clips of a long video come one after the other.
+_REMEMBERED = 8
+
+
+class FrameIndex(Protocol):
+    """When each frame was taken, and the frames by their numbers: of a video or a bag's camera."""
+
+    @property
+    def path(self) -> Path:
+        """The video file or the bag."""
+
+    @property
+    def stamps_ns(self) -> np.ndarray:
+        """Nanoseconds from the first frame, ascending, `[f]`."""
+
+    def __len__(self) -> int: ...
+
+    def decode(self, wanted: Sequence[int]) -> dict[int, np.ndarray]:
+        """Decode frames by their numbers, uint8 RGB, `[h, w, 3]`; those that fail may lack.
+
+        Raises:
+            VideoError: A frame cannot be decoded.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,6 +58,43 @@ class VideoIndex:
 
     def __len__(self) -> int:
         return len(self.stamps_ns)
+
+    def decode(self, wanted: Sequence[int]) -> dict[int, np.ndarray]:
+        """Decode frames by their numbers; the file is open only meanwhile.
+
+        Raises:
+            VideoError: The file cannot be decoded.
+        """
+        numbers = sorted(set(wanted))
+        if self.pts is None:
+            return _by_counting(self, numbers)
+        return _by_time_stamps(self, self.pts, numbers)
+
+
+def index_clip(record: ClipRecord) -> FrameIndex:
+    """Find out when each frame of a clip's video or camera was taken, and remember the last few.
+
+    Raises:
+        VideoError: It is missing, damaged or holds no frames.
+    """
+    return _remembered(record.video, record.topic)
+
+
+def index_camera(path: Path, topic: str = '') -> FrameIndex:
+    """Find out when each frame of a video, or of a camera of a bag, was taken.
+
+    Raises:
+        VideoError: It is missing, damaged or holds no frames.
+    """
+    if not topic:
+        return index_video(path)
+    # Only here: a machine without bags need not have what reads them.
+    from step_ros.data.bag_index import index_bag
+
+    return index_bag(path, topic)
+
+
+_remembered = lru_cache(maxsize=_REMEMBERED)(index_camera)
 
 
 def index_video(path: str | Path) -> VideoIndex:
@@ -66,11 +132,11 @@ def _index_by_decoding(path: Path) -> VideoIndex:
     return VideoIndex(path=path, stamps_ns=stamps_ns, pts=None)
 
 
-def span_frames(index: VideoIndex, span: Span | None) -> np.ndarray:
+def span_frames(index: FrameIndex, span: Span | None) -> np.ndarray:
     """Return the numbers of the frames that a span holds, ascending.
 
     Raises:
-        VideoError: It holds none, or counts frames beyond the video's last.
+        VideoError: It holds none, or counts frames beyond the last.
     """
     if span is None:
         return np.arange(len(index))
@@ -81,9 +147,9 @@ def span_frames(index: VideoIndex, span: Span | None) -> np.ndarray:
                 f'span {span.start:g} to {span.end:g}: the video has {len(index)} frames',
             )
         return np.arange(int(span.start), int(span.end))
-    inside = (index.stamps_ns >= span.start * NANOSECONDS) & (
-        index.stamps_ns < span.end * NANOSECONDS
-    )
+    # Whole nanoseconds: a frame at the very start belongs to the span, whatever its seconds are.
+    start_ns, end_ns = round(span.start * NANOSECONDS), round(span.end * NANOSECONDS)
+    inside = (index.stamps_ns >= start_ns) & (index.stamps_ns < end_ns)
     numbers = np.flatnonzero(inside)
     if not len(numbers):
         last = index.stamps_ns[-1] / NANOSECONDS
@@ -94,29 +160,34 @@ def span_frames(index: VideoIndex, span: Span | None) -> np.ndarray:
     return numbers
 
 
-def read_frames(index: VideoIndex, numbers: np.ndarray | list[int]) -> np.ndarray:
+def read_frames(index: FrameIndex, numbers: np.ndarray | list[int]) -> np.ndarray:
     """Decode frames by their numbers; the file is open only meanwhile.
 
     Args:
-        index: The video.
+        index: The video or the bag's camera.
         numbers: Which frames, in any order; a frame may be wanted several times.
 
     Returns:
         The frames in that order, uint8 RGB, `[t, h, w, 3]`.
 
     Raises:
-        VideoError: A frame cannot be decoded.
+        VideoError: A frame cannot be decoded, or they differ in size.
     """
     wanted = sorted({int(number) for number in numbers})
     if not wanted or wanted[0] < 0 or wanted[-1] >= len(index):
         raise VideoError(index.path, f'has frames 0 to {len(index) - 1}; wanted {wanted[:8]}')
-    if index.pts is None:
-        images = _by_counting(index, wanted)
-    else:
-        images = _by_time_stamps(index, index.pts, wanted)
+    images = index.decode(wanted)
     for number in wanted:
         if number not in images:
             raise VideoError(index.path, f'frame {number} of {len(index)} cannot be decoded')
+    first = images[wanted[0]]
+    for number in wanted:
+        if images[number].shape != first.shape:
+            sizes = [f'{image.shape[1]} x {image.shape[0]}' for image in (first, images[number])]
+            raise VideoError(
+                index.path,
+                f'frame {number} is {sizes[1]}, frame {wanted[0]} {sizes[0]}; expected one size',
+            )
     return np.stack([images[int(number)] for number in numbers])
 
 

@@ -1,4 +1,4 @@
-"""A labelled stretch of a video: what every dataset reader gives."""
+"""A labelled stretch of a video or of a bag's camera: what every dataset reader gives."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ Unit = Literal['frames', 'seconds']
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """A part of a video.
+    """A part of a video, or of what a bag's camera saw.
 
     Attributes:
-        start: Its beginning, counted from the first frame.
+        start: Its beginning, counted from the first frame (in a bag: of this camera).
         end: Its end, not included.
         unit: What both count: frames as they are shown, or seconds.
 
@@ -38,7 +38,8 @@ class ClipRecord:
 
     Attributes:
         clip_id: Its name, unique within the dataset and the same on every machine.
-        video: The file.
+        video: The file; the bag, where there is a topic.
+        topic: Image topic of a bag; empty for a video file.
         span: Which part of it; None for all.
         split: `train`, `val` or `test`.
         labels: Label of each task.
@@ -48,6 +49,7 @@ class ClipRecord:
 
     clip_id: str
     video: Path
+    topic: str = ''
     span: Span | None = None
     split: str
     labels: Mapping[str, str]

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from step_ros.data import (
+    read_bag,
     read_csv,
     read_drive_and_act,
     read_hri30,
     read_ikea_asm,
     read_ntu120,
     read_ssv2,
+    read_tabletop,
 )
 from step_ros.data.clip_record import ClipRecord
 from step_ros.data.dataset_schema import DatasetConfig, DatasetError, load_dataset_config
@@ -44,15 +46,28 @@ class Reader:
         read: Fills a reading.
         options: What it leaves open.
         has_config: Whether `config/datasets/` holds its labels; else the data does.
+        about: What it is, where no configuration says so.
     """
 
     read: Callable[[Reading], None]
     options: tuple[Option, ...]
     has_config: bool = True
+    about: str = ''
 
 
 READERS: Mapping[str, Reader] = {
-    'csv': Reader(read=read_csv.read_csv, options=read_csv.OPTIONS, has_config=False),
+    'csv': Reader(
+        read=read_csv.read_csv,
+        options=read_csv.OPTIONS,
+        has_config=False,
+        about='your own videos: one task for each further column of a CSV file',
+    ),
+    'bag': Reader(
+        read=read_bag.read_bag,
+        options=read_bag.OPTIONS,
+        has_config=False,
+        about='your own rosbags, annotated with ActionEvents or a CSV file',
+    ),
     'drive-and-act': Reader(
         read=read_drive_and_act.read_drive_and_act, options=read_drive_and_act.OPTIONS
     ),
@@ -60,6 +75,7 @@ READERS: Mapping[str, Reader] = {
     'ikea-asm': Reader(read=read_ikea_asm.read_ikea_asm, options=read_ikea_asm.OPTIONS),
     'ntu120': Reader(read=read_ntu120.read_ntu120, options=read_ntu120.OPTIONS),
     'ssv2': Reader(read=read_ssv2.read_ssv2, options=read_ssv2.OPTIONS),
+    'tabletop': Reader(read=read_tabletop.read_tabletop, options=read_tabletop.OPTIONS),
 }
 
 

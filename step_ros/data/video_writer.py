@@ -19,15 +19,20 @@ class VideoWriter:
         path: The file to write.
         size: Width and height in pixels, both even.
         rate: Nominal frames per second.
+        quality: Rate factor of H.264: less is better and larger; None for the codec's own, 23.
     """
 
-    def __init__(self, path: Path, *, size: tuple[int, int], rate: float) -> None:
+    def __init__(
+        self, path: Path, *, size: tuple[int, int], rate: float, quality: int | None = None
+    ) -> None:
         self._container: Any = av.open(str(path), 'w')
         self._stream: Any = self._container.add_stream(
             'libx264', rate=Fraction(rate).limit_denominator(1000)
         )
         self._stream.width, self._stream.height = size
         self._stream.pix_fmt = 'yuv420p'
+        if quality is not None:
+            self._stream.options = {'crf': str(quality)}
         self._stream.codec_context.time_base = TIME_BASE
         self._first_ns: int | None = None
         self._last = -1

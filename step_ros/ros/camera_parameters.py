@@ -1,7 +1,7 @@
 """The parameters of the camera node. Their defaults are in `config/camera.yaml`."""
 
-from step_ros.ros.image_encodings import PUBLISHED_ENCODINGS
 from step_ros.ros.parameters import Parameter
+from step_ros.stream.image_encodings import PUBLISHED_ENCODINGS
 
 DEFAULTS_FILE = 'camera.yaml'
 

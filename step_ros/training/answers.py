@@ -3,7 +3,7 @@
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from step_ros.training.feature_cache import FeatureCache
 from step_ros.training.fit import Run
 from step_ros.training.metrics import task_metrics
 from step_ros.training.progress import track
+from step_ros.training.team import ALONE, Team
 from step_ros.training.windows import NO_LABEL, label_numbers
 
 Order = Literal['correct', 'reversed', 'shuffled']
@@ -31,10 +32,13 @@ class Answers:
     Attributes:
         records: The clips, c of them.
         scores: Probabilities `[c, k]`, mean over a clip's windows; by order and task.
+        features: What the classifier of each task sees, `[c, d]`, likewise, frames in order;
+            empty unless asked for.
     """
 
     records: tuple[ClipRecord, ...]
     scores: Mapping[Order, Mapping[str, np.ndarray]]
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @torch.inference_mode()
@@ -44,6 +48,8 @@ def answer_clips(
     records: Sequence[ClipRecord],
     *,
     orders: Sequence[Order] = ORDERS,
+    features: bool = False,
+    team: Team = ALONE,
 ) -> dict[str, Answers]:
     """Let all runs answer on one pass over the tokens.
 
@@ -52,37 +58,73 @@ def answer_clips(
         cache: Tokens of the clips' windows.
         records: The clips; those that are not in the cache are left out.
         orders: Orders of the frames (STEP (long) Table 2); a clip is shuffled alike for all runs.
+        features: Whether to keep what the classifiers see.
+        team: The processes that share the clips; the heads are on its device.
     """
     kept = [record for record in records if record.clip_id in cache]
-    found: dict[str, dict[Order, dict[str, list[Tensor]]]] = {
-        name: {order: {task: [] for task in run.heads} for order in orders}
-        for name, run in runs.items()
-    }
     parts = [kept[at : at + CLIPS_AT_ONCE] for at in range(0, len(kept), CLIPS_AT_ONCE)]
-    for part in track(parts, 'answer on held-out clips', len(parts)):
+    own = team.part(parts)
+    scores = {name: {order: _lists(run) for order in orders} for name, run in runs.items()}
+    seen = {name: _lists(run) for name, run in runs.items()}
+    for part in track(own, 'answer on held-out clips', len(own), shown=team.leads):
         views = range(cache.spec.views)
         x_btnd = torch.stack([cache.read(r.clip_id, view) for r in part for view in views])
+        x_btnd = x_btnd.to(team.device)
         for name, run in runs.items():
             taken_btnd = run.tokens_of(x_btnd, cache.spec.tokens)
             for order in orders:
                 ordered_btnd = _reorder(taken_btnd, order, part)
                 for task, head in run.heads.items():
-                    scores_bk = head(ordered_btnd).softmax(dim=-1)
-                    found[name][order][task].append(
-                        scores_bk.unflatten(0, (len(part), -1)).mean(1)
-                    )
-    return {
-        name: Answers(
-            records=tuple(kept),
-            scores={
-                order: {
-                    task: torch.cat(scores).numpy() for task, scores in tasks.items() if scores
-                }
-                for order, tasks in by_order.items()
-            },
-        )
-        for name, by_order in found.items()
-    }
+                    features_bd = head.features(ordered_btnd)
+                    scores_bk = head.classifier(features_bd).softmax(dim=-1)
+                    scores[name][order][task].append(_mean(scores_bk, part))
+                    if features and order == 'correct':
+                        seen[name][task].append(_mean(features_bd, part))
+    gathered = team.gather(
+        {
+            name: Answers(
+                records=tuple(record for part in own for record in part),
+                scores={order: _whole(by_task) for order, by_task in scores[name].items()},
+                features=_whole(seen[name]),
+            )
+            for name in runs
+        }
+    )
+    return {name: _in_turns([answers[name] for answers in gathered]) for name in runs}
+
+
+def _in_turns(parts: Sequence[Answers]) -> Answers:
+    """Put the processes' answers back into one."""
+    if len(parts) == 1:
+        return parts[0]
+    records = tuple(record for part in parts for record in part.records)
+    with_answers = [part for part in parts if part.records]
+
+    def joined(of: Callable[[Answers], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        tasks = of(with_answers[0]) if with_answers else {}
+        return {task: np.concatenate([of(part)[task] for part in with_answers]) for task in tasks}
+
+    return Answers(
+        records=records,
+        scores={
+            order: joined(lambda part, order=order: part.scores[order])  # type: ignore[misc]
+            for order in parts[0].scores
+        },
+        features=joined(lambda part: part.features),
+    )
+
+
+def _lists(run: Run) -> dict[str, list[Tensor]]:
+    return {task: [] for task in run.heads}
+
+
+def _mean(values_bx: Tensor, clips: Sequence[ClipRecord]) -> Tensor:
+    """Average over the windows of each clip."""
+    return values_bx.reshape(len(clips), -1, values_bx.shape[-1]).mean(dim=1).cpu()
+
+
+def _whole(by_task: Mapping[str, list[Tensor]]) -> dict[str, np.ndarray]:
+    return {task: torch.cat(parts).numpy() for task, parts in by_task.items() if parts}
 
 
 def score_answers(

@@ -120,3 +120,24 @@ def to_bytes(x_vtnd: np.ndarray, dtype: CacheType) -> tuple[np.ndarray, np.ndarr
     scales_vtn = np.abs(x_vtnd).max(axis=-1) / 127
     safe = np.where(scales_vtn > 0, scales_vtn, 1)[..., None]
     return np.rint(x_vtnd / safe).astype(np.int8), scales_vtn.astype(np.float32)
+
+
+def quantisation_error(x_vtnd: np.ndarray, dtype: CacheType) -> float:
+    """Return what keeping tokens costs: the length of a token's error as a share of its own.
+
+    Args:
+        x_vtnd: Tokens as the encoder gives them.
+        dtype: How they are kept.
+
+    Returns:
+        The mean over all tokens; 0 keeps them exactly.
+    """
+    x_vtnd = x_vtnd.astype(np.float32)
+    kept, scales_vtn = to_bytes(x_vtnd, dtype)
+    read_vtnd = kept.astype(np.float32)
+    if scales_vtn is not None:
+        read_vtnd *= scales_vtn[..., None]
+    errors_vtn = np.linalg.norm(read_vtnd - x_vtnd, axis=-1)
+    lengths_vtn = np.linalg.norm(x_vtnd, axis=-1)
+    # A token of zeros is kept exactly.
+    return float((errors_vtn / np.where(lengths_vtn > 0, lengths_vtn, 1)).mean())

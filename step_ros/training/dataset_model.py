@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,38 +19,54 @@ from step_ros.model.multitask import MultiTaskModel
 from step_ros.resources import find_bundle
 from step_ros.stream.encoder import TorchEncoder, choose_device
 from step_ros.stream.grid import NANOSECONDS
+from step_ros.training.cache_estimate import check_room
 from step_ros.training.dataset_recipe import DatasetRecipe
 from step_ros.training.dataset_scores import Tokens, best_run, calibrated, evaluate_orders
 from step_ros.training.dataset_tokens import (
     Sampler,
     cached_tokens,
     common_frame_period,
+    estimate_tokens,
     sided_clips,
 )
 from step_ros.training.feature_cache import FeatureCache
 from step_ros.training.fit import FitError, Run, fit
+from step_ros.training.team import ALONE, Team
 from step_ros.training.windows import CachedWindows
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
-def train_on_dataset(recipe: DatasetRecipe, output: Path) -> Bundle:
+
+def train_on_dataset(
+    recipe: DatasetRecipe,
+    output: Path,
+    *,
+    log: 'SummaryWriter | None' = None,
+    team: Team | None = None,
+) -> Bundle:
     """Follow a recipe and write a bundle, its metrics and, while it lasts, checkpoints.
 
     Args:
         recipe: What to make.
         output: Folder of the bundle; `checkpoint/` beside it holds the state of the fit.
+        log: Where losses and accuracies go.
+        team: The processes that share the work; None for this one alone, with CUDA if it is there.
 
     Raises:
         DatasetError: The dataset cannot be read.
         FitError: Too many clips are unusable, or there is nothing to learn from.
     """
     started = time.monotonic()
-    torch.manual_seed(recipe.seed)
-    backbone, arguments = _backbone(recipe)
+    team = team or Team(device=choose_device('auto'))
+    backbone, arguments = load_backbone(recipe)
     runs_wanted = recipe.runs()
     kinds = {consumed_tokens(how.name, **how.options) for how in runs_wanted.values()}
     backbone.give(kinds.pop() if len(kinds) == 1 else 'all')
-    tokens = prepare_tokens(recipe, backbone)
+    tokens = prepare_tokens(recipe, backbone, team=team)
     windows = CachedWindows(tokens.train, tokens.records('train'), tokens.labels)
+    # Encoding draws random numbers too, as many as there is left to encode.
+    torch.manual_seed(recipe.seed)
     runs = {
         name: Run(
             heads={
@@ -69,40 +85,45 @@ def train_on_dataset(recipe: DatasetRecipe, output: Path) -> Bundle:
         for name, how in runs_wanted.items()
     }
     checkpoint = output.with_name(output.name + '.checkpoint')
-    history = fit(runs, windows, seed=recipe.seed, checkpoint=checkpoint)
-    chosen, validation = best_run(runs, tokens)
-    heads = runs[chosen].heads
-    tasks = calibrated(runs[chosen], tokens)
+    history = fit(runs, windows, seed=recipe.seed, checkpoint=checkpoint, log=log, team=team)
+    chosen, validation = best_run(runs, tokens, team=team)
     metrics = {
         'chosen_run': chosen,
         'validation_top1': validation,
         'training_clips': len(windows),
         'left_out': len(tokens.train.failures),
         'loss': {name: round(history[-1][name], 4) for name in runs},
-        'test': evaluate_orders(runs[chosen], tokens, 'test'),
+        'test': evaluate_orders(runs[chosen], tokens, 'test', team=team),
     }
-    hub = recipe.backbone.bundle is None and recipe.backbone.weights == HUB
-    bundle = save_bundle(
-        output,
-        MultiTaskModel(backbone, heads),
-        name=recipe.name,
-        frame_period=tokens.frame_period,
-        tasks=tasks,
-        backbone_weights=HUB if hub else BACKBONE_FILE,
-        backbone_arguments=arguments,
-        description=f'Trained on {tokens.dataset.config.title}.',
-        provenance={
-            'recipe': recipe.model_dump(mode='json'),
-            'minutes': round((time.monotonic() - started) / 60, 1),
-            'torch': torch.__version__,
-        },
-        metrics=metrics,
-    )
-    (output / 'metrics.json').write_text(json.dumps(metrics, indent=2) + '\n', encoding='utf-8')
-    return bundle
+    if log is not None and team.leads:
+        for name, accuracy in validation.items():
+            log.add_scalar(f'validation_top1/{name}', accuracy, recipe.heads.epochs)
+    if team.leads:
+        hub = recipe.backbone.bundle is None and recipe.backbone.weights == HUB
+        save_bundle(
+            output,
+            MultiTaskModel(backbone, runs[chosen].heads),
+            name=recipe.name,
+            frame_period=tokens.frame_period,
+            tasks=calibrated(runs[chosen], tokens, team=team),
+            backbone_weights=HUB if hub else BACKBONE_FILE,
+            backbone_arguments=arguments,
+            description=f'Trained on {tokens.dataset.config.title}.',
+            provenance={
+                'recipe': recipe.model_dump(mode='json'),
+                'minutes': round((time.monotonic() - started) / 60, 1),
+                'torch': torch.__version__,
+            },
+            metrics=metrics,
+        )
+        (output / 'metrics.json').write_text(
+            json.dumps(metrics, indent=2) + '\n', encoding='utf-8'
+        )
+    team.wait()
+    return load_bundle(output)
 
 
-def prepare_tokens(recipe: DatasetRecipe, backbone: Backbone) -> Tokens:
+def prepare_tokens(recipe: DatasetRecipe, backbone: Backbone, *, team: Team = ALONE) -> Tokens:
     """Read the dataset and encode what is not cached yet.
 
     Raises:
@@ -120,7 +141,7 @@ def prepare_tokens(recipe: DatasetRecipe, backbone: Backbone) -> Tokens:
             f'{data.root}: no training clips; {len(dataset.problems)} problems were found'
         )
     frame_period = common_frame_period(dataset.records, recipe)
-    encoder = TorchEncoder(backbone, device=choose_device('auto'))
+    encoder = TorchEncoder(backbone, device=team.device)
     sampling = recipe.sampling
     name = f'{data.dataset} {json.dumps(data.options, sort_keys=True)}'
 
@@ -130,6 +151,7 @@ def prepare_tokens(recipe: DatasetRecipe, backbone: Backbone) -> Tokens:
             frame_period_ns=round(frame_period * NANOSECONDS),
             size=backbone.image_size,
             views=views,
+            kind=sampling.kind,
             **options,
         )
 
@@ -139,14 +161,25 @@ def prepare_tokens(recipe: DatasetRecipe, backbone: Backbone) -> Tokens:
         seed=recipe.seed,
         sided=sided_clips(dataset.config, records['train']),
     )
-    caches: list[FeatureCache] = []
-    for part, how in (
-        (records['train'], training),
-        (records['val'] + records['test'], sampler(sampling.test_clips)),
-    ):
-        if part:
-            named = f'{name}, {_list_digest(part)}'
-            caches.append(cached_tokens(part, how, backbone, encoder, recipe.cache, dataset=named))
+    testing = sampler(sampling.test_views, crops=sampling.test_crops)
+    planned = [
+        (part, how, f'{name}, {_list_digest(part)}')
+        for part, how in (
+            (records['train'], training),
+            (records['val'] + records['test'], testing),
+        )
+        if part
+    ]
+    check_room(
+        [
+            estimate_tokens(part, how, backbone, recipe.cache, dataset=named)
+            for part, how, named in planned
+        ]
+    )
+    caches = [
+        cached_tokens(part, how, backbone, encoder, recipe.cache, dataset=named)
+        for part, how, named in planned
+    ]
     _check_left_out(recipe, dataset, caches)
     return Tokens(
         dataset=dataset,
@@ -187,7 +220,7 @@ def _check_left_out(
         )
 
 
-def _backbone(recipe: DatasetRecipe) -> tuple[Backbone, dict[str, Any]]:
+def load_backbone(recipe: DatasetRecipe) -> tuple[Backbone, dict[str, Any]]:
     """Return the encoder, and the constructor arguments it was made with."""
     wanted = recipe.backbone
     if wanted.bundle is not None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from step_ros.training.augment import Augmentation
+from step_ros.training.cache_spec import CacheType
 from step_ros.training.recipe import HeadOptimisation, Strict
 
 
@@ -46,21 +47,64 @@ class BackboneRecipe(Strict):
 
 
 class SamplingRecipe(Strict):
-    """Which frames of a clip make a window."""
+    """Which frames of a clip make a window.
 
+    `interval` is how the stream looks at time. `segments` stretches each clip, however long, over
+    a window: good for datasets of trimmed clips, but a stream has no clips. So the bundle's frame
+    period is then `frame_period` or, without one, the median over the training clips of their
+    duration divided by `frames`, which training says.
+    """
+
+    kind: Literal['interval', 'segments'] = Field(
+        default='interval',
+        description='frames at equal distances in time, or one of each of `frames` equal segments',
+    )
     frames: int = Field(default=16, ge=1, description='T, frames in a window')
     interval: int | None = Field(
-        default=2, ge=1, description='every how many frames one is taken; none: frame_period'
+        default=2,
+        ge=1,
+        description='every how many frames one is taken; none: frame_period, or segments',
     )
     frame_period: float | None = Field(
-        default=None, gt=0, description='seconds between two frames; wins over the interval'
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds between two frames of the stream's windows; wins over the interval",
     )
     train_views: int = Field(default=4, ge=1, description='augmented windows kept of a clip')
-    test_clips: int = Field(default=3, ge=1, description='windows averaged at test time')
+    test_clips: int = Field(
+        default=3, ge=1, description='windows over time averaged at test time; 1 for segments'
+    )
+    test_crops: int = Field(
+        default=1, ge=1, description='parts of the image over its longer side, averaged likewise'
+    )
+
+    @property
+    def test_views(self) -> int:
+        """Windows kept of a clip for testing."""
+        return self.test_clips * self.test_crops
+
+    @model_validator(mode='before')
+    @classmethod
+    def _fill(cls, given: Any) -> Any:
+        """Segments have other defaults."""
+        if isinstance(given, dict) and given.get('kind') == 'segments':
+            return {'interval': None, 'test_clips': 1, **given}
+        return given
 
     @model_validator(mode='after')
     def _check(self) -> 'SamplingRecipe':
-        if self.interval is None and self.frame_period is None:
+        if self.kind == 'segments':
+            if self.interval is not None:
+                raise ValueError(
+                    f'interval={self.interval} goes with kind interval: leave it out for segments'
+                )
+            if self.test_clips != 1:
+                raise ValueError(
+                    f'test_clips={self.test_clips}: segments reach over the whole clip, which is '
+                    'one window; leave it out, or take more test_crops'
+                )
+        elif self.interval is None and self.frame_period is None:
             raise ValueError('give an interval or a frame_period')
         return self
 
@@ -76,7 +120,7 @@ class CacheRecipe(Strict):
     """Where tokens are kept."""
 
     folder: Path = Field(default=Path('runs/cache'), description='of all caches')
-    dtype: Literal['float16', 'int8'] = 'float16'
+    dtype: CacheType = Field(default='float16', description='int8 takes half the room')
     workers: int = Field(default=2, ge=0, description='processes that decode')
 
 

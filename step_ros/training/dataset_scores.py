@@ -14,6 +14,7 @@ from step_ros.model.bundle_schema import TaskSpec
 from step_ros.training.answers import answer_clips, score_answers
 from step_ros.training.feature_cache import FeatureCache
 from step_ros.training.fit import FitError, Run, fit_temperature
+from step_ros.training.team import ALONE, Team
 from step_ros.training.windows import NO_LABEL, label_numbers
 
 
@@ -45,7 +46,9 @@ class Tokens:
         return {task.name: task.labels for task in self.tasks}
 
 
-def evaluate_orders(run: Run, tokens: Tokens, split: str) -> dict[str, dict[str, Any]]:
+def evaluate_orders(
+    run: Run, tokens: Tokens, split: str, *, team: Team = ALONE
+) -> dict[str, dict[str, Any]]:
     """Score a run on a split with frames in order, reversed and shuffled (STEP (long) Table 2).
 
     Returns:
@@ -54,7 +57,7 @@ def evaluate_orders(run: Run, tokens: Tokens, split: str) -> dict[str, dict[str,
     records = _usable(tokens, split)
     if not records or tokens.held_out is None:
         return {}
-    answers = answer_clips({'run': run}, tokens.held_out, records)['run']
+    answers = answer_clips({'run': run}, tokens.held_out, records, team=team)['run']
     return score_answers(answers, tokens.tasks, training=tokens.records('train'))
 
 
@@ -65,14 +68,16 @@ def _usable(tokens: Tokens, split: str) -> list[ClipRecord]:
     return [record for record in tokens.records(split) if record.clip_id in held_out]
 
 
-def best_run(runs: Mapping[str, Run], tokens: Tokens) -> tuple[str, dict[str, float]]:
+def best_run(
+    runs: Mapping[str, Run], tokens: Tokens, *, team: Team = ALONE
+) -> tuple[str, dict[str, float]]:
     """Return the run with the best mean accuracy on the validation clips, and all accuracies."""
     records = _usable(tokens, 'val')
     if not records or tokens.held_out is None:
         if len(runs) > 1:
             raise FitError('a grid needs validation clips to choose by; there are none')
         return next(iter(runs)), {}
-    found = answer_clips(runs, tokens.held_out, records, orders=('correct',))
+    found = answer_clips(runs, tokens.held_out, records, orders=('correct',), team=team)
     accuracies = {}
     for name, answers in found.items():
         tasks = score_answers(answers, tokens.tasks)['correct']
@@ -81,7 +86,7 @@ def best_run(runs: Mapping[str, Run], tokens: Tokens) -> tuple[str, dict[str, fl
 
 
 @torch.inference_mode()
-def calibrated(run: Run, tokens: Tokens) -> tuple[TaskSpec, ...]:
+def calibrated(run: Run, tokens: Tokens, *, team: Team = ALONE) -> tuple[TaskSpec, ...]:
     """Fit each task's temperature on the windows of the validation clips; 1 without any."""
     records = _usable(tokens, 'val')
     if not records or tokens.held_out is None:
@@ -91,9 +96,9 @@ def calibrated(run: Run, tokens: Tokens) -> tuple[TaskSpec, ...]:
     for record in records:
         x_btnd = torch.stack(
             [tokens.held_out.read(record.clip_id, view) for view in range(spec.views)]
-        )
+        ).to(team.device)
         for task, head in run.heads.items():
-            logits[task].append(head(run.tokens_of(x_btnd, spec.tokens)))
+            logits[task].append(head(run.tokens_of(x_btnd, spec.tokens)).cpu())
     numbers = label_numbers([record.labels for record in records], tokens.labels)
     return tuple(
         _with_temperature(

@@ -3,32 +3,30 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
+from rich.console import Console
 from torch import Tensor
 
-from step_ros.data.clip_reader import VideoIndex, index_video, read_frames, span_frames
+from step_ros.data.clip_reader import index_clip, read_frames, span_frames
 from step_ros.data.clip_record import ClipRecord
 from step_ros.data.dataset_schema import DatasetConfig
-from step_ros.data.sampling import period_of_interval, random_window, spread_windows
+from step_ros.data.sampling import random_window, segment_window, spread_windows
 from step_ros.data.video import VideoError
 from step_ros.model.backbone import Backbone
 from step_ros.stream.encoder import Encoder
 from step_ros.stream.grid import NANOSECONDS
-from step_ros.stream.preprocess import fit_image
-from step_ros.training.augment import PLAIN, Augmentation, augment, view_generator
+from step_ros.training.augment import PLAIN, Augmentation, augment, cut_crop, view_generator
+from step_ros.training.cache_estimate import CacheEstimate
 from step_ros.training.cache_spec import CacheSpec, spec_for
 from step_ros.training.dataset_recipe import CacheRecipe, DatasetRecipe
-from step_ros.training.feature_cache import FeatureCache, extract
+from step_ros.training.feature_cache import FeatureCache, estimate, extract
+from step_ros.training.frame_rates import Camera, FrameRate, camera_of, frame_rates
 
-# Videos whose frame times are remembered: the clips of a long video come one after the other.
-_REMEMBERED = 8
 # Frame rates may differ by this share before one interval means two different things.
 SAME_RATE = 0.05
-
-_index = lru_cache(maxsize=_REMEMBERED)(index_video)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,21 +35,40 @@ class Sampler:
 
     Attributes:
         frames: Frames in a window (T).
-        frame_period_ns: Nanoseconds between two of them.
+        frame_period_ns: Nanoseconds between two of them; segments do not look at it.
         size: Height and width that the encoder takes.
-        views: Windows kept of a clip.
+        views: Windows kept of a clip; for testing those of all crops.
+        kind: Frames at equal distances in time, or one of each of `frames` equal segments.
         augmentation: How training views differ; None for the windows of evaluation.
         seed: Decides training views.
         sided: Names of the clips whose labels do not stay true in the mirror.
+        crops: Parts of the image that each window of evaluation is cut into.
+
+    Raises:
+        ValueError: `views` and `crops` do not go together, or not with `kind`.
     """
 
     frames: int
     frame_period_ns: int
     size: tuple[int, int]
     views: int
+    kind: Literal['interval', 'segments'] = 'interval'
     augmentation: Augmentation | None = None
     seed: int = 0
     sided: frozenset[str] = frozenset()
+    crops: int = 1
+
+    def __post_init__(self) -> None:
+        if self.augmentation is not None:
+            if self.crops != 1:
+                raise ValueError(f'crops={self.crops}: training views are cut at random, not so')
+        elif self.views % self.crops:
+            raise ValueError(f'views={self.views}: expected a multiple of crops={self.crops}')
+        elif self.kind == 'segments' and self.views != self.crops:
+            raise ValueError(
+                f'views={self.views}: segments give one window, so as many views as crops, '
+                f'{self.crops}'
+            )
 
     def __call__(self, record: ClipRecord, view: int) -> np.ndarray:
         """Return the images of a view, uint8 RGB, `[t, h, w, 3]`.
@@ -59,62 +76,128 @@ class Sampler:
         Raises:
             VideoError: The clip cannot be decoded.
         """
-        index = _index(record.video)
+        index = index_clip(record)
         numbers = span_frames(index, record.span)
         stamps_ns = index.stamps_ns[numbers]
         if self.augmentation is None:
-            chosen = spread_windows(
-                stamps_ns,
-                frames=self.frames,
-                frame_period_ns=self.frame_period_ns,
-                clips=self.views,
-            )[view]
+            chosen = self._test_windows(stamps_ns)[view // self.crops]
             images = read_frames(index, numbers[chosen])
-            return np.stack([fit_image(image, self.size) for image in images])
+            crop = view % self.crops
+            return np.stack(
+                [cut_crop(image, self.size, crop=crop, crops=self.crops) for image in images]
+            )
         rng = view_generator(self.seed, record.clip_id, view)
-        chosen = random_window(
-            stamps_ns, frames=self.frames, frame_period_ns=self.frame_period_ns, rng=rng
-        )
         return augment(
-            read_frames(index, numbers[chosen]),
+            read_frames(index, numbers[self._training_window(stamps_ns, rng)]),
             self.augmentation,
             size=self.size,
             may_flip=record.clip_id not in self.sided,
             rng=rng,
         )
 
+    def _training_window(self, stamps_ns: np.ndarray, rng: np.random.Generator) -> list[int]:
+        if self.kind == 'segments':
+            return segment_window(stamps_ns, frames=self.frames, rng=rng)
+        return random_window(
+            stamps_ns, frames=self.frames, frame_period_ns=self.frame_period_ns, rng=rng
+        )
+
+    def _test_windows(self, stamps_ns: np.ndarray) -> list[list[int]]:
+        if self.kind == 'segments':
+            return [segment_window(stamps_ns, frames=self.frames)]
+        return spread_windows(
+            stamps_ns,
+            frames=self.frames,
+            frame_period_ns=self.frame_period_ns,
+            clips=self.views // self.crops,
+        )
+
+    def for_cache(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what a cache's key has to know: how frames are chosen, how images are changed."""
+        trains = self.augmentation is not None
+        sampling: dict[str, Any] = {
+            'seed': self.seed if trains else None,
+            'spread': not trains,
+            'sided': hashlib.sha256('\n'.join(sorted(self.sided)).encode()).hexdigest()[:12],
+        }
+        if self.kind == 'segments':
+            sampling['kind'] = 'segments'
+        else:
+            sampling['frame_period_ns'] = self.frame_period_ns
+        transform = PLAIN if self.augmentation is None else self.augmentation.for_cache()
+        return sampling, transform | ({'crops': self.crops} if self.crops > 1 else {})
+
 
 def common_frame_period(records: Sequence[ClipRecord], recipe: DatasetRecipe) -> float:
-    """Return the seconds between two frames of a window: the recipe's, or what its interval means.
+    """Return the seconds between two frames of the stream's windows.
+
+    That is the recipe's frame period, or what its interval means, or, for segments, the median
+    over the training clips of their duration divided by the frames in a window; the last is said
+    on the terminal, for clips of other durations were seen faster or slower than the stream.
 
     Raises:
         ValueError: The interval means different times in different videos.
         VideoError: No video can be read.
+        CacheError: What was measured cannot be kept.
     """
     sampling = recipe.sampling
     if sampling.frame_period is not None:
         return sampling.frame_period
-    assert sampling.interval is not None
-    periods: dict[Path, int] = {}
-    for video in sorted({record.video for record in records}):
-        try:
-            index: VideoIndex = _index(video)
-            periods[video] = period_of_interval(index.stamps_ns, sampling.interval)
-        except (VideoError, ValueError):
-            continue  # extraction will say so
-    if not periods:
+    if sampling.kind == 'segments':
+        records = [record for record in records if record.split == 'train']
+    if not records:
+        raise ValueError('there are no clips to take the frame period from')
+    rates = frame_rates(records, folder=recipe.cache.folder, workers=recipe.cache.workers)
+    if not rates:
         raise VideoError(records[0].video, 'neither this nor any other video can be read')
-    shortest, longest = (
-        min(periods, key=periods.__getitem__),
-        max(periods, key=periods.__getitem__),
-    )
-    if periods[longest] > (1 + SAME_RATE) * periods[shortest]:
+    if sampling.kind == 'segments':
+        return _period_of_segments(records, rates, sampling.frames)
+    assert sampling.interval is not None
+    shortest = min(rates, key=lambda camera: rates[camera].step_ns)
+    longest = max(rates, key=lambda camera: rates[camera].step_ns)
+    seconds = sampling.interval / NANOSECONDS
+    if rates[longest].step_ns > (1 + SAME_RATE) * rates[shortest].step_ns:
         raise ValueError(
-            f'sampling.interval={sampling.interval} means {periods[shortest] / NANOSECONDS:.4f} s '
-            f'in {shortest} and {periods[longest] / NANOSECONDS:.4f} s in {longest}; set '
+            f'sampling.interval={sampling.interval} means {rates[shortest].step_ns * seconds:.4f} '
+            f's in {_name(shortest)} and {rates[longest].step_ns * seconds:.4f} s in '
+            f'{_name(longest)}; set '
             'sampling.frame_period, in seconds'
         )
-    return round(float(np.median(list(periods.values()))) / NANOSECONDS, 6)
+    return round(float(np.median([rate.step_ns for rate in rates.values()])) * seconds, 6)
+
+
+def _period_of_segments(
+    records: Sequence[ClipRecord], rates: Mapping[Camera, FrameRate], frames: int
+) -> float:
+    periods = np.array(
+        [
+            _duration(record, rates[camera_of(record)]) / frames
+            for record in records
+            if camera_of(record) in rates
+        ]
+    )
+    low, median, high = np.percentile(periods, (5, 50, 95))
+    Console().print(
+        f'frame period of the stream: {median:.4f} s, the median over {len(periods)} training '
+        f'clips of duration / {frames} (most lie between {low:.4f} and {high:.4f}); '
+        'sampling.frame_period sets another',
+        soft_wrap=True,
+        highlight=False,
+    )
+    return round(float(median), 6)
+
+
+def _name(camera: Camera) -> str:
+    return ' '.join(str(part) for part in camera if part)
+
+
+def _duration(record: ClipRecord, rate: FrameRate) -> float:
+    """Return the seconds that a clip lasts."""
+    step = rate.step_ns / NANOSECONDS
+    if record.span is None:
+        return rate.frames * step
+    length = record.span.end - record.span.start
+    return length if record.span.unit == 'seconds' else length * step
 
 
 def sided_clips(config: DatasetConfig, records: Sequence[ClipRecord]) -> frozenset[str]:
@@ -125,6 +208,18 @@ def sided_clips(config: DatasetConfig, records: Sequence[ClipRecord]) -> frozens
         for record in records
         if any(tasks[task].flipped(label) != label for task, label in record.labels.items())
     )
+
+
+def estimate_tokens(
+    records: Sequence[ClipRecord],
+    sampler: Sampler,
+    backbone: Backbone,
+    cache: CacheRecipe,
+    *,
+    dataset: str,
+) -> CacheEstimate:
+    """Say how much `cached_tokens` will write; arguments as there."""
+    return estimate(cache.folder, _spec(sampler, backbone, cache, dataset), records)
 
 
 def cached_tokens(
@@ -146,22 +241,7 @@ def cached_tokens(
         cache: Where to, and how.
         dataset: Name of the dataset and of its options.
     """
-    sampling: Mapping[str, object] = {
-        'frame_period_ns': sampler.frame_period_ns,
-        'seed': sampler.seed if sampler.augmentation else None,
-        'spread': sampler.augmentation is None,
-        'sided': hashlib.sha256('\n'.join(sorted(sampler.sided)).encode()).hexdigest()[:12],
-    }
-    transform = PLAIN if sampler.augmentation is None else sampler.augmentation.for_cache()
-    spec: CacheSpec = spec_for(
-        backbone,
-        dataset=dataset,
-        sampling=dict(sampling),
-        transform=dict(transform),
-        frames=sampler.frames,
-        views=sampler.views,
-        dtype=cache.dtype,
-    )
+    spec = _spec(sampler, backbone, cache, dataset)
     folder = extract(
         cache.folder,
         spec,
@@ -171,6 +251,19 @@ def cached_tokens(
         workers=cache.workers,
     )
     return FeatureCache(folder, spec)
+
+
+def _spec(sampler: Sampler, backbone: Backbone, cache: CacheRecipe, dataset: str) -> CacheSpec:
+    sampling, transform = sampler.for_cache()
+    return spec_for(
+        backbone,
+        dataset=dataset,
+        sampling=sampling,
+        transform=transform,
+        frames=sampler.frames,
+        views=sampler.views,
+        dtype=cache.dtype,
+    )
 
 
 def _encode(encoder: Encoder, images_thw3: np.ndarray) -> Tensor:

@@ -7,7 +7,6 @@ Any number of processes may extract into one cache at once; each takes shards th
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -15,19 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from step_ros.data.clip_record import ClipRecord
 from step_ros.data.video import VideoError
+from step_ros.training.cache_estimate import CacheEstimate, check_room, free_bytes
 from step_ros.training.cache_shard import Failure, Shard, ShardWriter, shard_files
 from step_ros.training.cache_spec import CacheError, CacheSpec
 from step_ros.training.progress import track
 
 MANIFEST = 'manifest.json'
 SHARD_CLIPS = 64
-# Left free on the disk: other programs write too.
-SPARE_SHARE = 0.02
 
 LoadView = Callable[[ClipRecord, int], np.ndarray]
 Encode = Callable[[np.ndarray], Tensor]
@@ -41,6 +40,7 @@ class FeatureCache:
         spec: What is expected in it; None takes what is there.
 
     Attributes:
+        folder: Its folder.
         spec: What it holds.
         clips: Names of the clips in it.
         failures: Clips that could not be encoded.
@@ -54,6 +54,7 @@ class FeatureCache:
         if not manifest.is_file():
             raise CacheError(manifest, 'no such file; a cache is a folder that extraction made')
         content = json.loads(manifest.read_text(encoding='utf-8'))
+        self.folder = folder
         self.spec = CacheSpec.model_validate(content['spec'])
         if spec is not None:
             _check_same(manifest, self.spec, spec)
@@ -93,6 +94,28 @@ class FeatureCache:
             shard.verify()
 
 
+def estimate(
+    root: Path, spec: CacheSpec, records: Sequence[ClipRecord], *, shard_clips: int = SHARD_CLIPS
+) -> CacheEstimate:
+    """Say how much a cache will hold and how much of it is there already; nothing is written.
+
+    Args:
+        root: Folder of all caches.
+        spec: What this one holds.
+        records: The clips.
+        shard_clips: Clips in a file.
+    """
+    folder = root / spec.key
+    shards = _shards(folder, records, shard_clips)
+    return CacheEstimate(
+        folder=folder,
+        clips=len(records),
+        clips_left=sum(len(shards[number]) for number in _missing(folder, shards)),
+        clip_bytes=spec.clip_bytes,
+        free_bytes=free_bytes(folder),
+    )
+
+
 def extract(
     root: Path,
     spec: CacheSpec,
@@ -104,6 +127,8 @@ def extract(
     workers: int = 0,
 ) -> Path:
     """Encode all views of all clips into a cache, as far as that is not done yet.
+
+    Says beforehand how much it will be.
 
     Args:
         root: Folder of all caches.
@@ -122,24 +147,48 @@ def extract(
         CacheError: The disk has no room for it, clips have the same name, or the folder belongs to
             another list of clips.
     """
-    folder = root / spec.key
-    ordered = sorted(records, key=lambda record: record.clip_id)
-    names = [record.clip_id for record in ordered]
-    if len(set(names)) != len(names):
-        twice = next(one for one, other in pairwise(names) if one == other)
-        raise CacheError(folder, f'two clips have the name {twice!r}')
-    shards = [ordered[at : at + shard_clips] for at in range(0, len(ordered), shard_clips)]
+    expected = estimate(root, spec, records, shard_clips=shard_clips)
+    folder = expected.folder
+    Console().print(str(expected), soft_wrap=True, markup=False, highlight=False)
+    check_room([expected])
+    shards = _shards(folder, records, shard_clips)
     folder.mkdir(parents=True, exist_ok=True)
     _write_manifest(folder, spec, [[record.clip_id for record in part] for part in shards])
-    missing = [number for number in range(len(shards)) if not _done(folder, number)]
-    _check_room(folder, sum(len(shards[number]) for number in missing) * spec.clip_bytes)
-    # First those that nobody works on; then wait for the others and do what they left undone.
-    for wait in (False, True):
-        for number in track(missing, f'encode into {folder.name}', len(missing)):
-            with _held(folder, number, wait=wait) as mine:
-                if mine and not _done(folder, number):
-                    _encode_shard(folder, number, spec, shards[number], load, encode, workers)
+
+    def encode_left() -> Iterator[ClipRecord]:
+        left = _missing(folder, shards)
+        # First those that nobody works on; then wait for the others, and do what they left undone.
+        for wait in (False, True):
+            busy = []
+            for number in left:
+                with _held(folder, number, wait=wait) as mine:
+                    if not mine:
+                        busy.append(number)
+                    elif _done(folder, number):
+                        yield from shards[number]  # another process was quicker
+                    else:
+                        yield from _encode_shard(
+                            folder, number, spec, shards[number], load, encode, workers
+                        )
+            left = busy
+
+    for _ in track(encode_left(), 'encode clips', expected.clips_left):
+        pass
     return folder
+
+
+def _shards(
+    folder: Path, records: Sequence[ClipRecord], shard_clips: int
+) -> list[list[ClipRecord]]:
+    ordered = sorted(records, key=lambda record: record.clip_id)
+    for one, other in pairwise(ordered):
+        if one.clip_id == other.clip_id:
+            raise CacheError(folder, f'two clips have the name {one.clip_id!r}')
+    return [ordered[at : at + shard_clips] for at in range(0, len(ordered), shard_clips)]
+
+
+def _missing(folder: Path, shards: Sequence[Sequence[ClipRecord]]) -> list[int]:
+    return [number for number in range(len(shards)) if not _done(folder, number)]
 
 
 def _encode_shard(
@@ -150,7 +199,8 @@ def _encode_shard(
     load: LoadView,
     encode: Encode,
     workers: int,
-) -> None:
+) -> Iterator[ClipRecord]:
+    """Give each clip of a shard once it is encoded."""
     writer = ShardWriter(folder, number, spec)
     try:
         loader = DataLoader(
@@ -166,6 +216,7 @@ def _encode_shard(
             else:
                 tokens = torch.stack([encode(images) for images in views])
                 writer.add(record.clip_id, tokens.float().cpu().numpy())
+            yield record
         writer.finish()
     except OSError as error:
         writer.discard()
@@ -225,17 +276,6 @@ def _write_manifest(folder: Path, spec: CacheSpec, shards: list[list[str]]) -> N
     partial = path.with_suffix(f'.partial-{os.getpid()}')
     partial.write_text(json.dumps(content), encoding='utf-8')
     partial.replace(path)
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    disk = shutil.disk_usage(folder)
-    free = disk.free - SPARE_SHARE * disk.total
-    if needed > free:
-        raise CacheError(
-            folder,
-            f'needs {needed / 1e9:.1f} GB, the disk has room for {max(free, 0) / 1e9:.1f} GB; '
-            'make room, keep fewer views, or keep them as int8',
-        )
 
 
 def _check_same(manifest: Path, found: CacheSpec, expected: CacheSpec) -> None:

@@ -17,6 +17,7 @@ from step_ros.training.checkpoint import load_checkpoint, save_checkpoint
 from step_ros.training.progress import track
 from step_ros.training.recipe import HeadOptimisation
 from step_ros.training.schedule import cosine_schedule
+from step_ros.training.team import ALONE, Team
 from step_ros.training.windows import NO_LABEL, Windows
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def fit(
     seed: int,
     checkpoint: Path | None = None,
     log: 'SummaryWriter | None' = None,
+    team: Team = ALONE,
 ) -> list[dict[str, float]]:
     """Fit all runs at once, in place, on one window of each clip per epoch.
 
@@ -80,6 +82,7 @@ def fit(
         checkpoint: Folder for the state after each epoch; a fit that finds one there goes on from
             it, to the bit as if it had never stopped (on a CPU). None keeps none.
         log: Where losses and learning rates go.
+        team: The processes that share each batch; the heads move to its device.
 
     Returns:
         Mean loss of each run, epoch by epoch.
@@ -89,9 +92,10 @@ def fit(
         CheckpointError: The checkpoint is that of another fit.
     """
     how = _common(runs, windows)
-    optimisers = {name: _optimiser(run) for name, run in runs.items()}
     steps = math.ceil(len(windows) / how.batch)
     heads = nn.ModuleDict({name: nn.ModuleDict(run.heads) for name, run in runs.items()})
+    heads.to(team.device)
+    optimisers = {name: _optimiser(run) for name, run in runs.items()}
     identity = _identity(runs, windows, seed)
     rng = np.random.default_rng(seed)
     done, history = 0, list[dict[str, float]]()
@@ -107,30 +111,29 @@ def fit(
     for epoch in range(done, how.epochs):
         order = np.array_split(rng.permutation(len(windows)), steps)
         sums = dict.fromkeys(runs, 0.0)
-        for chosen in track(order, f'fit heads, epoch {epoch + 1}/{how.epochs}', steps):
-            x_btnd = torch.stack([windows.window(int(index), rng) for index in chosen])
-            targets = {task: numbers[chosen] for task, numbers in windows.targets.items()}
+        what = f'fit heads, epoch {epoch + 1}/{how.epochs}'
+        for chosen in track(order, what, steps, shown=team.leads):
+            batch = _Batch(windows, chosen, rng, team)
             for name, run in runs.items():
-                loss = _loss(run, run.tokens_of(x_btnd, windows.kind), targets)
+                optimisers[name].zero_grad()
+                loss = batch.backward(run)
                 if loss is None:
                     continue
-                if not bool(loss.isfinite()):
+                if not math.isfinite(loss):
                     raise FitError(
-                        f'run {name!r}: the loss is {loss.item()} in epoch {epoch + 1}; a lower '
+                        f'run {name!r}: the loss is {loss} in epoch {epoch + 1}; a lower '
                         f'learning rate than {run.how.learning_rate:g} may help'
                     )
-                optimisers[name].zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
                 optimisers[name].step()
                 schedules[name].step()
-                sums[name] += loss.item() * len(chosen) / len(windows)
+                sums[name] += loss * len(chosen) / len(windows)
         history.append(sums)
-        if log is not None:
+        if log is not None and team.leads:
             for name, mean in sums.items():
                 log.add_scalar(f'loss/{name}', mean, epoch + 1)
                 rate = optimisers[name].param_groups[0]['lr']
                 log.add_scalar(f'learning_rate/{name}', rate, epoch + 1)
-        if checkpoint is not None:
+        if checkpoint is not None and team.leads:
             save_checkpoint(
                 checkpoint,
                 epoch=epoch + 1,
@@ -141,7 +144,68 @@ def fit(
                 history=history,
             )
     heads.eval()
+    team.wait()
     return history
+
+
+class _Batch:
+    """This process's part of a batch.
+
+    All processes choose all windows, so that they draw the random numbers that one alone would
+    draw; each reads its own.
+    """
+
+    def __init__(
+        self, windows: Windows, chosen: np.ndarray, rng: np.random.Generator, team: Team
+    ) -> None:
+        choices = [(int(index), windows.choose(int(index), rng)) for index in chosen]
+        own = team.part(choices)
+        self._x_btnd: Tensor | None = None
+        if own:
+            x_btnd = torch.stack([windows.read(index, choice) for index, choice in own])
+            self._x_btnd = x_btnd.to(team.device)
+        self._kind, self._team = windows.kind, team
+        self._all = {task: numbers[chosen] for task, numbers in windows.targets.items()}
+        self._own = {
+            task: numbers[team.rank :: team.size].to(team.device)
+            for task, numbers in self._all.items()
+        }
+
+    def backward(self, run: Run) -> float | None:
+        """Add the gradients of the whole batch's loss; None if it has no labels for the run."""
+        if not any(bool((self._all[task] != NO_LABEL).any()) for task in run.heads):
+            return None
+        loss = self._loss(run)
+        if loss is not None:
+            loss.backward()  # type: ignore[no-untyped-call]
+        if self._team.size == 1:
+            return None if loss is None else loss.item()
+        parameters = [each for head in run.heads.values() for each in head.parameters()]
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        total = torch.zeros(1, device=self._team.device) if loss is None else loss.detach().view(1)
+        gradients = [each.grad for each in parameters if each.grad is not None]
+        self._team.add_up([total, *gradients])
+        return float(total)
+
+    def _loss(self, run: Run) -> Tensor | None:
+        """Sum the cross-entropies of the tasks, of which other processes have other parts."""
+        if self._x_btnd is None:
+            return None
+        x_btnd = run.tokens_of(self._x_btnd, self._kind)
+        losses = []
+        for task, head in run.heads.items():
+            known = self._own[task] != NO_LABEL
+            if not bool(known.any()):
+                continue
+            logits_bk = head(x_btnd if bool(known.all()) else x_btnd[known])
+            mean = F.cross_entropy(
+                logits_bk, self._own[task][known], label_smoothing=run.how.label_smoothing
+            )
+            share = int(known.sum()) / int((self._all[task] != NO_LABEL).sum())
+            losses.append(mean * share if share < 1 else mean)
+        return torch.stack(losses).sum() if losses else None
 
 
 def _common(runs: Mapping[str, Run], windows: Windows) -> HeadOptimisation:
@@ -192,21 +256,6 @@ def _optimiser(run: Run) -> torch.optim.Optimizer:
     if run.how.optimiser == 'sgd':
         return torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, weight_decay=decay)
     return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
-
-
-def _loss(run: Run, x_btnd: Tensor, targets: Mapping[str, Tensor]) -> Tensor | None:
-    """Sum the cross-entropies of the tasks that windows of the batch have; None without any."""
-    losses = []
-    for task, head in run.heads.items():
-        known = targets[task] != NO_LABEL
-        if bool(known.any()):
-            logits_bk = head(x_btnd if bool(known.all()) else x_btnd[known])
-            losses.append(
-                F.cross_entropy(
-                    logits_bk, targets[task][known], label_smoothing=run.how.label_smoothing
-                )
-            )
-    return torch.stack(losses).sum() if losses else None
 
 
 def fit_temperature(logits_bk: Tensor, targets_b: Tensor) -> float:

@@ -30,8 +30,11 @@ class Windows(Protocol):
     def __len__(self) -> int:
         """Return the number of clips."""
 
-    def window(self, index: int, rng: np.random.Generator) -> Tensor:
-        """Return the tokens of some window of a clip, float32, `[t, n, d]`."""
+    def choose(self, index: int, rng: np.random.Generator) -> int:
+        """Choose one of the windows of a clip."""
+
+    def read(self, index: int, choice: int) -> Tensor:
+        """Return the tokens of a chosen window of a clip, float32, `[t, n, d]`."""
 
 
 def label_numbers(
@@ -97,11 +100,14 @@ class ClipWindows:
     def __len__(self) -> int:
         return len(self._usable)
 
-    def window(self, index: int, rng: np.random.Generator) -> Tensor:
-        """Return the tokens of a window with a random start, float32, `[t, n, d]`."""
-        clip, starts = self._usable[index]
-        start = int(rng.choice(starts))
-        return cut_window(clip, start, frames=self._frames, frame_period=self._frame_period)
+    def choose(self, index: int, rng: np.random.Generator) -> int:
+        """Choose a frame to start at."""
+        return int(rng.choice(self._usable[index][1]))
+
+    def read(self, index: int, choice: int) -> Tensor:
+        """Return the tokens of the window that starts at a frame, float32, `[t, n, d]`."""
+        clip, _ = self._usable[index]
+        return cut_window(clip, choice, frames=self._frames, frame_period=self._frame_period)
 
 
 class CachedWindows:
@@ -134,6 +140,10 @@ class CachedWindows:
     def __len__(self) -> int:
         return len(self._names)
 
-    def window(self, index: int, rng: np.random.Generator) -> Tensor:
-        """Return the tokens of a random view, float32, `[t, n, d]`."""
-        return self._cache.read(self._names[index], int(rng.integers(self._cache.spec.views)))
+    def choose(self, index: int, rng: np.random.Generator) -> int:
+        """Choose a view."""
+        return int(rng.integers(self._cache.spec.views))
+
+    def read(self, index: int, choice: int) -> Tensor:
+        """Return the tokens of a view, float32, `[t, n, d]`."""
+        return self._cache.read(self._names[index], choice)

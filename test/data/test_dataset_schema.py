@@ -62,8 +62,9 @@ def changed(**changes):
 
 
 def test_every_dataset_that_ships_has_a_reader():
-    assert list(shipped_datasets()) == DATASETS
-    assert {name for name, reader in READERS.items() if reader.has_config} == set(DATASETS)
+    shipped = sorted([*DATASETS, 'tabletop'])
+    assert list(shipped_datasets()) == shipped
+    assert {name for name, reader in READERS.items() if reader.has_config} == set(shipped)
 
 
 @pytest.mark.parametrize('name', DATASETS)

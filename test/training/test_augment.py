@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from step_ros.training.augment import Augmentation, augment, view_generator
+from step_ros.stream.preprocess import fit_image
+from step_ros.training.augment import Augmentation, augment, cut_crop, view_generator
 
 
 def window(height=60, width=90):
@@ -63,6 +64,42 @@ def test_crops_lie_inside_what_the_stream_would_see():
         assert seen >= 0.6**0.5 - 0.06
 
 
+def test_random_operations_and_erasing_come_on_top_and_are_off_by_default():
+    strong = {'rand_augment': {'operations': 3, 'magnitude': 15}, 'random_erasing': {}}
+    erased = 0
+    for seed in range(60):
+        plain, images = draw(seed), draw(seed, **strong)
+        assert images.shape == plain.shape
+        assert (images == images[0]).all()
+        assert (images == draw(seed, **strong)).all()
+        # Crop and flip are those of the plain view: what is drawn later changes nothing before.
+        only_erased = draw(seed, random_erasing={'probability': 1})
+        untouched = (only_erased == plain).all(axis=-1).mean()
+        assert 0.6 < untouched < 1
+        erased += (draw(seed, random_erasing={}) != plain).any()
+    assert 5 < erased < 30
+    assert any((draw(seed, rand_augment={}) != draw(seed)).any() for seed in range(5))
+
+
+def test_the_key_of_a_cache_knows_what_is_on():
+    assert Augmentation().for_cache()['augmentation'] == {'smallest_crop': 0.6, 'flip': True}
+    key = Augmentation(rand_augment={'magnitude': 7}).for_cache()['augmentation']
+    assert key['rand_augment'] == {'operations': 2, 'magnitude': 7, 'probability': 1}
+
+
+@pytest.mark.parametrize('size', [(40, 40), (30, 60), (60, 20)])
+def test_crops_cover_the_image_from_end_to_end(size):
+    image = window()[0]
+    parts = [cut_crop(image, size, crop=number, crops=3) for number in range(3)]
+    assert all(part.shape == (*size, 3) for part in parts)
+    assert (parts[1] == fit_image(image, size)).all()
+    assert (cut_crop(image, size, crop=0, crops=1) == parts[1]).all()
+    for channel in (0, 1):
+        values = np.stack([part[..., channel] for part in parts]).astype(int)
+        assert values.min() < 6
+        assert values.max() > 249
+
+
 def test_a_view_is_the_same_in_every_run_and_no_other():
     draws = {
         (clip, view): view_generator(0, clip, view).random()
@@ -78,3 +115,11 @@ def test_a_view_is_the_same_in_every_run_and_no_other():
 def test_a_crop_is_a_share(share):
     with pytest.raises(ValueError, match='smallest_crop'):
         Augmentation(smallest_crop=share)
+
+
+@pytest.mark.parametrize(
+    ('part', 'field'), [('rand_augment', 'magnitude'), ('random_erasing', 'probability')]
+)
+def test_what_is_wrong_inside_is_named(part, field):
+    with pytest.raises(ValueError, match=rf'{part}\.{field}'):
+        Augmentation(**{part: {field: 99}})

@@ -15,10 +15,13 @@ from step_ros.data.clip_reader import index_video, read_frames
 from step_ros.data.clip_record import ClipRecord
 from step_ros.data.sampling import spread_windows
 from step_ros.data.video_writer import VideoWriter
+from step_ros.model.bundle import load_bundle
+from step_ros.resources import find_bundle
 from step_ros.stream.encoder import TorchEncoder
-from step_ros.training import feature_cache
-from step_ros.training.cache_spec import CacheError, CacheSpec, spec_for
-from step_ros.training.feature_cache import FeatureCache, extract
+from step_ros.training import cache_estimate, feature_cache
+from step_ros.training.cache_estimate import check_room
+from step_ros.training.cache_spec import CacheError, CacheSpec, quantisation_error, spec_for
+from step_ros.training.feature_cache import FeatureCache, estimate, extract
 
 CPU = torch.device('cpu')
 SHAPE = (2, 3, 4, 8)
@@ -141,6 +144,25 @@ def test_a_real_backbone_on_real_videos(tiny_model, tmp_path):
     for record in records:
         direct = encoder.encode(list(windows(record, 1)))
         torch.testing.assert_close(cache.read(record.clip_id, 1), direct, rtol=1e-3, atol=1e-3)
+
+
+def test_what_keeping_tokens_costs():
+    """On a real encoder's tokens; the bound of int8 is half a step of the largest channel."""
+    backbone = load_bundle(find_bundle('tabletop-tiny')).model.backbone
+    backbone.give('patches')
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (4, 6, 8, 3), dtype=np.uint8)
+    images = list(coarse.repeat(20, axis=1).repeat(20, axis=2))
+    x_vtnd = TorchEncoder(backbone, device=CPU).encode(images)[None].numpy()
+    half, byte = (quantisation_error(x_vtnd, dtype) for dtype in ('float16', 'int8'))
+    assert 0 < half < 3e-4
+    assert half < byte < 0.02
+    largest_vtn = np.abs(x_vtnd).max(axis=-1)
+    lengths_vtn = np.linalg.norm(x_vtnd, axis=-1)
+    bound = (largest_vtn / 254 * x_vtnd.shape[-1] ** 0.5 / lengths_vtn).mean()
+    assert byte <= bound
+    assert quantisation_error(np.zeros((1, 1, 2, 4), np.float32), 'int8') == 0
+    assert quantisation_error(x_vtnd.astype(np.float16), 'float16') == 0
 
 
 # ---- killed, resumed, shared
@@ -292,12 +314,63 @@ def test_damage_is_found(tmp_path):
         FeatureCache(tmp_path / 'nowhere')
 
 
+def small_disk(monkeypatch, tmp_path, free):
+    """A disk of 100 kB with so much free; 2 kB of it stay free."""
+    disk = shutil.disk_usage(tmp_path)._replace(total=100_000, free=free)
+    monkeypatch.setattr(cache_estimate.shutil, 'disk_usage', lambda _: disk)
+
+
 def test_a_disk_that_is_too_small_is_refused_before_it_starts(tmp_path, monkeypatch):
-    small = shutil.disk_usage(tmp_path)._replace(total=10**6, free=3000)
-    monkeypatch.setattr(feature_cache.shutil, 'disk_usage', lambda _: small)
-    with pytest.raises(CacheError, match=r'needs 0\.0 GB, the disk has room for 0\.0 GB; make'):
-        made(tmp_path)
-    assert not list(tmp_path.glob('*/*.bin'))
+    needed = 10 * small_spec().clip_bytes
+    small_disk(monkeypatch, tmp_path, needed + 1999)
+    with pytest.raises(
+        CacheError, match=r'need 3\.8 kB, the disk has room for 3\.8 kB; make room'
+    ):
+        made(tmp_path / 'cache')
+    assert not (tmp_path / 'cache').exists()
+    small_disk(monkeypatch, tmp_path, needed + 2000)
+    assert len(made(tmp_path / 'cache').clips) == 9
+
+
+def test_caches_must_fit_together(tmp_path, monkeypatch):
+    specs = small_spec(), small_spec(dataset='other')
+    small_disk(monkeypatch, tmp_path, 2000 + 15 * specs[0].clip_bytes)
+    both = [estimate(tmp_path, spec, clips(10)) for spec in specs]
+    for one in both:
+        check_room([one])
+    with pytest.raises(
+        CacheError, match=r'the caches need 7\.7 kB, the disk has room for 5\.8 kB'
+    ):
+        check_room(both)
+    check_room([])
+    # What is there already needs no room.
+    made(tmp_path)
+    small_disk(monkeypatch, tmp_path, 0)
+    check_room([estimate(tmp_path, specs[0], clips(10), shard_clips=4)])
+
+
+def test_the_estimate_says_what_is_left_and_writes_nothing(tmp_path, capsys):
+    root = tmp_path / 'not' / 'there'
+    before = estimate(root, small_spec(), clips(10), shard_clips=4)
+    assert not root.parent.exists()
+    assert (before.clips, before.clips_left, before.bytes_left) == (10, 10, 3840)
+
+    def stop_at_6(images):
+        if images[0, 0, 0, 0] >= 60:
+            raise KeyboardInterrupt
+        return encode(images)
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(root, small_spec(), clips(10), load, stop_at_6, shard_clips=4)
+    left = estimate(root, small_spec(), clips(10), shard_clips=4)
+    assert (left.clips_left, left.bytes_left) == (6, 6 * 384)
+    assert '6 of 10 clips to encode, 2.3 kB of 3.8 kB; the disk has room for' in str(left)
+    capsys.readouterr()
+    made(root)
+    assert '6 of 10 clips to encode, 2.3 kB of 3.8 kB' in capsys.readouterr().out
+    assert str(estimate(root, small_spec(), clips(10), shard_clips=4)).endswith(
+        'all 10 clips are encoded, 3.8 kB'
+    )
 
 
 def test_a_disk_that_fills_up_leaves_what_was_finished(tmp_path, monkeypatch):

@@ -145,11 +145,14 @@ class Stopping:
     def __len__(self):
         return len(self._windows)
 
-    def window(self, index, rng):
+    def choose(self, index, rng):
+        return self._windows.choose(index, rng)
+
+    def read(self, index, choice):
         self._left -= 1
         if self._left < 0:
             raise KeyboardInterrupt
-        return self._windows.window(index, rng)
+        return self._windows.read(index, choice)
 
 
 @pytest.mark.parametrize('epochs_done', [0, 1, 3])

@@ -1,0 +1,5 @@
+"""`python -m step_ros.cli`, which torchrun wants."""
+
+from step_ros.cli import main
+
+main()
