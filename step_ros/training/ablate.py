@@ -157,7 +157,14 @@ def _pass(
     """Fit and score runs that learn from the same windows, unless they were before."""
     if tokens.held_out is None:
         raise FitError('there are no test clips; an ablation needs some')
-    data = _digest([tokens.train.spec.key, tokens.held_out.spec.key])
+    data = _digest(
+        [
+            tokens.train.spec.key,
+            tokens.held_out.spec.key,
+            *(task.model_dump_json() for task in tokens.tasks),
+            *(f'{r.clip_id} {sorted(r.labels.items())}' for r in tokens.dataset.records),
+        ]
+    )
     folders = {run.key: run_folder(output, run, data) for run in specs}
     missing = [run for run in specs if not (folders[run.key] / RESULT).is_file()]
     if missing:

@@ -8,19 +8,34 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from step_ros.model.heads import head_entry
+from step_ros.model.heads import consumed_tokens, head_entry
 from step_ros.training.answers import Order
 from step_ros.training.cache_spec import CacheType
 from step_ros.training.dataset_recipe import DatasetRecipe, HeadRecipe
 from step_ros.training.recipe import Strict
 from step_ros.training.recipe_file import RecipeError, load_recipe
 
+Metric = Literal[
+    'parameters',
+    'clips',
+    'top1',
+    'top5',
+    'balanced',
+    'symmetric_top1',
+    'within_pair',
+    'to_counterpart',
+    'other_top1',
+    'common',
+    'rare',
+    'calibration_error',
+]
+
 
 class Column(Strict):
     """A column of figures."""
 
     title: str
-    metric: str = Field(description='as `task_metrics` names it, or `parameters`')
+    metric: Metric = Field(description='as `task_metrics` names it, or `parameters`')
     order: Order = 'correct'
     view: Literal['all', 'trained', 'unseen'] = 'all'
     task: str | None = Field(default=None, description="none: the table's")
@@ -141,7 +156,12 @@ class AblationSpec(Strict):
             self.row(place)
         for name, table in self.tables.items():
             for key, row in table.rows.items():
-                frames = self.run(table, row).frames
+                run = self.run(table, row)
+                try:
+                    consumed_tokens(run.head.name, **run.head.options)
+                except ValueError as error:
+                    raise ValueError(f'tables.{name}.rows.{key}: {error}') from error
+                frames = run.frames
                 if self.recipe.sampling.frames % frames:
                     raise ValueError(
                         f'tables.{name}.rows.{key}: frames={frames} does not divide '

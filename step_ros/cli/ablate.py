@@ -1,0 +1,119 @@
+"""`step_ros ablate`: from ablation files to one report."""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from step_ros.training.ablate import AblationResult
+    from step_ros.training.ablation import AblationSpec
+
+TIMING = 'timing.json'
+
+
+def ablate(
+    files: Annotated[list[Path], typer.Argument(help='Ablation files, see config/ablations/.')],
+    output: Annotated[
+        Path, typer.Option(help='Folder for all runs, and for report.md and report.html.')
+    ],
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help='Training recipe: dataset, backbone, sampling; for files without one.'),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="The dataset's folder, instead of the files'.")
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help='Write the Markdown report here, its pictures to images/ beside it.'),
+    ] = None,
+) -> None:
+    """Run grids of heads, and report them beside the papers' figures and findings.
+
+    Runs that are done already are not run again; one that was stopped goes on where it was.
+    Several devices share the work under torchrun, as with `step_ros train`.
+    """
+    from step_ros.data.dataset_schema import DatasetError
+    from step_ros.data.video import VideoError
+    from step_ros.model.weights import WeightsError
+    from step_ros.stream.encoder import choose_device
+    from step_ros.training.ablate import ablate as run_ablation
+    from step_ros.training.ablation_html import html_report
+    from step_ros.training.ablation_report import write_report
+    from step_ros.training.cache_spec import CacheError
+    from step_ros.training.checkpoint import CheckpointError
+    from step_ros.training.fit import FitError
+    from step_ros.training.team import Team, join_team, leave_team
+
+    expected = (
+        CacheError,
+        CheckpointError,
+        DatasetError,
+        FitError,
+        FileNotFoundError,
+        ValueError,
+        VideoError,
+        WeightsError,
+    )
+    console = Console()
+    results: list[AblationResult] = []
+    seconds: dict[str, float] = {}
+    failure: Exception | None = None
+    team = Team()
+    try:
+        specs = _load(files, root, recipe)
+        team = join_team(choose_device('auto'))
+        for name, spec in specs.items():
+            started = time.monotonic()
+            results.append(run_ablation(spec, output / name, team=team))
+            seconds[name] = round(time.monotonic() - started, 1)
+    except expected as error:
+        failure = error
+        console.print(Text(str(error), style='red'), soft_wrap=True)
+    leave_team()
+    if results and team.leads:
+        # What is done is reported, even if another file failed.
+        markdown = report or output / 'report.md'
+        page = output / 'report.html'
+        try:
+            text = write_report(results, markdown, command=_command(files, recipe))
+            output.mkdir(parents=True, exist_ok=True)
+            page.write_text(html_report(text, markdown.parent), encoding='utf-8')
+        except expected as error:
+            failure = error
+            console.print(Text(str(error), style='red'), soft_wrap=True)
+        else:
+            console.print(Text(f'wrote {markdown} and {page}'), soft_wrap=True)
+        (output / TIMING).write_text(json.dumps(seconds, indent=2) + '\n', encoding='utf-8')
+    if failure is not None:
+        raise typer.Exit(1) from failure
+
+
+def _load(files: list[Path], root: Path | None, recipe: Path | None) -> 'dict[str, AblationSpec]':
+    """Read and check all files before any is run."""
+    from step_ros.training.ablation import load_ablation
+    from step_ros.training.ablation_published import check_published
+    from step_ros.training.ablation_report import file_name
+
+    specs: dict[str, AblationSpec] = {}
+    for file in files:
+        spec = load_ablation(file, None if root is None else {'root': str(root)}, recipe=recipe)
+        check_published(spec)
+        name = file_name(spec.name)
+        if name in specs:
+            raise ValueError(f'{file}: name {spec.name!r} is that of another file; choose another')
+        specs[name] = spec
+    return specs
+
+
+def _command(files: list[Path], recipe: Path | None) -> str:
+    """Write the command down, without the folders of this machine."""
+    names = [file.name if file.is_absolute() else str(file) for file in files]
+    if recipe is not None:
+        names += ['--recipe', recipe.name if recipe.is_absolute() else str(recipe)]
+    return f'step_ros ablate {" ".join(names)} --output FOLDER'

@@ -1,0 +1,247 @@
+"""Pictures of an ablation's runs: confusion, t-SNE, accuracy by label, and by training clips."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import TABLEAU_COLORS
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from step_ros.model.heads import head_entry
+from step_ros.training.ablate import AblationResult
+from step_ros.training.ablation import Column
+from step_ros.training.ablation_answers import PicturedAnswers
+from step_ros.training.ablation_tables import COUNTS, LOWER_IS_BETTER, figure_of, share_groups
+
+DPI = 100
+# A quarter of the bytes of full colour.
+COLOURS = 256
+# A larger confusion matrix cannot be read; more points of t-SNE neither, and take minutes.
+MOST_LABELS = 40
+MOST_POINTS = 1500
+PERPLEXITY = 30
+# Cells of a confusion matrix are written out up to this size.
+WRITTEN_LABELS = 20
+HUES = tuple(TABLEAU_COLORS.values())
+
+
+def plot_confusion(path: Path, runs: Sequence[PicturedAnswers]) -> None:
+    """Draw confusion matrices side by side, counterparts in neighbouring rows and framed.
+
+    Args:
+        path: The PNG file to write.
+        runs: The runs; for one task.
+    """
+    count = min(len(runs[0].labels), MOST_LABELS)
+    side = max(4.0, 0.3 * count)
+    figure = Figure(figsize=(2.2 + side * len(runs), side + 2.2), layout='compressed')
+    axes = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
+    for panel, run in zip(axes, runs, strict=True):
+        shown_kk = 100 * run.confusion_kk[:count, :count]
+        panel.imshow(shown_kk, cmap='Blues', vmin=0, vmax=100, aspect='equal')
+        if count <= WRITTEN_LABELS:
+            _write_cells(panel, shown_kk)
+        for one, other in run.pairs:
+            if other < count:
+                panel.add_patch(_frame(one))
+        labels = run.labels[:count]
+        panel.set_xticks(range(count), labels, rotation=90, fontsize=8)
+        panel.set_yticks(range(count), labels, fontsize=8)
+        panel.set_xlabel('answer')
+        panel.set_title(f'{run.title}: {100 * _top1(run):.1f} %', fontsize=11)
+    axes[0].set_ylabel('true label')
+    _save(figure, path)
+
+
+def _write_cells(panel: Axes, shown_kk: np.ndarray) -> None:
+    for (row, column), value in np.ndenumerate(shown_kk):
+        if value >= 0.5:
+            colour = 'white' if value > 60 else 'black'
+            panel.text(
+                column, row, f'{value:.0f}', ha='center', va='center', fontsize=7, color=colour
+            )
+
+
+def _frame(place: int) -> Rectangle:
+    return Rectangle((place - 0.5, place - 0.5), 2, 2, fill=False, edgecolor='tab:red')
+
+
+def _top1(run: PicturedAnswers) -> float:
+    return float((run.targets_c == run.answers_c).mean())
+
+
+def plot_tsne(path: Path, runs: Sequence[PicturedAnswers]) -> None:
+    """Draw what the classifiers of the runs see of the nearly symmetric clips, by t-SNE.
+
+    Counterparts share a hue (STEP Fig. 6). Without pairs all clips are drawn.
+
+    Args:
+        path: The PNG file to write.
+        runs: The runs; for one task.
+    """
+    from sklearn.manifold import TSNE
+
+    figure = Figure(figsize=(4.6 * len(runs) + 2.2, 4.6), layout='constrained')
+    axes = figure.subplots(1, len(runs), squeeze=False)[0]
+    for panel, run in zip(axes, runs, strict=True):
+        chosen = np.flatnonzero(run.targets_c < (run.paired or len(run.labels)))
+        chosen = chosen[:: -(-len(chosen) // MOST_POINTS)]
+        tsne = TSNE(perplexity=min(PERPLEXITY, (len(chosen) - 1) / 3), init='pca', random_state=0)
+        points_c2 = tsne.fit_transform(run.features_cd[chosen])
+        _scatter(panel, points_c2, run, run.targets_c[chosen])
+        panel.set_title(run.title, fontsize=11)
+        panel.set_xticks([])
+        panel.set_yticks([])
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside right center', fontsize=8, frameon=False)
+    _save(figure, path)
+
+
+def _scatter(
+    panel: Axes, points_c2: np.ndarray, run: PicturedAnswers, targets_c: np.ndarray
+) -> None:
+    for place in np.unique(targets_c):
+        pair = place // 2 if run.pairs else place
+        second = bool(run.pairs) and place % 2 == 1
+        hue = HUES[pair % len(HUES)]
+        panel.scatter(
+            points_c2[targets_c == place, 0],
+            points_c2[targets_c == place, 1],
+            s=18,
+            marker='^' if second else 'o',
+            facecolors='none' if second else hue,
+            edgecolors=hue,
+            linewidths=1.0,
+            label=run.labels[place],
+        )
+
+
+def plot_labels(path: Path, runs: Sequence[PicturedAnswers]) -> None:
+    """Draw the accuracy of each nearly symmetric label, pair by pair (STEP Fig. 3).
+
+    Args:
+        path: The PNG file to write.
+        runs: The runs; for one task that has pairs.
+    """
+    labels = runs[0].labels[: runs[0].paired]
+    thickness = 0.8 / len(runs)
+    figure = Figure(figsize=(8, 1.0 + 0.32 * len(labels)), layout='constrained')
+    axes = figure.subplots()
+    # A gap between pairs.
+    rows = np.arange(len(labels)) + 0.5 * (np.arange(len(labels)) // 2)
+    for number, run in enumerate(runs):
+        shift = (number - (len(runs) - 1) / 2) * thickness
+        axes.barh(
+            rows + shift,
+            100 * run.recall_k[: len(labels)],
+            height=thickness,
+            color=HUES[number % len(HUES)],
+            label=run.title,
+        )
+    axes.set_yticks(rows, labels, fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_xlabel('accuracy, %')
+    axes.grid(axis='x', alpha=0.3)
+    axes.set_axisbelow(True)
+    figure.legend(loc='outside upper center', ncols=len(runs), frameon=False)
+    _save(figure, path)
+
+
+def plot_shares(path: Path, result: AblationResult, name: str) -> None:
+    """Draw a table's accuracies against the share of the training clips.
+
+    Args:
+        path: The PNG file to write.
+        result: The ablation.
+        name: A table for which `has_shares` is true.
+    """
+    table = result.spec.tables[name]
+    columns = [column for column in table.columns if _is_accuracy(column)]
+    series = _series(result, name)
+    figure = Figure(figsize=(3.6 * len(columns) + 0.6, 3.6), layout='constrained')
+    axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    for panel, column in zip(axes, columns, strict=True):
+        for (title, keys), marker in zip(series.items(), _markers(len(series)), strict=True):
+            points = sorted(
+                (100 * table.rows[key].share, 100 * value)
+                for key in keys
+                if (value := figure_of(result, name, key, column)) is not None
+            )
+            panel.plot(*zip(*points, strict=True), marker=marker, label=title)
+        shares = sorted({100 * row.share for row in table.rows.values()})
+        panel.set_xscale('log')
+        panel.set_xticks(shares, [f'{share:g}' for share in shares])
+        panel.minorticks_off()
+        panel.set_title(column.title, fontsize=11)
+        panel.set_xlabel('training clips, %')
+        panel.grid(alpha=0.3)
+    axes[0].set_ylim(0, 102)
+    axes[0].set_ylabel('%')
+    axes[-1].legend(fontsize=8)
+    _save(figure, path)
+
+
+def has_shares(result: AblationResult, name: str) -> bool:
+    """Whether a table compares shares of the training clips, and has accuracies of them."""
+    table = result.spec.tables[name]
+    several = len({share for share, _ in share_groups(table)}) > 1
+    return several and any(_is_accuracy(column) for column in table.columns)
+
+
+def _is_accuracy(column: Column) -> bool:
+    return column.metric not in (*COUNTS, *LOWER_IS_BETTER)
+
+
+def _series(result: AblationResult, name: str) -> Mapping[str, list[str]]:
+    """Put rows together that differ in their share alone, under what their titles begin with."""
+    table = result.spec.tables[name]
+    groups: dict[str, list[str]] = {}
+    for key in table.rows:
+        run = result.run(name, key).spec
+        groups.setdefault(run.model_copy(update={'share': 1.0}).key, []).append(key)
+    series: dict[str, list[str]] = {}
+    for keys in groups.values():
+        titles = [table.rows[key].title for key in keys]
+        title = _common_words(titles)
+        if not title or title in series:
+            title = f'{head_entry(result.run(name, keys[0]).spec.head.name).title} ({keys[0]})'
+        series[title] = keys
+    return series
+
+
+def _common_words(titles: Sequence[str]) -> str:
+    words = zip(*(re.findall(r'[^\s,;:()]+', title) for title in titles), strict=False)
+    return ' '.join(same[0] for same in takewhile(lambda same: len(set(same)) == 1, words))
+
+
+def _markers(count: int) -> str:
+    return ('osD^vPX*' * (1 + count // 8))[:count]
+
+
+def _save(figure: Figure, path: Path) -> None:
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format='png', dpi=DPI, bbox_inches='tight', pad_inches=0.1)
+    with Image.open(drawn) as image:
+        save_picture(path, np.asarray(image.convert('RGB')))
+
+
+def save_picture(path: Path, image_hw3: np.ndarray) -> None:
+    """Write a picture as a PNG file of few colours; the same picture gives the same bytes.
+
+    Args:
+        path: The file; its folder is made.
+        image_hw3: The picture, uint8 RGB.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Colours chosen by their range, not by their pixels: a heat map's spots are few and bright.
+    image = Image.fromarray(image_hw3).quantize(
+        COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+    )
+    image.save(path, format='PNG', optimize=True)

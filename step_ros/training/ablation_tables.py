@@ -1,0 +1,175 @@
+"""The tables of an ablation's report: ours, and the papers' figures beside them."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from step_ros.training.ablate import AblationResult
+from step_ros.training.ablation import Column, TableSpec
+from step_ros.training.ablation_answers import PicturedAnswers
+from step_ros.training.ablation_published import LabelFigures, paper_figure
+
+# Metrics that count something; all others are shares.
+COUNTS = ('parameters', 'clips')
+LOWER_IS_BETTER = ('to_counterpart', 'calibration_error')
+MISSING = '–'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A table, ready to be written.
+
+    Attributes:
+        head: Titles of the columns.
+        rows: Cells, as Markdown; the first of each row is its title.
+        notes: What to know when reading it.
+    """
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def table_grid(result: AblationResult, name: str) -> Grid:
+    """Lay a table out: ours, and beside it the papers' figures where they have them.
+
+    Shares are in percent, with one decimal. The best of the rows that learned from the same clips
+    is bold, unless they are all alike or the frames were not in order, when most is not best.
+
+    Args:
+        result: The ablation.
+        name: The table.
+    """
+    table = result.spec.tables[name]
+    columns: list[tuple[str, list[str]]] = []
+    places: dict[str, set[str]] = {}
+    for column in table.columns:
+        values = {key: figure_of(result, name, key, column) for key in table.rows}
+        bold = _best(table, column, values)
+        cells = [
+            f'**{cell(value, column)}**' if key in bold else cell(value, column)
+            for key, value in values.items()
+        ]
+        columns.append((column.title, cells))
+        papers = [paper_figure(result.spec, table, row, column) for row in table.rows.values()]
+        if any(papers):
+            cells = [f'{found[0].value:.1f}' if found else MISSING for found in papers]
+            columns.append((f'{column.title}, paper', cells))
+        for found in papers:
+            if found is not None:
+                places.setdefault(found[1], set()).add(found[0].backbone or 'none frozen')
+    titles = [row.title for row in table.rows.values()]
+    return Grid(
+        head=('', *(title for title, _ in columns)),
+        rows=tuple(zip(titles, *(cells for _, cells in columns), strict=True)),
+        notes=tuple(
+            f"The papers' figures: {place} ({', '.join(sorted(backbones))})."
+            for place, backbones in places.items()
+        ),
+    )
+
+
+def figure_of(result: AblationResult, table: str, row: str, column: Column) -> float | None:
+    """Return a figure: a share in [0, 1] or a count; None where the run has none."""
+    run = result.run(table, row)
+    if column.metric == 'parameters':
+        return run.parameters
+    task = column.task or result.spec.tables[table].task
+    by_task = run.metrics.get(column.view, {}).get(column.order, {})
+    value = by_task.get(task, {}).get(column.metric)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def share_groups(table: TableSpec) -> dict[tuple[float, tuple[str, ...]], list[str]]:
+    """Group a table's rows by the training clips they learned from."""
+    groups: dict[tuple[float, tuple[str, ...]], list[str]] = {}
+    for key, row in table.rows.items():
+        groups.setdefault((row.share, row.views), []).append(key)
+    return groups
+
+
+def _best(table: TableSpec, column: Column, values: dict[str, float | None]) -> set[str]:
+    if column.metric in COUNTS or column.order != 'correct':
+        return set()
+    best: set[str] = set()
+    for keys in share_groups(table).values():
+        known = {key: value for key in keys if (value := values[key]) is not None}
+        if len(set(known.values())) > 1:
+            choose = min if column.metric in LOWER_IS_BETTER else max
+            wanted = choose(known.values())
+            best |= {key for key, value in known.items() if value == wanted}
+    return best
+
+
+def cell(value: float | None, column: Column) -> str:
+    """Write a figure: a share in percent, a large count in thousands or millions."""
+    if value is None:
+        return MISSING
+    if column.metric not in COUNTS:
+        return f'{100 * value:.1f}'
+    if value >= 1e6:
+        return f'{value / 1e6:.2f} M'
+    return f'{value / 1e3:.1f} k' if value >= 1e3 else f'{value:.0f}'
+
+
+def labels_grid(
+    answers: PicturedAnswers,
+    step: PicturedAnswers | None,
+    papers: dict[str, LabelFigures],
+) -> Grid:
+    """Lay the nearly symmetric labels out one by one (STEP Table III).
+
+    Args:
+        answers: Of the run that the table is about.
+        step: STEP's, for the differences to it; None without.
+        papers: The papers' figures by label, for attentive probing; empty for none.
+    """
+    head = ['', 'top-1', 'most often taken for', 'confusion']
+    if step is not None:
+        head[2:2] = ['change with STEP']
+        head += ['change with STEP']
+    if papers:
+        head += ['top-1, paper', 'change, paper', 'confusion, paper', 'change, paper']
+    rows = []
+    for place, label in enumerate(answers.labels[: answers.paired]):
+        rates = answers.confusion_kk[place].copy()
+        rates[place] = 0
+        worst = int(rates.argmax())
+        names = (*answers.labels, 'a label without test clips')
+        cells = [
+            plain(label),
+            f'{100 * answers.recall_k[place]:.1f}',
+            plain(names[worst]) if rates[worst] else MISSING,
+            f'{100 * rates[worst]:.1f}',
+        ]
+        if step is not None:
+            cells[2:2] = [_change(step.recall_k[place] - answers.recall_k[place])]
+            now = step.confusion_kk[place, worst]
+            cells += [_change(now - rates[worst]) if rates[worst] else MISSING]
+        if papers:
+            printed = papers.get(label, LabelFigures())
+            cells += _optional(
+                (
+                    printed.top1,
+                    printed.top1_change,
+                    printed.confusion,
+                    printed.confusion_change,
+                )
+            )
+        rows.append(tuple(cells))
+    return Grid(head=tuple(head), rows=tuple(rows))
+
+
+def plain(text: str) -> str:
+    """Write a name so that Markdown shows it as it is."""
+    # An underscore inside a word means nothing to Markdown.
+    return re.sub(r'([\\`*\[\]<>|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))', r'\\\1', text)
+
+
+def _change(share: float) -> str:
+    # No negative zero.
+    return f'{round(100 * float(share), 1) + 0.0:+.1f}'
+
+
+def _optional(values: Sequence[float | None]) -> list[str]:
+    return [MISSING if value is None else f'{value:g}' for value in values]
