@@ -13,6 +13,8 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from step_ros.cli.options import split_options
+
 if TYPE_CHECKING:
     from step_ros.data.check import Check
 
@@ -105,7 +107,7 @@ def check(
         return track(videos, 'opening videos', console=console) if videos else videos
 
     try:
-        read = read_dataset(dataset, root, **_options(option or []))
+        read = read_dataset(dataset, root, **split_options('--option', option))
     except DatasetError as error:
         console.print(Text(str(error), style='red'), soft_wrap=True)
         raise typer.Exit(1) from error
@@ -117,16 +119,6 @@ def check(
         _say(console, f'wrote {json_file}')
     if not found.clean:
         raise typer.Exit(1)
-
-
-def _options(given: list[str]) -> dict[str, str]:
-    options = {}
-    for text in given:
-        key, separator, value = text.partition('=')
-        if not separator or key in options:
-            raise typer.BadParameter(f'--option {text}: expected KEY=VALUE, each key once')
-        options[key] = value
-    return options
 
 
 def _report(console: Console, found: 'Check') -> None:

@@ -49,6 +49,7 @@ def answer_clips(
     *,
     orders: Sequence[Order] = ORDERS,
     features: bool = False,
+    temperatures: Mapping[str, float] | None = None,
     team: Team = ALONE,
 ) -> dict[str, Answers]:
     """Let all runs answer on one pass over the tokens.
@@ -59,6 +60,7 @@ def answer_clips(
         records: The clips; those that are not in the cache are left out.
         orders: Orders of the frames (STEP (long) Table 2); a clip is shuffled alike for all runs.
         features: Whether to keep what the classifiers see.
+        temperatures: Calibration of each task; None for none.
         team: The processes that share the clips; the heads are on its device.
     """
     kept = [record for record in records if record.clip_id in cache]
@@ -76,7 +78,8 @@ def answer_clips(
                 ordered_btnd = _reorder(taken_btnd, order, part)
                 for task, head in run.heads.items():
                     features_bd = head.features(ordered_btnd)
-                    scores_bk = head.classifier(features_bd).softmax(dim=-1)
+                    warmth = (temperatures or {}).get(task, 1.0)
+                    scores_bk = (head.classifier(features_bd) / warmth).softmax(dim=-1)
                     scores[name][order][task].append(_mean(scores_bk, part))
                     if features and order == 'correct':
                         seen[name][task].append(_mean(features_bd, part))

@@ -87,13 +87,14 @@ def train_on_dataset(
     checkpoint = output.with_name(output.name + '.checkpoint')
     history = fit(runs, windows, seed=recipe.seed, checkpoint=checkpoint, log=log, team=team)
     chosen, validation = best_run(runs, tokens, team=team)
+    tasks = calibrated(runs[chosen], tokens, team=team)
     metrics = {
         'chosen_run': chosen,
         'validation_top1': validation,
         'training_clips': len(windows),
         'left_out': len(tokens.train.failures),
         'loss': {name: round(history[-1][name], 4) for name in runs},
-        'test': evaluate_orders(runs[chosen], tokens, 'test', team=team),
+        'test': evaluate_orders(runs[chosen], tokens, 'test', tasks=tasks, team=team),
     }
     if log is not None and team.leads:
         for name, accuracy in validation.items():
@@ -105,7 +106,7 @@ def train_on_dataset(
             MultiTaskModel(backbone, runs[chosen].heads),
             name=recipe.name,
             frame_period=tokens.frame_period,
-            tasks=calibrated(runs[chosen], tokens, team=team),
+            tasks=tasks,
             backbone_weights=HUB if hub else BACKBONE_FILE,
             backbone_arguments=arguments,
             description=f'Trained on {tokens.dataset.config.title}.',

@@ -47,9 +47,21 @@ class Tokens:
 
 
 def evaluate_orders(
-    run: Run, tokens: Tokens, split: str, *, team: Team = ALONE
+    run: Run,
+    tokens: Tokens,
+    split: str,
+    *,
+    tasks: Sequence[TaskSpec],
+    team: Team = ALONE,
 ) -> dict[str, dict[str, Any]]:
     """Score a run on a split with frames in order, reversed and shuffled (STEP (long) Table 2).
+
+    Args:
+        run: The heads.
+        tokens: Of all clips.
+        split: Which of them.
+        tasks: What the heads decide, calibrated.
+        team: The processes that share the work.
 
     Returns:
         Order to task to metrics; empty for an empty split.
@@ -57,8 +69,14 @@ def evaluate_orders(
     records = _usable(tokens, split)
     if not records or tokens.held_out is None:
         return {}
-    answers = answer_clips({'run': run}, tokens.held_out, records, team=team)['run']
-    return score_answers(answers, tokens.tasks, training=tokens.records('train'))
+    answers = answer_clips(
+        {'run': run},
+        tokens.held_out,
+        records,
+        temperatures={task.name: task.temperature for task in tasks},
+        team=team,
+    )['run']
+    return score_answers(answers, tasks, training=tokens.records('train'))
 
 
 def _usable(tokens: Tokens, split: str) -> list[ClipRecord]:

@@ -1,0 +1,115 @@
+"""`step_ros evaluate`: how good a bundle is on a dataset."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from step_ros.cli.options import split_options
+
+COLUMNS = {
+    'top1': 'top-1',
+    'balanced': 'balanced',
+    'symmetric_top1': 'nearly symmetric',
+    'within_pair': 'within pair',
+    'other_top1': 'others',
+    'calibration_error': 'calibration error',
+}
+
+
+def evaluate(
+    bundle: Annotated[str, typer.Argument(help="A bundle's folder or shipped name.")],
+    dataset: Annotated[str, typer.Argument(help='A name of `step_ros data list`.')],
+    root: Annotated[Path, typer.Argument(help='The folder of your copy.')],
+    option: Annotated[
+        list[str] | None, typer.Option(help='KEY=VALUE of its reader; repeatable.')
+    ] = None,
+    split: Annotated[str, typer.Option(help='train, val or test.')] = 'test',
+    windows: Annotated[int, typer.Option(min=1, help='Windows of a clip that are averaged.')] = 3,
+    cache: Annotated[Path, typer.Option(help='Folder of all token caches.')] = Path('runs/cache'),
+    json_file: Annotated[
+        Path | None, typer.Option('--json', help='Write everything to this file.')
+    ] = None,
+) -> None:
+    """Score a bundle on a dataset: frames in order, reversed, shuffled; by view, by label."""
+    from step_ros.data.dataset_schema import DatasetError
+    from step_ros.data.video import VideoError
+    from step_ros.model.bundle import load_bundle
+    from step_ros.model.bundle_files import BundleError
+    from step_ros.resources import find_bundle
+    from step_ros.stream.encoder import choose_device
+    from step_ros.training.cache_spec import CacheError
+    from step_ros.training.dataset_recipe import CacheRecipe
+    from step_ros.training.evaluate_bundle import evaluate_bundle
+    from step_ros.training.fit import FitError
+    from step_ros.training.team import Team
+
+    console = Console()
+    try:
+        found = evaluate_bundle(
+            load_bundle(find_bundle(bundle)),
+            dataset,
+            root,
+            options=split_options('--option', option),
+            split=split,
+            windows=windows,
+            cache=CacheRecipe(folder=cache),
+            team=Team(device=choose_device('auto')),
+        )
+    except (
+        BundleError,
+        CacheError,
+        DatasetError,
+        FileNotFoundError,
+        FitError,
+        ValueError,
+        VideoError,
+    ) as error:
+        console.print(Text(str(error), style='red'), soft_wrap=True)
+        raise typer.Exit(1) from error
+    title = f'{found["bundle"]} on {found["dataset"]}, {found["split"]}: {found["clips"]} clips'
+    console.print(Text(f'{title}, {found["left_out"]} left out'), soft_wrap=True)
+    rows = {f'frames {order}': tasks for order, tasks in found['orders'].items()}
+    rows |= {f'view {view}': tasks for view, tasks in found['views'].items()}
+    for task in found['orders']['correct']:
+        console.print(_summary(task, rows))
+        console.print(_by_label(task, found['orders']['correct'][task]['labels']))
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(found, indent=2) + '\n', encoding='utf-8')
+        console.print(Text(f'wrote {json_file}'), soft_wrap=True)
+
+
+def _summary(task: str, rows: dict[str, dict[str, Any]]) -> Table:
+    table = Table(title=f'{task}: percent', box=SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column('')
+    for title in COLUMNS.values():
+        table.add_column(title, justify='right')
+    for name, tasks in rows.items():
+        if task in tasks:
+            cells = [tasks[task].get(metric) for metric in COLUMNS]
+            table.add_row(name, *('-' if cell is None else f'{100 * cell:.1f}' for cell in cells))
+    return table
+
+
+def _by_label(task: str, labels: dict[str, dict[str, Any]]) -> Table:
+    """Lay labels out as STEP Table III does: accuracy, and what each is most often taken for."""
+    table = Table(title=f'{task}: by label', box=SIMPLE, padding=(0, 1, 0, 0))
+    for title in ('label', 'clips', 'top-1', 'most often taken for', 'confusion'):
+        table.add_column(
+            title, justify='left' if title in ('label', 'most often taken for') else 'right'
+        )
+    for label, found in labels.items():
+        table.add_row(
+            Text(label),
+            str(found['clips']),
+            f'{100 * found["top1"]:.1f}',
+            Text(found['confused_with'] or '-'),
+            f'{100 * found["confusion"]:.1f}' if found['confused_with'] else '-',
+        )
+    return table

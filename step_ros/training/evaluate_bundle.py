@@ -1,0 +1,114 @@
+"""How good a bundle is on a dataset."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from step_ros.data.datasets import Dataset, read_dataset
+from step_ros.model.bundle import Bundle
+from step_ros.model.bundle_schema import TaskSpec
+from step_ros.model.head import Head
+from step_ros.stream.encoder import TorchEncoder
+from step_ros.stream.grid import NANOSECONDS
+from step_ros.training.answers import ORDERS, answer_clips, score_answers
+from step_ros.training.dataset_recipe import CacheRecipe
+from step_ros.training.dataset_tokens import Sampler, cached_tokens
+from step_ros.training.fit import FitError, Run
+from step_ros.training.recipe import HeadOptimisation
+from step_ros.training.team import ALONE, Team
+
+
+def evaluate_bundle(
+    bundle: Bundle,
+    name: str,
+    root: Path,
+    *,
+    options: Mapping[str, str],
+    split: str = 'test',
+    windows: int = 3,
+    cache: CacheRecipe | None = None,
+    team: Team = ALONE,
+) -> dict[str, Any]:
+    """Score a bundle's heads on the clips of a split.
+
+    Args:
+        bundle: The bundle.
+        name: A dataset, as `read_dataset` knows it.
+        root: Its folder.
+        options: Its reader's options.
+        split: Which clips.
+        windows: Windows of each clip whose answers are averaged.
+        cache: Where tokens are kept; None for the default.
+        team: The processes that share the work.
+
+    Returns:
+        `clips`, `left_out`; `orders`: order to task to `task_metrics`; `views`: the same for each
+        view where there are several, frames in order.
+
+    Raises:
+        DatasetError: The dataset cannot be read.
+        FitError: The split is empty, none of its clips can be used, or data and bundle have no
+            task in common.
+        ValueError: A clip has a label that the bundle's task does not have.
+    """
+    dataset = read_dataset(name, root, **options)
+    records = [record for record in dataset.records if record.split == split]
+    if not records:
+        raise FitError(f'{root}: split {split!r} has no clips')
+    tasks = _common_tasks(bundle, dataset)
+    encoder = TorchEncoder(bundle.model.backbone, device=team.device)
+    tokens = cached_tokens(
+        records,
+        Sampler(
+            frames=bundle.spec.frames,
+            frame_period_ns=round(bundle.spec.frame_period * NANOSECONDS),
+            size=bundle.model.backbone.image_size,
+            views=windows,
+        ),
+        bundle.model.backbone,
+        encoder,
+        cache or CacheRecipe(),
+        dataset=f'{name} {json.dumps(dict(options), sort_keys=True)} {split} of {len(records)}',
+    )
+    heads: dict[str, Head] = {}
+    for task in tasks:
+        head = bundle.model.heads[task.name].to(team.device)
+        assert isinstance(head, Head)
+        heads[task.name] = head
+    answers = answer_clips(
+        {'bundle': Run(heads=heads, how=HeadOptimisation())},
+        tokens,
+        records,
+        orders=ORDERS,
+        temperatures={task.name: task.temperature for task in tasks},
+        team=team,
+    )['bundle']
+    if not answers.records:
+        failure = tokens.failures[0]
+        raise FitError(f'no clip can be used; for example {failure.clip_id}: {failure.why}')
+    views = sorted({record.view for record in answers.records})
+    return {
+        'bundle': bundle.model_id,
+        'dataset': dataset.config.title,
+        'split': split,
+        'clips': len(answers.records),
+        'left_out': len(tokens.failures) + len(dataset.problems),
+        'orders': score_answers(answers, tasks),
+        'views': {
+            view: score_answers(answers, tasks, of=lambda r, view=view: r.view == view)['correct']  # type: ignore[misc]
+            for view in (views if len(views) > 1 else ())
+        },
+    }
+
+
+def _common_tasks(bundle: Bundle, dataset: Dataset) -> list[TaskSpec]:
+    known = {task.name for task in dataset.config.tasks}
+    tasks = [task for task in bundle.spec.tasks if task.name in known]
+    if not tasks:
+        ours = ', '.join(task.name for task in bundle.spec.tasks)
+        raise FitError(
+            f'{bundle.path}: its tasks are {ours}, those of the data {", ".join(sorted(known))}: '
+            'none in common'
+        )
+    return tasks
