@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from step_ros.cli.failures import expected_errors, say
+
 if TYPE_CHECKING:
     from step_ros.training.ablate import AblationResult
     from step_ros.training.ablation import AblationSpec
@@ -38,28 +40,12 @@ def ablate(
     Runs that are done already are not run again; one that was stopped goes on where it was.
     Several devices share the work under torchrun, as with `step_ros train`.
     """
-    from step_ros.data.dataset_schema import DatasetError
-    from step_ros.data.video import VideoError
-    from step_ros.model.weights import WeightsError
     from step_ros.stream.encoder import choose_device
     from step_ros.training.ablate import ablate as run_ablation
     from step_ros.training.ablation_html import html_report
     from step_ros.training.ablation_report import write_report
-    from step_ros.training.cache_spec import CacheError
-    from step_ros.training.checkpoint import CheckpointError
-    from step_ros.training.fit import FitError
     from step_ros.training.team import Team, join_team, leave_team
 
-    expected = (
-        CacheError,
-        CheckpointError,
-        DatasetError,
-        FitError,
-        FileNotFoundError,
-        ValueError,
-        VideoError,
-        WeightsError,
-    )
     console = Console()
     results: list[AblationResult] = []
     seconds: dict[str, float] = {}
@@ -72,9 +58,9 @@ def ablate(
             started = time.monotonic()
             results.append(run_ablation(spec, output / name, team=team))
             seconds[name] = round(time.monotonic() - started, 1)
-    except expected as error:
+    except expected_errors() as error:
         failure = error
-        console.print(Text(str(error), style='red'), soft_wrap=True)
+        say(console, error)
     leave_team()
     if results and team.leads:
         # What is done is reported, even if another file failed.
@@ -84,9 +70,9 @@ def ablate(
             text = write_report(results, markdown, command=_command(files, recipe))
             output.mkdir(parents=True, exist_ok=True)
             page.write_text(html_report(text, markdown.parent), encoding='utf-8')
-        except expected as error:
+        except expected_errors() as error:
             failure = error
-            console.print(Text(str(error), style='red'), soft_wrap=True)
+            say(console, error)
         else:
             console.print(Text(f'wrote {markdown} and {page}'), soft_wrap=True)
         (output / TIMING).write_text(json.dumps(seconds, indent=2) + '\n', encoding='utf-8')

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from step_ros.cli.failures import said_in_words
 from step_ros.cli.options import split_options
 
 COLUMNS = {
@@ -37,20 +38,15 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a bundle on a dataset: frames in order, reversed, shuffled; by view, by label."""
-    from step_ros.data.dataset_schema import DatasetError
-    from step_ros.data.video import VideoError
     from step_ros.model.bundle import load_bundle
-    from step_ros.model.bundle_files import BundleError
     from step_ros.resources import find_bundle
     from step_ros.stream.encoder import choose_device
-    from step_ros.training.cache_spec import CacheError
     from step_ros.training.dataset_recipe import CacheRecipe
     from step_ros.training.evaluate_bundle import evaluate_bundle
-    from step_ros.training.fit import FitError
     from step_ros.training.team import Team
 
     console = Console()
-    try:
+    with said_in_words(console):
         found = evaluate_bundle(
             load_bundle(find_bundle(bundle)),
             dataset,
@@ -61,17 +57,6 @@ def evaluate(
             cache=CacheRecipe(folder=cache),
             team=Team(device=choose_device('auto')),
         )
-    except (
-        BundleError,
-        CacheError,
-        DatasetError,
-        FileNotFoundError,
-        FitError,
-        ValueError,
-        VideoError,
-    ) as error:
-        console.print(Text(str(error), style='red'), soft_wrap=True)
-        raise typer.Exit(1) from error
     title = f'{found["bundle"]} on {found["dataset"]}, {found["split"]}: {found["clips"]} clips'
     console.print(Text(f'{title}, {found["left_out"]} left out'), soft_wrap=True)
     rows = {f'frames {order}': tasks for order, tasks in found['orders'].items()}

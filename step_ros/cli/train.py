@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from step_ros.cli.failures import said_in_words
+
 
 def train(
     recipe: Annotated[Path, typer.Argument(help='Recipe file, see config/training/.')],
@@ -19,21 +21,15 @@ def train(
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    from step_ros.data.dataset_schema import DatasetError
-    from step_ros.data.video import VideoError
-    from step_ros.model.weights import WeightsError
     from step_ros.stream.encoder import choose_device
-    from step_ros.training.cache_spec import CacheError
-    from step_ros.training.checkpoint import CheckpointError
     from step_ros.training.dataset_model import train_on_dataset
     from step_ros.training.dataset_recipe import DatasetRecipe
-    from step_ros.training.fit import FitError
     from step_ros.training.recipe_file import load_recipe
     from step_ros.training.tabletop_model import make_tabletop_model
     from step_ros.training.team import join_team, leave_team
 
     console = Console()
-    try:
+    with said_in_words(console):
         loaded = load_recipe(recipe)
         if isinstance(loaded, DatasetRecipe):
             team = join_team(choose_device('auto'))
@@ -46,18 +42,6 @@ def train(
             console.print(f'losses: tensorboard --logdir {log}', soft_wrap=True)
         else:
             bundle = make_tabletop_model(loaded, output)
-    except (
-        CacheError,
-        CheckpointError,
-        DatasetError,
-        FitError,
-        FileNotFoundError,
-        ValueError,
-        VideoError,
-        WeightsError,
-    ) as error:
-        console.print(f'[red]{error}', soft_wrap=True)
-        raise typer.Exit(1) from error
     metrics = bundle.spec.metrics
     if isinstance(loaded, DatasetRecipe):
         for order, tasks in metrics['test'].items():

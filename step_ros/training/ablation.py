@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from step_ros.model.heads import consumed_tokens, head_entry
@@ -13,7 +12,7 @@ from step_ros.training.answers import Order
 from step_ros.training.cache_spec import CacheType
 from step_ros.training.dataset_recipe import DatasetRecipe, HeadRecipe
 from step_ros.training.recipe import Strict
-from step_ros.training.recipe_file import RecipeError, load_recipe
+from step_ros.training.recipe_file import RecipeError, load_recipe, read_yaml
 
 Metric = Literal[
     'parameters',
@@ -214,10 +213,7 @@ def load_ablation(
     Raises:
         RecipeError: It is missing, unreadable or breaks the schema; says which key and why.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f'{path}: not readable: {error}') from error
+    content = read_yaml(path)
     if recipe is not None and isinstance(content, dict):
         content = {**content, **_from_recipe(recipe, content)}
     elif isinstance(content, dict) and 'recipe' not in content:

@@ -1,11 +1,18 @@
 """What an ablation file may say, and what is refused."""
 
 import copy
+from typing import get_args
 
 import pytest
 import yaml
 
+from step_ros.model.attention import Block
+from step_ros.model.heads import HEADS, head_entry
+from step_ros.model.positions import Positions
+from step_ros.model.step import Pooling
+from step_ros.resources import share_directory
 from step_ros.training.ablation import load_ablation
+from step_ros.training.ablation_published import check_published, paper_figure
 from step_ros.training.recipe_file import RecipeError
 
 
@@ -97,3 +104,73 @@ def test_options_of_the_recipe_reach_the_heads_that_have_them(light_content, tmp
     assert spec.head(rows['linear']).options == {}
     own = rows['step'].model_copy(update={'options': {'attention_heads': 2, 'block': 'full'}})
     assert spec.head(own).options == {'attention_heads': 2, 'block': 'full'}
+
+
+SHIPPED = share_directory() / 'config'
+
+
+@pytest.mark.parametrize('dataset', ['drive-and-act', 'hri30', 'ikea-asm', 'ntu120', 'ssv2'])
+def test_the_papers_tables_go_with_every_recipe(dataset):
+    spec = load_ablation(
+        SHIPPED / 'ablations' / 'papers.yaml',
+        recipe=SHIPPED / 'training' / f'{dataset}.yaml',
+    )
+    assert spec.name.startswith(f'papers-{dataset}')
+    assert spec.recipe.data.dataset == dataset
+    check_published(spec)
+    printed = [
+        paper_figure(spec, table, row, column)
+        for table in spec.tables.values()
+        for row in table.rows.values()
+        for column in table.columns
+    ]
+    assert sum(figure is not None for figure in printed) >= 15
+
+
+def test_the_fusions_stand_beside_the_papers():
+    spec = load_ablation(
+        SHIPPED / 'ablations' / 'fusions.yaml',
+        recipe=SHIPPED / 'training' / 'drive-and-act.yaml',
+    )
+    table = spec.tables['fusions']
+    figures = {
+        key: [paper_figure(spec, table, row, column) for column in table.columns]
+        for key, row in table.rows.items()
+    }
+    assert all(all(row) for key, row in figures.items() if key != 'step')
+    best = max((row[1][0].value, key) for key, row in figures.items() if row[1])
+    # Fusion paper, Table 3: self-attention over all tokens is best on the trained view.
+    assert best == (73.5, 'fusion-self-all-avg')
+
+
+def test_a_file_without_a_recipe_wants_one(tmp_path):
+    with pytest.raises(RecipeError, match='--recipe'):
+        load_ablation(SHIPPED / 'ablations' / 'papers.yaml')
+    with pytest.raises(RecipeError, match='expected a recipe for a dataset'):
+        load_ablation(
+            SHIPPED / 'ablations' / 'papers.yaml',
+            recipe=SHIPPED / 'training' / 'tabletop-tiny.yaml',
+        )
+
+
+@pytest.mark.parametrize(
+    ('place', 'value', 'why'),
+    [
+        ('tables.probes.columns.0.metric', 'top-1', 'tables.probes.columns.0.metric'),
+        ('tables.probes.rows.step.options', {'positons': 'none'}, "no option 'positons'"),
+    ],
+)
+def test_slips_are_found_before_anything_is_encoded(place, value, why, light_content, tmp_path):
+    with pytest.raises(RecipeError, match=why):
+        load(tmp_path / 'slip.yaml', changed(light_content(), place, value))
+
+
+def test_the_tabletop_file_asks_for_everything_the_papers_ablate():
+    spec = load_ablation(SHIPPED / 'ablations' / 'tabletop.yaml')
+    heads = [spec.head(row) for table in spec.tables.values() for row in table.rows.values()]
+    assert {head.name for head in heads} == set(HEADS)
+    for option, kinds in (('positions', Positions), ('block', Block), ('pooling', Pooling)):
+        asked = {
+            head.options.get(option, head_entry(head.name).options.get(option)) for head in heads
+        }
+        assert set(get_args(kinds)) <= asked, option

@@ -22,6 +22,7 @@ from step_ros.training import cache_estimate, feature_cache
 from step_ros.training.cache_estimate import check_room
 from step_ros.training.cache_spec import CacheError, CacheSpec, quantisation_error, spec_for
 from step_ros.training.feature_cache import FeatureCache, estimate, extract
+from step_ros.training.rounded_cache import RoundedCache
 
 CPU = torch.device('cpu')
 SHAPE = (2, 3, 4, 8)
@@ -398,3 +399,16 @@ def test_a_backbone_with_adapters_has_no_cache(tiny_model):
     backbone = insert_adapters(tiny_model().backbone, 'vpt-deep', frames=4)
     with pytest.raises(ValueError, match='has adapters'):
         spec_for(backbone, dataset='toy', sampling={}, transform={}, frames=4, views=1)
+
+
+def test_a_cache_read_in_fewer_bits_gives_what_one_kept_so_would(tmp_path):
+    fine, coarse = made(tmp_path), made(tmp_path, dtype='int8')
+    rounded = RoundedCache(fine.folder, fine.spec, dtype='int8')
+    assert rounded.clips == fine.clips
+    for clip in fine.clips[:3]:
+        # Half a step of the scale, at most, lies between rounding once and twice.
+        step = coarse.read(clip, 1).abs().amax(dim=-1, keepdim=True) / 127
+        assert bool(((rounded.read(clip, 1) - coarse.read(clip, 1)).abs() <= 1.01 * step).all())
+        assert not torch.equal(rounded.read(clip, 1), fine.read(clip, 1))
+        same = RoundedCache(fine.folder, fine.spec, dtype='float16')
+        assert torch.equal(same.read(clip, 1), fine.read(clip, 1))
