@@ -9,6 +9,7 @@ from step_ros.training.checkpoint import CheckpointError
 from step_ros.training.clips import ClipTokens, cut_window, window_starts
 from step_ros.training.fit import FitError, Run, fit, fit_temperature
 from step_ros.training.recipe import HeadOptimisation
+from step_ros.training.team import Team
 from step_ros.training.windows import NO_LABEL, ClipWindows, label_numbers
 
 PERIOD = 0.2
@@ -286,3 +287,45 @@ def test_what_does_not_go_together_is_refused():
     )
     with pytest.raises(FitError, match="no window has a label for task 'verb'"):
         fit({'run': run}, nobody, seed=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device here')
+def test_on_cuda_it_learns_the_same():
+    expected = fit(two_runs(), ramp_windows(clips_of()), seed=1)
+    runs = two_runs()
+    found = fit(runs, ramp_windows(clips_of()), seed=1, team=Team(device=torch.device('cuda')))
+    assert {p.device.type for run in runs.values() for p in run.heads['action'].parameters()} == {
+        'cuda'
+    }
+    for cpu, cuda in zip(expected, found, strict=True):
+        assert cuda == pytest.approx(cpu, rel=1e-2)
+
+
+def test_fewer_frames_are_spread_over_the_window():
+    run = Run(heads={'action': ramp_head(frames=2)}, how=HeadOptimisation())
+    x_btnd = torch.arange(4.0).view(1, 4, 1, 1).expand(1, 4, 3, WIDTH)
+    assert run.tokens_of(x_btnd, 'patches')[0, :, 0, 0].tolist() == [0, 2]
+    with pytest.raises(ValueError, match='heads of 3 frames cannot take evenly spread ones of 4'):
+        Run(heads={'action': ramp_head(frames=3)}, how=HeadOptimisation()).tokens_of(
+            x_btnd, 'patches'
+        )
+
+
+@pytest.mark.parametrize(('name', 'first'), [('step', 1), ('linear', 0), ('attentive', 0)])
+def test_each_head_takes_its_own_tokens(name, first):
+    head = create_head(name, width=WIDTH, frames=4, tokens=3, classes=2)
+    run = Run(heads={'action': head}, how=HeadOptimisation())
+    x_btnd = torch.arange(4.0).view(1, 1, 4, 1).expand(1, 4, 4, WIDTH)
+    taken = run.tokens_of(x_btnd, 'all')
+    assert (
+        taken[0, 0, :, 0].tolist()
+        == {
+            'patches': [1, 2, 3],
+            'cls': [0],
+            'all': [0, 1, 2, 3],
+        }[head.consumes]
+    )
+    assert int(taken[0, 0, 0, 0]) == first
+    if head.consumes != 'patches':
+        with pytest.raises(ValueError, match="there are only 'patches'"):
+            run.tokens_of(x_btnd, 'patches')
