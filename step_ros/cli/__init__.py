@@ -2,9 +2,14 @@
 
 import typer
 
+from step_ros.cli.ablate import ablate
 from step_ros.cli.complexity import complexity
 from step_ros.cli.data import app as data_app
 from step_ros.cli.demo import demo
+from step_ros.cli.evaluate import evaluate
+from step_ros.cli.record import record
+from step_ros.cli.teach import teach
+from step_ros.cli.teach_curve import teach_curve
 from step_ros.cli.train import train
 
 app = typer.Typer(
@@ -13,9 +18,14 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(ablate)
 app.command()(complexity)
 app.add_typer(data_app, name='data')
 app.command()(demo)
+app.command()(evaluate)
+app.command()(record)
+app.command()(teach)
+app.command(name='teach-curve')(teach_curve)
 app.command()(train)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from step_ros.data.tabletop_actions import labels_of, spec_of
 from step_ros.data.tabletop_camera import Camera
+from step_ros.data.tabletop_motion import Motion
 from step_ros.data.tabletop_scene import STATE_NAMES, state_vector
 from step_ros.data.tabletop_stage import Stage
 from step_ros.data.tabletop_timeline import clip_motion
@@ -72,16 +73,62 @@ def render_clip(
     Raises:
         ValueError: If an argument is unknown or out of range.
     """
-    if not rate > 0.0:
-        raise ValueError(f'rate must be positive, got {rate}')
     spec = spec_of(action)
     stage = Stage(seed=seed, split=split)
-    motion = clip_motion(action, stage.layout, seed=seed, split=split)
+    return film(
+        clip_motion(action, stage.layout, seed=seed, split=split),
+        stage,
+        split=split,
+        action=action,
+        labels=labels_of(action),
+        backward=spec.backward,
+        camera=camera,
+        size=size,
+        rate=rate,
+        noise=noise,
+    )
+
+
+def film(
+    motion: Motion,
+    stage: Stage,
+    *,
+    split: str,
+    action: str,
+    labels: dict[str, str],
+    backward: bool,
+    camera: str | Camera,
+    size: tuple[int, int],
+    rate: float,
+    noise: bool,
+) -> Clip:
+    """Renders a motion from its beginning to its end, or the other way round.
+
+    Args:
+        motion: What happens.
+        stage: The scene it happens in.
+        split: The split the scene belongs to.
+        action: The clip's name for it.
+        labels: Task name to label.
+        backward: Whether the motion is played from its end to its beginning.
+        camera: One of `CAMERA_NAMES`, or a camera.
+        size: Width and height in pixels.
+        rate: Frames per second.
+        noise: Whether to add sensor noise and flicker.
+
+    Returns:
+        The clip.
+
+    Raises:
+        ValueError: If the rate is not positive or the camera unknown.
+    """
+    if not rate > 0.0:
+        raise ValueError(f'rate must be positive, got {rate}')
     count = math.floor(motion.duration_s * rate) + 1
     # The grid is centred in the action: played backward, it is the same grid.
     margin = 0.5 * (motion.duration_s - (count - 1) / rate)
     times = [margin + index / rate for index in range(count)]
-    if spec.backward:
+    if backward:
         times.reverse()
     view = stage.camera(camera)
     frames = np.empty((count, size[1], size[0], 3), np.uint8)
@@ -95,9 +142,9 @@ def render_clip(
         frames_thwc=frames,
         stamps_ns=np.rint(np.arange(count) * (1e9 / rate)).astype(np.int64),
         states_ts=states,
-        labels=labels_of(action),
+        labels=labels,
         action=action,
-        seed=seed,
+        seed=stage.seed,
         split=split,
         duration_s=motion.duration_s,
         textures=stage.textures,

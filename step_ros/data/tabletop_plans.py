@@ -54,10 +54,18 @@ def plan(
     return _handle(spec.motion, a, b, duration_s, layout, rng)
 
 
-class _Budget:
-    """Shares an action's duration out among its parts, all drawn alike at both ends."""
+class Budget:
+    """Shares an action's duration out among its parts, all drawn alike at both ends.
+
+    Attributes:
+        reach: Seconds of the way to the thing and, if the hand retreats, back home.
+        grip: Seconds of closing the hand and of opening it.
+        pauses: Seconds of rest before, within and after the main part; 0 for none.
+        main: Seconds of the main part.
+    """
 
     def __init__(self, duration_s: float, rng: np.random.Generator, *, retreats: bool) -> None:
+        """Draws the shares of an action after which the hand goes back home (or does not)."""
         slack = 0.1 * (duration_s - 1.8)
         ends = 2 if retreats else 1
         self.reach = [0.40 + slack + float(rng.uniform(0.0, 0.08)) for _ in range(ends)]
@@ -80,9 +88,7 @@ def _handle(
     layout: Layout,
     rng: np.random.Generator,
 ) -> Motion:
-    """Home, to the thing, grasp, move it, and (unless it stays in the hand) back home."""
     keeps = thing in PICKABLES
-    budget = _Budget(duration_s, rng, retreats=not keeps)
     if thing == 'drawer':
         grasp = GRASPS['drawer']
         start = grasp.hand_at(layout.drawer_handle(a.drawer))
@@ -91,8 +97,39 @@ def _handle(
         start = GRASPS[thing].hand_at(a.places[thing])
         end = b.hand if keeps else GRASPS[thing].hand_at(b.places[thing])
     lift = {'drawer': 0.0, 'box': 0.0, 'gear': 0.11}.get(thing, 0.03)
+    return carry(thing, a, b, (start, end), duration_s, rng, lift=lift, keeps=keeps)
+
+
+def carry(
+    thing: str,
+    a: World,
+    b: World,
+    way: tuple[HandPose, HandPose],
+    duration_s: float,
+    rng: np.random.Generator,
+    *,
+    lift: float,
+    keeps: bool = False,
+) -> Motion:
+    """Home, to the thing, grasp, move it, and (unless it stays in the hand) back home.
+
+    Args:
+        thing: What is moved.
+        a: The world where the motion begins when played forward.
+        b: The world where it then ends.
+        way: The hand where it grasps the thing, and where it has brought it.
+        duration_s: Seconds it takes, pauses included.
+        rng: Source of randomness.
+        lift: How far the middle of the way bows up, in metres.
+        keeps: Whether the thing stays in the hand.
+
+    Returns:
+        The motion.
+    """
+    budget = Budget(duration_s, rng, retreats=not keeps)
+    start, end = way
     builder = MotionBuilder(a)
-    _approach(builder, start, budget.reach[0], budget.grip[0], rng)
+    approach(builder, start, budget.reach[0], budget.grip[0], rng)
     builder.pause(budget.pauses[0])
     share = float(rng.uniform(0.35, 0.65))
     if budget.pauses[1] > 0.0:
@@ -105,24 +142,33 @@ def _handle(
     if keeps:
         builder.held_to_the_end()
     else:
-        _retreat(builder, end, b.hand, budget.reach[1], budget.grip[1], rng)
+        retreat(builder, end, b.hand, budget.reach[1], budget.grip[1], rng)
     return builder.build(b, thing)
 
 
-def _approach(
+def approach(
     builder: MotionBuilder,
     grasp: HandPose,
     reach_s: float,
     grip_s: float,
     rng: np.random.Generator,
 ) -> None:
+    """Opens the hand on the way to a thing and closes it there.
+
+    Args:
+        builder: Where the knots go.
+        grasp: The hand that holds the thing.
+        reach_s: Seconds of the way.
+        grip_s: Seconds of closing the hand.
+        rng: Source of randomness.
+    """
     spread = opened(grasp, min(1.0, grasp.opening + 0.38))
     builder.move(spread, reach_s, _reach_lift(rng))
     builder.move(grasp, grip_s)
     builder.grasp()
 
 
-def _retreat(
+def retreat(
     builder: MotionBuilder,
     grasp: HandPose,
     home: HandPose,
@@ -130,7 +176,16 @@ def _retreat(
     grip_s: float,
     rng: np.random.Generator,
 ) -> None:
-    """The mirror image of an approach."""
+    """The mirror image of an approach.
+
+    Args:
+        builder: Where the knots go.
+        grasp: The hand that holds the thing.
+        home: Where the hand goes.
+        reach_s: Seconds of the way.
+        grip_s: Seconds of opening the hand.
+        rng: Source of randomness.
+    """
     builder.release()
     builder.move(opened(grasp, min(1.0, grasp.opening + 0.38)), grip_s)
     builder.move(home, reach_s, _reach_lift(rng))
@@ -144,11 +199,11 @@ def _reach_lift(rng: np.random.Generator) -> tuple[float, float, float]:
 def _wipe(
     a: World, b: World, duration_s: float, layout: Layout, rng: np.random.Generator
 ) -> Motion:
-    budget = _Budget(duration_s, rng, retreats=True)
+    budget = Budget(duration_s, rng, retreats=True)
     grasp = GRASPS['cloth']
     start, end = (grasp.hand_at(world.places['cloth']) for world in (a, b))
     builder = MotionBuilder(a)
-    _approach(builder, start, budget.reach[0], budget.grip[0], rng)
+    approach(builder, start, budget.reach[0], budget.grip[0], rng)
     seconds = budget.main + sum(budget.pauses)
     strokes = max(2, round(seconds / float(rng.uniform(0.28, 0.36))))
     side = float(rng.choice([-1.0, 1.0]))
@@ -159,7 +214,7 @@ def _wipe(
         there[:2] = x + side * dx * (-1.0) ** k, y - 0.01 + dy
         builder.move(HandPose(*there.tolist()), seconds / strokes)
     builder.move(end, seconds / strokes)
-    _retreat(builder, end, b.hand, budget.reach[1], budget.grip[1], rng)
+    retreat(builder, end, b.hand, budget.reach[1], budget.grip[1], rng)
     return builder.build(b, 'cloth')
 
 
@@ -167,7 +222,7 @@ def _wave(
     a: World, b: World, duration_s: float, layout: Layout, rng: np.random.Generator
 ) -> Motion:
     del layout
-    budget = _Budget(duration_s, rng, retreats=True)
+    budget = Budget(duration_s, rng, retreats=True)
     dx, dy, dz = rng.uniform(-0.03, 0.03, 3).tolist()
     reach = float(rng.uniform(0.07, 0.11))
     raised = HandPose(0.17 + dx, -0.20 + dy, 0.32 + dz, 0.0, 1.45, 0.0, 0.97)
@@ -189,14 +244,14 @@ def _wave(
 def _dial(
     a: World, b: World, duration_s: float, layout: Layout, rng: np.random.Generator
 ) -> Motion:
-    budget = _Budget(duration_s, rng, retreats=True)
+    budget = Budget(duration_s, rng, retreats=True)
     x, y, z, _ = layout.dial_top
     turn = b.dial - a.dial
     middle = natural_yaw(x, y)
     start = GRASPS['dial'].hand_at((x, y, z, middle - turn / 2))
     end = GRASPS['dial'].hand_at((x, y, z, middle + turn / 2))
     builder = MotionBuilder(a)
-    _approach(builder, start, budget.reach[0], budget.grip[0], rng)
+    approach(builder, start, budget.reach[0], budget.grip[0], rng)
     seconds = budget.main + sum(budget.pauses)
     if rng.random() < 0.5:
         builder.move(end, seconds)
@@ -206,7 +261,7 @@ def _dial(
         beyond = between(start, end, float(rng.uniform(1.15, 1.35)))
         builder.move(beyond, share * seconds)
         builder.move(end, (1.0 - share) * seconds)
-    _retreat(builder, end, b.hand, budget.reach[1], budget.grip[1], rng)
+    retreat(builder, end, b.hand, budget.reach[1], budget.grip[1], rng)
     return builder.build(b, 'dial')
 
 

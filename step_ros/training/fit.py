@@ -43,7 +43,10 @@ class Run:
     how: HeadOptimisation
 
     def tokens_of(self, x_btnd: Tensor, given: TokenKind) -> Tensor:
-        """Take from windows what the heads consume, evenly spread frames where they want fewer.
+        """Take from windows what the heads consume.
+
+        Heads of fewer frames get the middle one (the earlier of two) of each of as many equal
+        parts, so that the frames stay centred in the window.
 
         Args:
             x_btnd: Tokens of windows.
@@ -58,7 +61,8 @@ class Run:
             raise ValueError(
                 f'heads of {head.frames} frames cannot take evenly spread ones of {frames}'
             )
-        x_btnd = x_btnd[:, :: frames // head.frames]
+        stride = frames // head.frames
+        x_btnd = x_btnd[:, (stride - 1) // 2 :: stride]
         return select_tokens(x_btnd, given=given, wanted=head.consumes)
 
 

@@ -305,6 +305,9 @@ def test_fewer_frames_are_spread_over_the_window():
     run = Run(heads={'action': ramp_head(frames=2)}, how=HeadOptimisation())
     x_btnd = torch.arange(4.0).view(1, 4, 1, 1).expand(1, 4, 3, WIDTH)
     assert run.tokens_of(x_btnd, 'patches')[0, :, 0, 0].tolist() == [0, 2]
+    x_btnd = torch.arange(16.0).view(1, 16, 1, 1).expand(1, 16, 3, WIDTH)
+    assert run.tokens_of(x_btnd, 'patches')[0, :, 0, 0].tolist() == [3, 11]
+    x_btnd = x_btnd[:, :4]
     with pytest.raises(ValueError, match='heads of 3 frames cannot take evenly spread ones of 4'):
         Run(heads={'action': ramp_head(frames=3)}, how=HeadOptimisation()).tokens_of(
             x_btnd, 'patches'

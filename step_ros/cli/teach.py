@@ -1,0 +1,103 @@
+"""`step_ros teach`: a new task, or new labels, from a handful of recorded examples."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+
+def teach(
+    bundle: Annotated[
+        str, typer.Argument(help='Bundle to start from: a folder or a shipped name.')
+    ],
+    examples: Annotated[
+        Path, typer.Argument(help='Folder with the examples, as `step_ros record` makes it.')
+    ],
+    output: Annotated[Path, typer.Option(help='Folder of the new bundle; must not exist.')],
+    task: Annotated[
+        str, typer.Option(help='Task to learn: a column of annotations.csv; empty: the only one.')
+    ] = '',
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(help="Nearly symmetric labels, as 'open lid=close lid'; repeatable."),
+    ] = None,
+    reverse_pairs: Annotated[
+        bool,
+        typer.Option(
+            '--reverse-pairs', help='Take a reversed example as one of its counterpart, too.'
+        ),
+    ] = False,
+    dataset: Annotated[
+        str, typer.Option(help='How the examples are annotated, see `step_ros data list`.')
+    ] = 'csv',
+    option: Annotated[
+        list[str] | None, typer.Option(help='KEY=VALUE of that reader; repeatable.')
+    ] = None,
+    name: Annotated[str, typer.Option(help='Name of the new bundle.')] = '',
+    json_file: Annotated[
+        Path | None, typer.Option('--json', help='Write the metrics to this file.')
+    ] = None,
+) -> None:
+    """Teach a bundle a task of your own, on this machine's CPU; its other tasks stay as they are.
+
+    A stopped run goes on where it was when it is started again.
+    """
+    from step_ros.data.dataset_schema import DatasetError
+    from step_ros.model.bundle import load_bundle
+    from step_ros.model.bundle_files import BundleError
+    from step_ros.resources import find_bundle
+    from step_ros.training.teach import teach as teach_task
+    from step_ros.training.teach_examples import TeachError, read_examples
+
+    console = Console()
+    try:
+        found = read_examples(
+            examples, task=task, dataset=dataset, options=split_options('--option', option or [])
+        )
+        taught = teach_task(
+            load_bundle(find_bundle(bundle)),
+            found,
+            output,
+            pairs=split_options('--pair', pair or []),
+            reverse_pairs=reverse_pairs,
+            name=name,
+        )
+    except (BundleError, DatasetError, FileNotFoundError, TeachError, ValueError) as error:
+        console.print(Text(str(error), style='red'), soft_wrap=True)
+        raise typer.Exit(1) from error
+    metrics = taught.spec.metrics['taught'][found.task]
+    spec = next(entry for entry in taught.spec.tasks if entry.name == found.task)
+    for line in (
+        f'{found.task}: {len(spec.labels)} labels from {sum(metrics["examples"].values())} '
+        f'examples ({metrics["windows"]} windows)',
+        f'temperature {spec.temperature}, fitted on {metrics["temperature_fitted_on"]}',
+        *(
+            f'{part.replace("_", "-")}: '
+            + ', '.join(f'{key} {value}' for key, value in metrics[part].items())
+            for part in ('cross_validation', 'val', 'test')
+            if metrics.get(part)
+        ),
+        f'wrote {taught.model_id} to {output}',
+    ):
+        console.print(Text(line), soft_wrap=True)
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(metrics, indent=2) + '\n', encoding='utf-8')
+
+
+def split_options(option: str, given: list[str]) -> dict[str, str]:
+    """Take KEY=VALUE apart.
+
+    Raises:
+        BadParameter: One is something else, or a key stands there twice.
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        key, separator, value = (part.strip() for part in text.partition('='))
+        if not separator or not key or not value or key in found:
+            raise typer.BadParameter(f'{option} {text}: expected A=B, each A once')
+        found[key] = value
+    return found

@@ -1,0 +1,201 @@
+"""How many examples it takes: a bundle is taught the tabletop's lessons from 1 to 20 of each."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from step_ros.data.tabletop_lessons import LESSON_COUNTERPARTS, LESSON_TASK
+from step_ros.model.bundle import Bundle
+from step_ros.model.head import Head, TokenKind, select_tokens
+from step_ros.model.heads import create_head
+from step_ros.training.fit import Run, fit
+from step_ros.training.progress import track
+from step_ros.training.recipe import HeadOptimisation
+from step_ros.training.teach_lessons import (
+    LABELS,
+    DrawnWindows,
+    Lessons,
+    draw_lessons,
+    encode_lessons,
+    lesson_features,
+)
+from step_ros.training.teach_task import example_metrics, layer_of, learn_task, source_heads
+
+COUNTS = (1, 2, 3, 5, 10, 20)
+# Examples of each label that draws are made from.
+POOL = 24
+# Heads from scratch: optimiser steps, and how many draws at which counts, for they take longer.
+STEPS = 200
+BATCH = 32
+SCRATCH: Mapping[str, tuple[str, int, tuple[int, ...]]] = {
+    'attentive probing from scratch': ('attentive', 2, COUNTS),
+    'STEP from scratch': ('step', 1, (5, 20)),
+}
+TAUGHT, REVERSED = 'STEP, taught', 'STEP, taught, pairs reversed'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One task learned and scored.
+
+    Attributes:
+        method: How it was learned.
+        examples: Examples of each label.
+        draw: Number of the random choice of examples.
+        top1: Share of test clips answered correctly.
+        symmetric_top1: The same over clips of labels with a counterpart.
+        seconds: CPU time of learning, without encoding.
+    """
+
+    method: str
+    examples: int
+    draw: int
+    top1: float
+    symmetric_top1: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Everything that was measured.
+
+    Attributes:
+        bundle: What was taught.
+        points: All results.
+        test_clips: How many they are scored on.
+        encode_seconds: CPU time of encoding one example, and of what the heads see in it.
+    """
+
+    bundle: str
+    points: tuple[Point, ...]
+    test_clips: int
+    encode_seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all figures for JSON."""
+        return asdict(self)
+
+
+def measure_curve(
+    bundle: Bundle,
+    *,
+    counts: Sequence[int] = COUNTS,
+    pool: int = POOL,
+    draws: int = 5,
+    test_clips: int = 15,
+    scratch: bool = True,
+) -> Curve:
+    """Teach a bundle the lessons from few and from more examples, several times each.
+
+    All clips are of one camera; each is of a scene of its own, and test clips share no texture and
+    no speed with the examples.
+
+    Args:
+        bundle: What to teach.
+        counts: Examples of each label.
+        pool: Examples of each label that draws are made from.
+        draws: Random choices of examples for each count.
+        test_clips: Test clips of each label.
+        scratch: Whether heads are trained from scratch, too, for comparison.
+
+    Raises:
+        ValueError: The pool is smaller than a count.
+    """
+    if max(counts) > pool:
+        raise ValueError(f'counts up to {max(counts)} want a pool as large, not {pool}')
+    # Attentive probing takes CLS tokens as well; afterwards the encoder gives what it gave.
+    backbone = bundle.model.backbone
+    given = backbone.consumed
+    kind: TokenKind = 'all' if scratch and backbone.has_cls else given
+    backbone.give(kind)
+    try:
+        started = time.process_time()
+        train = encode_lessons(bundle, 'train', pool)
+        encoding = time.process_time() - started
+        test = encode_lessons(bundle, 'test', test_clips)
+    finally:
+        backbone.give(given)
+    sources = source_heads(_heads(bundle), bundle.spec.tasks)
+    started = time.process_time()
+    features = lesson_features(sources, train, kind, backward=True)
+    encoding += time.process_time() - started
+    judged = lesson_features(sources, test, kind, backward=False)
+    points = []
+    jobs = [(count, draw) for count in counts for draw in range(draws)]
+    for count, draw in track(jobs, 'teach'):
+        chosen = draw_lessons(pool, count, draw)
+        for method in (TAUGHT, REVERSED):
+            started = time.process_time()
+            taught = learn_task(
+                sources,
+                features.of(chosen),
+                {number: train.targets[number] for number in chosen},
+                labels=LABELS,
+                counterparts=LESSON_COUNTERPARTS,
+                reverse_pairs=method == REVERSED,
+            )
+            seconds = time.process_time() - started
+            logits_wk = layer_of(taught.head)(judged.forward[taught.source])
+            points.append(_point(method, count, draw, logits_wk, test, seconds))
+    for method, (name, most, at) in SCRATCH.items() if kind == 'all' else ():
+        for count in (count for count in counts if count in at):
+            for draw in range(min(most, draws)):
+                started = time.process_time()
+                head = _from_scratch(name, bundle, train, kind, draw_lessons(pool, count, draw))
+                seconds = time.process_time() - started
+                logits_wk = _answers(head, test, kind)
+                points.append(_point(method, count, draw, logits_wk, test, seconds))
+    return Curve(
+        bundle=bundle.model_id,
+        points=tuple(points),
+        test_clips=test_clips * len(LABELS),
+        encode_seconds=round(encoding / (pool * len(LABELS)), 3),
+    )
+
+
+def _from_scratch(
+    name: str, bundle: Bundle, lessons: Lessons, kind: TokenKind, chosen: Sequence[int]
+) -> Head:
+    """Train a head as the papers do, but for a number of steps, whatever the examples."""
+    options = {'attention_heads': bundle.spec.heads.options.get('attention_heads')}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        head = create_head(
+            name,
+            width=bundle.model.backbone.width,
+            frames=bundle.spec.frames,
+            tokens=bundle.model.backbone.tokens,
+            classes=len(LABELS),
+            **options,
+        )
+    run = Run(heads={LESSON_TASK: head}, how=HeadOptimisation(epochs=1, batch=BATCH))
+    fit({name: run}, DrawnWindows(lessons, chosen, kind, length=STEPS * BATCH), seed=0)
+    return head
+
+
+@torch.inference_mode()
+def _answers(head: Head, lessons: Lessons, kind: TokenKind) -> Tensor:
+    x_wtnd = select_tokens(lessons.x_wtnd, given=kind, wanted=head.consumes)
+    return torch.cat([head(x_btnd.float()) for x_btnd in torch.split(x_wtnd, BATCH)])
+
+
+def _point(
+    method: str, count: int, draw: int, logits_wk: Tensor, test: Lessons, seconds: float
+) -> Point:
+    found = example_metrics(logits_wk, test.example_w, test.targets, LABELS, LESSON_COUNTERPARTS)
+    return Point(
+        method=method,
+        examples=count,
+        draw=draw,
+        top1=found['top1'],
+        symmetric_top1=found['symmetric_top1'],
+        seconds=round(seconds, 2),
+    )
+
+
+def _heads(bundle: Bundle) -> dict[str, Head]:
+    return {task: head for task, head in bundle.model.heads.items() if isinstance(head, Head)}
