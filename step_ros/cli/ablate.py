@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,7 +53,7 @@ def ablate(
     failure: Exception | None = None
     team = Team()
     try:
-        specs = _load(files, root, recipe)
+        specs = _load(files, root, recipe, console)
         team = join_team(choose_device('auto'))
         for name, spec in specs.items():
             started = time.monotonic()
@@ -80,21 +81,45 @@ def ablate(
         raise typer.Exit(1) from failure
 
 
-def _load(files: list[Path], root: Path | None, recipe: Path | None) -> 'dict[str, AblationSpec]':
+def _load(
+    files: list[Path], root: Path | None, recipe: Path | None, console: Console
+) -> 'dict[str, AblationSpec]':
     """Read and check all files before any is run."""
-    from step_ros.training.ablation import load_ablation
+    from step_ros.training.ablation_file import load_ablation
     from step_ros.training.ablation_published import check_published
     from step_ros.training.ablation_report import file_name
 
     specs: dict[str, AblationSpec] = {}
-    for file in files:
-        spec = load_ablation(file, None if root is None else {'root': str(root)}, recipe=recipe)
+    for file, with_recipe in with_recipes(files, recipe, console):
+        changes = None if root is None else {'root': str(root)}
+        spec = load_ablation(file, changes, recipe=with_recipe)
         check_published(spec)
         name = file_name(spec.name)
         if name in specs:
             raise ValueError(f'{file}: name {spec.name!r} is that of another file; choose another')
         specs[name] = spec
+    if not specs:
+        raise ValueError('there is nothing to run')
     return specs
+
+
+def with_recipes(
+    files: list[Path], recipe: Path | None, console: Console
+) -> Iterator[tuple[Path, Path | None]]:
+    """Go through the files; one without a recipe goes with those whose datasets are here."""
+    from step_ros.training.ablation_file import data_root, has_recipe, papers_recipes
+
+    for file in files:
+        if recipe is not None or has_recipe(file):
+            yield file, recipe
+            continue
+        recipes = papers_recipes(file)
+        present = [each for each in recipes if data_root(each).is_dir()]
+        yield from ((file, each) for each in present)
+        if not present:
+            looked = ', '.join(str(data_root(each)) for each in recipes)
+            text = f'{file}: left out, none of its datasets is here; looked for {looked}'
+            console.print(Text(f'{text} (or name a recipe: --recipe)'), soft_wrap=True)
 
 
 def _command(files: list[Path], recipe: Path | None) -> str:

@@ -1,18 +1,15 @@
 """What `config/ablations/*.yaml` may say: a grid of heads, in the tables it is reported in."""
 
 import hashlib
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from step_ros.model.heads import consumed_tokens, head_entry
 from step_ros.training.answers import Order
 from step_ros.training.cache_spec import CacheType
 from step_ros.training.dataset_recipe import DatasetRecipe, HeadRecipe
 from step_ros.training.recipe import Strict
-from step_ros.training.recipe_file import RecipeError, load_recipe, read_yaml
 
 Metric = Literal[
     'parameters',
@@ -131,6 +128,12 @@ class AblationSpec(Strict):
     title: str
     intro: str = ''
     recipe: DatasetRecipe
+    datasets: tuple[str, ...] = Field(
+        default=(), description='those that a file without a recipe is about; none: any'
+    )
+    options: dict[str, str] = Field(
+        default_factory=dict, description="the reader's, which replace those of such a recipe"
+    )
     frames: int | None = Field(
         default=None, ge=1, description="of a head's window, where a row does not say; none: all"
     )
@@ -198,46 +201,3 @@ class AblationSpec(Strict):
             tasks=row.tasks or (table.task,),
             tokens=row.tokens,
         )
-
-
-def load_ablation(
-    path: Path, changes: Mapping[str, Any] | None = None, *, recipe: Path | None = None
-) -> AblationSpec:
-    """Read an ablation file.
-
-    Args:
-        path: The file.
-        changes: Values of `recipe.data` that replace the file's: where one's copy of the data is.
-        recipe: A training recipe for a dataset, which replaces the file's own.
-
-    Raises:
-        RecipeError: It is missing, unreadable or breaks the schema; says which key and why.
-    """
-    content = read_yaml(path)
-    if recipe is not None and isinstance(content, dict):
-        content = {**content, **_from_recipe(recipe, content)}
-    elif isinstance(content, dict) and 'recipe' not in content:
-        raise RecipeError(
-            f'{path}: recipe: the file has none; name a training recipe (--recipe), as '
-            'config/training/ikea-asm.yaml'
-        )
-    if changes and isinstance(content, dict) and isinstance(content.get('recipe'), dict):
-        content['recipe']['data'] = {**content['recipe'].get('data', {}), **changes}
-    try:
-        return AblationSpec.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = '.'.join(str(part) for part in first['loc']) or 'file'
-        found = '' if first['type'] == 'value_error' else f'; found {first["input"]!r}'
-        raise RecipeError(f'{path}: {key}: {first["msg"]}{found}') from error
-
-
-def _from_recipe(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Put a training recipe into an ablation, which is then about that recipe's dataset."""
-    found = load_recipe(path)
-    if not isinstance(found, DatasetRecipe):
-        raise RecipeError(f'{path}: data: expected a recipe for a dataset')
-    return {
-        'name': f'{content.get("name")}-{found.name}',
-        'recipe': found.model_dump(mode='json', exclude={'grid'}),
-    }

@@ -2,14 +2,18 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner
 
 from step_ros.cli import app
+from step_ros.cli.ablate import with_recipes
 from step_ros.data.video_writer import VideoWriter
+from step_ros.resources import share_directory
 
 
 @pytest.fixture(scope='module')
@@ -128,3 +132,19 @@ def test_a_file_that_fails_leaves_the_others_reported(run, tmp_path):
     assert code == 1
     assert "'verb' is no task of the data" in ' '.join(printed.split())
     assert (tmp_path / 'out' / 'report.md').read_text().startswith('# Up and down\n')
+
+
+def test_a_file_without_a_recipe_runs_where_its_dataset_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    papers = str(share_directory() / 'config' / 'ablations' / 'fusions.yaml')
+    arguments = ['ablate', papers, '--output', 'out']
+    absent = CliRunner().invoke(app, arguments, env={'COLUMNS': '200'})
+    assert absent.exit_code == 1
+    assert 'left out, none of its datasets is here; looked for datasets/drive-and-act' in (
+        absent.output
+    )
+    (tmp_path / 'datasets' / 'drive-and-act').mkdir(parents=True)
+    found = list(with_recipes([Path(papers)], None, Console()))
+    assert [(file.name, recipe.name) for file, recipe in found] == [
+        ('fusions.yaml', 'drive-and-act.yaml')
+    ]

@@ -8,7 +8,7 @@ import yaml
 
 from step_ros.data.video_writer import VideoWriter
 from step_ros.training.ablate import ablate
-from step_ros.training.ablation import load_ablation
+from step_ros.training.ablation_file import load_ablation
 
 ACTIONS = ('brighten', 'darken', 'flicker')
 COUNTS = {'train': 5, 'test': 3}

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from step_ros.data.clip_record import ClipRecord
 from step_ros.training import fit as fit_module
 from step_ros.training.ablate import ablate, chosen_clips
-from step_ros.training.ablation import load_ablation
+from step_ros.training.ablation_file import load_ablation
 from step_ros.training.fit import FitError
 
 INVARIANT = ('linear', 'attentive', 'self-attention')

@@ -11,7 +11,7 @@ from step_ros.model.heads import HEADS, head_entry
 from step_ros.model.positions import Positions
 from step_ros.model.step import Pooling
 from step_ros.resources import share_directory
-from step_ros.training.ablation import load_ablation
+from step_ros.training.ablation_file import load_ablation
 from step_ros.training.ablation_published import check_published, paper_figure
 from step_ros.training.recipe_file import RecipeError
 

@@ -5,7 +5,8 @@ import re
 import pytest
 import yaml
 
-from step_ros.training.ablation import AblationSpec, load_ablation
+from step_ros.training.ablation import AblationSpec
+from step_ros.training.ablation_file import load_ablation
 from step_ros.training.ablation_findings import judge
 from step_ros.training.ablation_html import html_report
 from step_ros.training.ablation_published import check_published, label_figures, paper_figure
