@@ -119,17 +119,22 @@ def calibrated(run: Run, tokens: Tokens, *, team: Team = ALONE) -> tuple[TaskSpe
             logits[task].append(head(run.tokens_of(x_btnd, spec.tokens)).cpu())
     numbers = label_numbers([record.labels for record in records], tokens.labels)
     return tuple(
-        _with_temperature(
-            task, torch.cat(logits[task.name]), numbers[task.name].repeat_interleave(spec.views)
-        )
+        _with_temperature(task, torch.cat(logits[task.name]), numbers[task.name], views=spec.views)
         for task in tokens.tasks
     )
 
 
-def _with_temperature(task: TaskSpec, logits_bk: Tensor, targets_b: Tensor) -> TaskSpec:
+def _with_temperature(
+    task: TaskSpec, logits_bk: Tensor, targets_c: Tensor, *, views: int
+) -> TaskSpec:
+    targets_b = targets_c.repeat_interleave(views)
     known = targets_b != NO_LABEL
     if not bool(known.any()):
         return task
     return task.model_copy(
-        update={'temperature': fit_temperature(logits_bk[known], targets_b[known])}
+        update={
+            'temperature': fit_temperature(
+                logits_bk[known], targets_b[known], samples=int((targets_c != NO_LABEL).sum())
+            )
+        }
     )

@@ -262,8 +262,20 @@ def _optimiser(run: Run) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
 
 
-def fit_temperature(logits_bk: Tensor, targets_b: Tensor) -> float:
-    """Return the temperature that makes logits most likely (calibration on held-out data)."""
+def fit_temperature(logits_bk: Tensor, targets_b: Tensor, *, samples: int | None = None) -> float:
+    """Return the temperature that makes logits most likely (calibration on held-out data).
+
+    Args:
+        logits_bk: Of windows.
+        targets_b: Their true labels.
+        samples: How many independent clips they are of, where these are few. Always right on n of
+            them is then worth a probability of (n + 1) / (n + 2), as in Platt's scaling, not one.
+    """
+    classes = logits_bk.shape[1]
+    doubt = 0.0 if samples is None else min(1.0, classes / ((classes - 1) * (samples + 2)))
     candidates = torch.logspace(-1, 1, 201)
-    losses = [F.cross_entropy(logits_bk / value, targets_b).item() for value in candidates]
+    losses = [
+        F.cross_entropy(logits_bk / value, targets_b, label_smoothing=doubt).item()
+        for value in candidates
+    ]
     return round(float(candidates[int(np.argmin(losses))]), 4)

@@ -105,9 +105,14 @@ def learn_task(
     calibrated_on: CalibratedOn = 'nothing'
     if validation is not None:
         x_wd, targets_w = validation[0].forward[source], _targets(*validation)
-        temperature, calibrated_on = fit_temperature(layer(x_wd), targets_w), 'validation examples'
+        temperature = fit_temperature(layer(x_wd), targets_w, samples=len(validation[1]))
+        calibrated_on = 'validation examples'
     elif held_out is not None:
-        temperature = fit_temperature(held_out.logits_wk, held_out.targets_w)
+        temperature = fit_temperature(
+            held_out.logits_wk,
+            held_out.targets_w,
+            samples=len(np.unique(held_out.example_w)),
+        )
         calibrated_on = 'cross-validation'
     return Taught(
         head=with_last_layer(heads[source], linear),

@@ -66,6 +66,16 @@ def test_without_positions_order_stays_hidden():
     assert 0.25 <= fitted_accuracy('none') <= 0.75
 
 
+def test_few_samples_leave_doubt():
+    targets = torch.arange(8) % 2
+    always_right = 4.0 * (2 * torch.nn.functional.one_hot(targets, 2).float() - 1)
+    assert fit_temperature(always_right, targets) == 0.1
+    for samples, expected in ((4, 5 / 6), (8, 9 / 10)):
+        temperature = fit_temperature(always_right, targets, samples=samples)
+        belief = (always_right / temperature).softmax(dim=1).amax(dim=1)
+        assert belief.numpy() == pytest.approx(expected, abs=0.01)
+
+
 def test_windows_are_cut_on_the_stream_s_grid():
     clip = ClipTokens(
         tokens_fnd=torch.arange(9).view(9, 1, 1).half(),
