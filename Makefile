@@ -14,6 +14,8 @@ check: setup
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 
+bench: setup ; @.venv/bin/step_ros bench stream --json demo_output/bench_stream.json
+
 docs: setup
 	@PYTHONPATH=. .venv/bin/python scripts/write_parameter_tables.py
 	@.venv/bin/python scripts/write_heads_document.py

@@ -3,6 +3,7 @@
 import typer
 
 from step_ros.cli.ablate import ablate
+from step_ros.cli.bench import app as bench_app
 from step_ros.cli.complexity import complexity
 from step_ros.cli.data import app as data_app
 from step_ros.cli.demo import demo
@@ -19,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(ablate)
+app.add_typer(bench_app, name='bench')
 app.command()(complexity)
 app.add_typer(data_app, name='data')
 app.command()(demo)

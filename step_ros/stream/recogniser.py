@@ -4,7 +4,7 @@ The node, replay evaluation and benchmarks all drive this one class, so that a n
 offline is the number on the robot. It knows no clock and no thread: time is what the stamps say.
 """
 
-from collections import Counter
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,11 +13,18 @@ import torch
 from torch import Tensor
 
 from step_ros.model.bundle import Bundle
+from step_ros.model.head import Head, tokens_per_frame
+from step_ros.stream.camera_stream import CameraStream
 from step_ros.stream.encoder import Encoder
 from step_ros.stream.frame import Frame, FrameError
-from step_ros.stream.grid import NANOSECONDS, FrameGrid, GridSettings, Placement
+from step_ros.stream.grid import NANOSECONDS, GridSettings, Placement
+from step_ros.stream.head_cache import MEMORY_BUDGET, HeadCache, choose_kept
 from step_ros.stream.hypothesis import Hypothesis, TaskHypothesis, jensen_shannon, probabilities
-from step_ros.stream.window import EncodedFrame, Window
+from step_ros.stream.native import find_native
+from step_ros.stream.streaming_heads import StreamingHeads, why_not_streaming
+from step_ros.stream.window import EncodedFrame
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,29 +42,30 @@ class FrameProblem:
     detail: str
 
 
-class CameraStream:
-    """Grid, window and counters of one camera.
+@dataclass(frozen=True, kw_only=True)
+class _FullWindow:
+    """A window that wants a hypothesis.
 
     Attributes:
-        window: The newest grid frames.
-        counts: Frames by what became of them: `received`, the values of `Placement`, causes of
-            unusable frames, and `missed_slots` (slots inside a window that no frame filled).
+        camera: Name of the camera.
+        newest: Its newest frame.
+        start_ns: Stamp of its oldest frame.
+        logits_vk: What streaming heads say, by task; empty with plain heads.
+        tokens_tnd: What plain heads will look at; None with streaming heads.
     """
 
-    def __init__(self, frames: int, settings: GridSettings) -> None:
-        self.frames = frames
-        self.grid = FrameGrid(settings)
-        self.window = Window(frames)
-        self.counts: Counter[str] = Counter()
-
-    def reset(self) -> None:
-        """Empty the window; counters go on."""
-        self.grid.reset()
-        self.window.clear()
+    camera: str
+    newest: EncodedFrame
+    start_ns: int
+    logits_vk: dict[str, Tensor]
+    tokens_tnd: Tensor | None
 
 
 class StreamingRecogniser:
     """Encodes each grid frame once and gives a hypothesis for each new grid frame.
+
+    Heads that can be taken apart (`why_not_streaming`) compute a frame's share in them once, too;
+    others are run on the cached tokens of the whole window.
 
     Args:
         bundle: The model.
@@ -67,13 +75,17 @@ class StreamingRecogniser:
             half frame periods.
         jump_back: Seconds behind the newest frame from which a stamp means that time jumped back.
         order_evidence: Whether to run the heads on the reversed window too.
+        memory_budget: Bytes that the kept exponentials of one camera may take.
+        streaming: Whether heads may be taken apart; False runs them on whole windows, for
+            comparison.
 
     Attributes:
         cameras: The streams seen so far, by the camera's name.
         problems: Unusable frames of the last call of `process`.
+        why_plain: Why the heads are run on whole windows; empty where they stream.
 
     Raises:
-        ValueError: A time does not fit the bundle's frame period.
+        ValueError: A time does not fit the bundle's frame period, or the budget is negative.
     """
 
     def __init__(
@@ -85,7 +97,11 @@ class StreamingRecogniser:
         max_gap: float | None = None,
         jump_back: float = 1.0,
         order_evidence: bool = True,
+        memory_budget: int = MEMORY_BUDGET,
+        streaming: bool = True,
     ) -> None:
+        if memory_budget < 0:
+            raise ValueError(f'memory_budget={memory_budget}: expected 0 or more bytes')
         self.bundle = bundle
         self.encoder = encoder
         self.order_evidence = order_evidence
@@ -99,6 +115,41 @@ class StreamingRecogniser:
         self.cameras: dict[str, CameraStream] = {}
         self.problems: list[FrameProblem] = []
         bundle.model.heads.to(encoder.device)
+        heads = {task: head for task, head in bundle.model.heads.items() if isinstance(head, Head)}
+        self.why_plain = why_not_streaming(heads) if streaming else 'streaming is switched off'
+        self._heads: StreamingHeads | None = None
+        self._memory_budget = memory_budget
+        if self.why_plain:
+            _logger.info('heads run on whole windows: %s', self.why_plain)
+        else:
+            backbone = bundle.model.backbone
+            self._heads = StreamingHeads(
+                heads, tokens=tokens_per_frame(backbone.consumed, backbone.tokens)
+            )
+
+    def prepare(self, camera: str) -> CameraStream:
+        """Return a camera's stream; made, with all the memory it will need, if it is new."""
+        stream = self.cameras.get(camera)
+        if stream is None:
+            stream = CameraStream(self.bundle.spec.frames, self.settings, cache=self._cache())
+            self.cameras[camera] = stream
+            if stream.cache is not None:
+                _logger.info(
+                    'camera %r: heads stream, exponentials kept: %s, %.1f MB a task',
+                    camera,
+                    stream.cache.kept,
+                    stream.cache.bytes_per_task / 1e6,
+                )
+        return stream
+
+    def _cache(self) -> HeadCache | None:
+        if self._heads is None:
+            return None
+        return HeadCache(
+            self._heads,
+            kept=choose_kept(self._heads, self._memory_budget),
+            native=find_native() if self._heads.device.type == 'cpu' else None,
+        )
 
     def reset(self) -> None:
         """Empty all windows, as before the first frame; counters go on."""
@@ -122,16 +173,13 @@ class StreamingRecogniser:
                 images.append(image)
         if not chosen:
             return []
-        tokens_bnd = self.encoder.encode(images)
-        return self._decide(self._advance(chosen, tokens_bnd))
+        windows = self._advance(chosen, self.encoder.encode(images))
+        return self._decide(windows) if windows else []
 
     def _admit(
         self, frame: Frame, chosen: list[tuple[Frame, Placement, int]]
     ) -> np.ndarray | None:
-        stream = self.cameras.get(frame.camera)
-        if stream is None:
-            stream = CameraStream(self.bundle.spec.frames, self.settings)
-            self.cameras[frame.camera] = stream
+        stream = self.prepare(frame.camera)
         stream.counts['received'] += 1
         if frame.stamp_ns <= 0:
             self._refuse(frame, 'zero_stamp', 'its header has no stamp; the driver must set one')
@@ -154,12 +202,16 @@ class StreamingRecogniser:
         self.cameras[frame.camera].counts[cause] += 1
         self.problems.append(FrameProblem(camera=frame.camera, cause=cause, detail=detail))
 
+    @torch.inference_mode()
     def _advance(
         self, chosen: list[tuple[Frame, Placement, int]], tokens_bnd: Tensor
-    ) -> list[tuple[str, EncodedFrame, int, Tensor]]:
-        """Move the windows on; return camera, newest frame, start and tokens of full ones."""
-        windows: list[tuple[str, EncodedFrame, int, Tensor]] = []
-        for (frame, placement, slot), tokens_nd in zip(chosen, tokens_bnd, strict=True):
+    ) -> list[_FullWindow]:
+        """Move the windows on; return those that are full, as each frame finds them."""
+        windows: list[_FullWindow] = []
+        shares = [None] * len(chosen) if self._heads is None else self._heads.project(tokens_bnd)
+        for (frame, placement, slot), tokens_nd, share in zip(
+            chosen, tokens_bnd, shares, strict=True
+        ):
             stream = self.cameras[frame.camera]
             window = stream.window
             if placement.restarts:
@@ -174,30 +226,40 @@ class StreamingRecogniser:
                 frame_id=frame.frame_id,
                 received_ns=frame.received_ns,
                 # A row of the batch would keep the whole batch alive.
-                tokens_nd=tokens_nd.clone(),
+                tokens_nd=tokens_nd.clone() if stream.cache is None else None,
             )
-            window.insert(encoded)
+            place = window.insert(encoded)
+            if stream.cache is not None and place is not None:
+                stream.cache.put(place, share)
             if window.full and placement is not Placement.REORDERED:
-                windows.append(
-                    (frame.camera, encoded, window.oldest.stamp_ns, window.tokens_tnd())
-                )
+                windows.append(self._full_window(frame.camera, encoded))
         return windows
 
-    @torch.inference_mode()
-    def _decide(self, windows: list[tuple[str, EncodedFrame, int, Tensor]]) -> list[Hypothesis]:
-        if not windows:
-            return []
-        x_btnd = torch.stack([tokens_tnd for *_, tokens_tnd in windows])
-        logits = self.bundle.model.decide(x_btnd)
-        reversed_logits = (
-            self.bundle.model.decide(x_btnd.flip(dims=(1,))) if self.order_evidence else {}
+    def _full_window(self, camera: str, newest: EncodedFrame) -> _FullWindow:
+        stream = self.cameras[camera]
+        window = stream.window
+        logits_vk: dict[str, Tensor] = {}
+        if stream.cache is not None:
+            orders = [window.places, window.places[::-1]]
+            logits_vk = stream.cache.logits(orders if self.order_evidence else orders[:1])
+        return _FullWindow(
+            camera=camera,
+            newest=newest,
+            start_ns=window.oldest.stamp_ns,
+            logits_vk=logits_vk,
+            tokens_tnd=window.tokens_tnd() if stream.cache is None else None,
         )
+
+    @torch.inference_mode()
+    def _decide(self, windows: list[_FullWindow]) -> list[Hypothesis]:
+        logits = self._logits(windows)
         answers: list[list[TaskHypothesis]] = [[] for _ in windows]
         for spec in self.bundle.spec.tasks:
-            scores_bk = probabilities(logits[spec.name], spec.temperature)
+            logits_vbk = logits[spec.name]
+            scores_bk = probabilities(logits_vbk[0], spec.temperature)
             evidence_b = np.full(len(windows), np.nan)
             if self.order_evidence:
-                reversed_bk = probabilities(reversed_logits[spec.name], spec.temperature)
+                reversed_bk = probabilities(logits_vbk[1], spec.temperature)
                 evidence_b = jensen_shannon(scores_bk, reversed_bk)
             for answer, scores_k, evidence in zip(answers, scores_bk, evidence_b, strict=True):
                 answer.append(
@@ -205,12 +267,26 @@ class StreamingRecogniser:
                 )
         return [
             Hypothesis(
-                camera=camera,
-                frame_id=newest.frame_id,
-                stamp_ns=newest.stamp_ns,
-                window_start_ns=start_ns,
-                received_ns=newest.received_ns,
+                camera=window.camera,
+                frame_id=window.newest.frame_id,
+                stamp_ns=window.newest.stamp_ns,
+                window_start_ns=window.start_ns,
+                received_ns=window.newest.received_ns,
                 tasks=tuple(answer),
             )
-            for (camera, newest, start_ns, _), answer in zip(windows, answers, strict=True)
+            for window, answer in zip(windows, answers, strict=True)
         ]
+
+    def _logits(self, windows: list[_FullWindow]) -> dict[str, Tensor]:
+        """Return the logits of each task, `[v, b, k]`: forwards, and reversed if asked for."""
+        plain = [window.tokens_tnd for window in windows if window.tokens_tnd is not None]
+        if not plain:
+            return {
+                task: torch.stack([window.logits_vk[task] for window in windows], dim=1)
+                for task in self.bundle.model.tasks
+            }
+        x_btnd = torch.stack(plain)
+        said = [self.bundle.model.decide(x_btnd)]
+        if self.order_evidence:
+            said.append(self.bundle.model.decide(x_btnd.flip(dims=(1,))))
+        return {task: torch.stack([each[task] for each in said]) for task in said[0]}

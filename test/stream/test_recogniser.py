@@ -189,7 +189,8 @@ def test_frames_off_the_grid_cost_nothing(recogniser, counting_encoder, film):
     assert len(counting_encoder.calls) == 1
 
 
-def test_the_window_does_not_keep_a_whole_batch_alive(recogniser, film):
+def test_the_window_does_not_keep_a_whole_batch_alive(tiny_bundle, counting_encoder, film):
+    recogniser = StreamingRecogniser(tiny_bundle, counting_encoder, streaming=False)
     recogniser.process(film.steady(12))
     tokens_nd = recogniser.cameras['front'].window.newest.tokens_nd
     assert tokens_nd.untyped_storage().nbytes() == tokens_nd.numel() * tokens_nd.element_size()

@@ -42,17 +42,21 @@ def test_order_evidence_is_symmetric(tiny_bundle, counting_encoder, make_film):
         assert np.abs(one.scores_k - other.scores_k).max() > 1e-3
 
 
+@pytest.mark.parametrize('streaming', [True, False])
 @pytest.mark.parametrize('wanted', [True, False])
 def test_the_reversed_window_is_run_only_when_asked_for(
-    wanted, tiny_bundle, counting_encoder, film
+    wanted, streaming, tiny_bundle, counting_encoder, film
 ):
-    runs = []
-    hook = tiny_bundle.model.heads['action'].register_forward_hook(lambda *_: runs.append(1))
-    recogniser = StreamingRecogniser(tiny_bundle, counting_encoder, order_evidence=wanted)
+    classified = []
+    classifier = tiny_bundle.model.heads['action'].classifier
+    hook = classifier.register_forward_hook(lambda _, given, __: classified.append(len(given[0])))
+    recogniser = StreamingRecogniser(
+        tiny_bundle, counting_encoder, order_evidence=wanted, streaming=streaming
+    )
     hypotheses = recogniser.process(film.steady(6))
     hook.remove()
-    assert len(runs) == (2 if wanted else 1)
     assert len(hypotheses) == 3
+    assert sum(classified) == 3 * (2 if wanted else 1)
     for hypothesis in hypotheses:
         for task in hypothesis.tasks:
             assert math.isnan(task.order_evidence) != wanted

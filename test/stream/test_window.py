@@ -1,5 +1,7 @@
 """The window: the T newest grid frames in their slots."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -84,6 +86,27 @@ def test_clearing_empties_it():
     assert not window.full
     window.insert(encoded(0))
     assert window.stamps_ns == (1000,)
+
+
+def test_frames_without_tokens_cannot_be_stacked():
+    window = window_of(4)
+    window.insert(replace(encoded(5), tokens_nd=None))
+    with pytest.raises(ValueError, match='without their tokens'):
+        window.tokens_tnd()
+
+
+@given(st.lists(st.integers(0, 12)), st.integers(1, 6))
+def test_a_frame_keeps_its_place_and_no_two_share_one(slots, frames):
+    window, place_of = Window(frames), {}
+    for slot in slots:
+        place = window.insert(encoded(slot))
+        if place is not None:
+            place_of[slot] = place
+        held = sorted(set(place_of) & {s for s in range(13) if window.holds(s)})
+        assert window.places == tuple(place_of[s] for s in held)
+        assert len(set(window.places)) == len(window)
+        assert set(window.places) <= set(range(frames))
+        assert (place is None) == (not window.holds(slot))
 
 
 @given(st.lists(st.integers(0, 12)), st.integers(1, 6))

@@ -1,0 +1,259 @@
+"""How much streaming saves: a hypothesis from one frame against one from the whole clip."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from step_ros.model.backbone import create_backbone
+from step_ros.model.bundle import Bundle, create_heads, save_bundle
+from step_ros.model.bundle_schema import HeadsSpec, TaskSpec
+from step_ros.model.multitask import MultiTaskModel
+from step_ros.stream.encoder import TorchEncoder
+from step_ros.stream.frame import Frame
+from step_ros.stream.head_cache import MEMORY_BUDGET
+from step_ros.stream.recogniser import StreamingRecogniser
+
+Result = TypeVar('Result')
+
+CAMERA = 'bench'
+# Labels of each task of a random bundle: as many as Drive&Act has fine-grained activities.
+LABELS = 34
+FRAME_PERIOD = 0.2
+WARM_UP = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamTimes:
+    """What one bundle costs; medians over turns, milliseconds.
+
+    Attributes:
+        backbone: timm's name of the architecture.
+        tasks: Number of tasks.
+        naive_ms: A hypothesis from a whole clip: T frames encoded, heads run on the window.
+        stream_ms: A hypothesis from one new frame, by the streaming recogniser.
+        ratio: The first over the second.
+        backbone_ms: One frame through the backbone.
+        plain_heads_ms: The heads on a window of cached tokens.
+        stream_heads_ms: The heads from one new frame's tokens.
+        max_abs_diff: Greatest difference of a logit between the two.
+        details: Configuration, digests, memory and the times of all turns.
+    """
+
+    backbone: str
+    tasks: int
+    naive_ms: float
+    stream_ms: float
+    ratio: float
+    backbone_ms: float
+    plain_heads_ms: float
+    stream_heads_ms: float
+    max_abs_diff: float
+    details: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything, for JSON."""
+        return asdict(self)
+
+
+def random_bundle(
+    backbone: str, *, tasks: int, frames: int, image_size: tuple[int, int] | None, folder: Path
+) -> Bundle:
+    """Make a bundle with random weights: what it costs does not depend on what it knows.
+
+    Args:
+        backbone: timm's name.
+        tasks: Number of tasks.
+        frames: Frames in a window.
+        image_size: Height and width in pixels; None for the architecture's own.
+        folder: Where to; nothing large is written.
+
+    Raises:
+        ValueError: The backbone is unknown, or there is no task.
+    """
+    if tasks < 1:
+        raise ValueError(f'tasks={tasks}: expected at least 1')
+    labels = tuple(f'label {index}' for index in range(LABELS))
+    specs = tuple(TaskSpec(name=f'task{index}', labels=labels) for index in range(tasks))
+    encoder = create_backbone(backbone, weights='random', image_size=image_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        heads = create_heads(
+            HeadsSpec(digest='sha256:' + 64 * '0'),
+            specs,
+            width=encoder.width,
+            frames=frames,
+            tokens=encoder.tokens,
+        )
+    return save_bundle(
+        folder,
+        MultiTaskModel(encoder, heads),
+        name=f'random {backbone}',
+        frame_period=FRAME_PERIOD,
+        tasks=specs,
+        backbone_weights='random',
+    )
+
+
+def random_bundles(
+    backbones: Iterable[str],
+    *,
+    tasks: Iterable[int],
+    frames: int = 16,
+    image_size: tuple[int, int] | None = (224, 224),
+) -> Iterator[Bundle]:
+    """Make random bundles of all these backbones and numbers of tasks, one after the other."""
+    counts = list(tasks)
+    for backbone in backbones:
+        for count in counts:
+            with tempfile.TemporaryDirectory() as folder:
+                yield random_bundle(
+                    backbone,
+                    tasks=count,
+                    frames=frames,
+                    image_size=image_size,
+                    folder=Path(folder) / 'bundle',
+                )
+
+
+class StreamBenchmark:
+    """Runs a bundle on a film of noise, whole clip and stream in turns.
+
+    Args:
+        bundle: The model.
+        device: Where it runs.
+        order_evidence: Whether both answer for the reversed window, too, as the node does.
+        memory_budget: As for `StreamingRecogniser`.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: torch.device,
+        order_evidence: bool = True,
+        memory_budget: int = MEMORY_BUDGET,
+    ) -> None:
+        self._bundle = bundle
+        self._device = device
+        self._order_evidence = order_evidence
+        self._encoder = TorchEncoder(bundle.model.backbone, device=device)
+        self._recogniser = StreamingRecogniser(
+            bundle,
+            self._encoder,
+            order_evidence=order_evidence,
+            memory_budget=memory_budget,
+        )
+        self._random = np.random.default_rng(0)
+        self._images: list[np.ndarray] = []
+        self._stamp_ns = 1_000_000_000
+        self._times: dict[str, list[float]] = {}
+        self._difference = 0.0
+
+    @torch.inference_mode()
+    def run(self, turns: int) -> StreamTimes:
+        """Fill the window, warm up, and measure.
+
+        Raises:
+            ValueError: There is no turn, or the heads do not stream.
+        """
+        if turns < 1:
+            raise ValueError(f'turns={turns}: expected at least 1')
+        if self._recogniser.why_plain:
+            raise ValueError(f'nothing to compare: {self._recogniser.why_plain}')
+        for _ in range(self._bundle.spec.frames - 1):
+            self._recogniser.process([self._next_frame()])
+        for turn in range(WARM_UP + turns):
+            if turn == WARM_UP:
+                self._times.clear()
+            self._turn()
+        return self._report()
+
+    def _turn(self) -> None:
+        frame = self._next_frame()
+        said = self._timed('stream', lambda: self._recogniser.process([frame]))
+        assert len(said) == 1
+        images = self._images
+        self._timed('naive', lambda: self._plain(self._encoder.encode(images)))
+        new_nd = self._timed('backbone', lambda: self._encoder.encode(images[-1:]))
+        tokens_tnd = self._encoder.encode(images)
+        plain = self._timed('plain_heads', lambda: self._plain(tokens_tnd))
+        streamed = self._timed('stream_heads', lambda: self._stream(new_nd))
+        for task in plain:
+            difference = float((plain[task] - streamed[task]).abs().max())
+            self._difference = max(self._difference, difference)
+
+    def _plain(self, tokens_tnd: Tensor) -> dict[str, Tensor]:
+        """Run the heads on a window in every order that is wanted, `[v, k]` each."""
+        model = self._bundle.model
+        said = [model.decide(tokens_tnd[None])]
+        if self._order_evidence:
+            said.append(model.decide(tokens_tnd.flip(dims=(0,))[None]))
+        return {task: torch.cat([each[task] for each in said]) for task in said[0]}
+
+    def _stream(self, tokens_1nd: Tensor) -> dict[str, Tensor]:
+        """Answer from the newest frame's tokens: what the recogniser has just done with them."""
+        stream = self._recogniser.cameras[CAMERA]
+        assert stream.cache is not None
+        places = stream.window.places
+        stream.cache.put(places[-1], stream.cache.heads.project(tokens_1nd)[0])
+        return stream.cache.logits([places, places[::-1]] if self._order_evidence else [places])
+
+    def _next_frame(self) -> Frame:
+        spec = self._bundle.spec
+        shape = (spec.image.height, spec.image.width, 3)
+        image_hw3 = self._random.integers(0, 256, shape, dtype=np.uint8)
+        self._images = [*self._images, image_hw3][-spec.frames :]
+        self._stamp_ns += self._recogniser.settings.frame_period_ns
+        return Frame(camera=CAMERA, stamp_ns=self._stamp_ns, load=lambda: image_hw3)
+
+    def _timed(self, what: str, work: Callable[[], Result]) -> Result:
+        self._wait()
+        started = time.perf_counter()
+        result = work()
+        self._wait()
+        self._times.setdefault(what, []).append(1e3 * (time.perf_counter() - started))
+        return result
+
+    def _wait(self) -> None:
+        if self._device.type == 'cuda':
+            torch.cuda.synchronize(self._device)
+
+    def _report(self) -> StreamTimes:
+        spec, backbone = self._bundle.spec, self._bundle.model.backbone
+        cache = self._recogniser.cameras[CAMERA].cache
+        assert cache is not None
+        median = {what: float(np.median(times)) for what, times in self._times.items()}
+        return StreamTimes(
+            backbone=backbone.name,
+            tasks=len(spec.tasks),
+            naive_ms=median['naive'],
+            stream_ms=median['stream'],
+            ratio=median['naive'] / median['stream'],
+            backbone_ms=median['backbone'],
+            plain_heads_ms=median['plain_heads'],
+            stream_heads_ms=median['stream_heads'],
+            max_abs_diff=self._difference,
+            details={
+                'model_id': self._bundle.model_id,
+                'backbone_digest': spec.backbone.digest,
+                'heads_digest': spec.heads.digest,
+                'frames': spec.frames,
+                'image': [spec.image.height, spec.image.width],
+                'tokens_per_frame': backbone.tokens,
+                'width': backbone.width,
+                'attention_heads': cache.heads.groups // cache.heads.tasks,
+                'order_evidence': self._order_evidence,
+                'kept': cache.kept,
+                'compiled': cache.compiled,
+                'bytes_per_camera': cache.bytes,
+                'bytes_per_camera_and_task': cache.bytes_per_task,
+                'turns_ms': self._times,
+            },
+        )

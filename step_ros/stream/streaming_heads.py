@@ -1,0 +1,170 @@
+"""STEP heads of all tasks taken apart, so that a frame's share in them is computed once.
+
+`W(e + t) = We + Wt`: queries, keys and values of a token are those of its content plus those of
+its slot's position. The first are projected when a frame arrives, for all tasks in one matrix
+product; the second are constants. What the classifier sees is a mean of attended tokens, so it
+follows from how much each token is attended to (`column_sums.py`, `kept_exponentials.py`).
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from step_ros.model.head import Head
+from step_ros.model.step import StepHead
+
+
+def why_not_streaming(heads: Mapping[str, Head]) -> str:
+    """Say why these heads cannot be taken apart; empty where they can."""
+    for task, head in heads.items():
+        if not isinstance(head, StepHead):
+            return f'the head of task {task!r} is {type(head).__name__}, not StepHead'
+        if head.block.attention_norm is not None:
+            return (
+                f'the head of task {task!r} has a norm before its attention, which mixes contents '
+                "and positions; block='attn' streams"
+            )
+    made = {_build(head) for head in heads.values() if isinstance(head, StepHead)}
+    return '' if len(made) == 1 else 'the heads of the tasks are not built alike'
+
+
+def _build(head: StepHead) -> tuple[object, ...]:
+    """Return what must be the same for heads that are stacked."""
+    positions = head.positions
+    return (
+        *(head.width, head.frames, head.pooling, head.cls_d is None),
+        head.block.attention.attention_heads,
+        None if positions is None else (positions.kind, positions.table().shape),
+    )
+
+
+class StreamingHeads:
+    """The heads of all tasks, stacked: a group is one attention head of one task.
+
+    Weights are those of the heads at the time of making.
+
+    Args:
+        heads: A head for each task, of which `why_not_streaming` has nothing to say.
+        tokens: Tokens of a frame (n).
+
+    Attributes:
+        tasks: Number of tasks.
+        groups: Attention heads of all tasks (g).
+        channels: Channels of an attention head (c).
+        positions_gsmc: Positional parts of queries, keys and values of each slot; m is 1, or n
+            with token-wise positions.
+        cls_gc: Query, key and value of the global CLS token; None without.
+        rows: Which tokens of a frame are averaged.
+        row_count: How many tokens of a window are averaged.
+        cls_row: Whether the global CLS token is averaged.
+        order_aware: Whether the order of the frames matters.
+
+    Raises:
+        ValueError: The heads cannot be taken apart.
+    """
+
+    def __init__(self, heads: Mapping[str, Head], *, tokens: int) -> None:
+        why = why_not_streaming(heads)
+        if why:
+            raise ValueError(why)
+        self._heads = {task: head for task, head in heads.items() if isinstance(head, StepHead)}
+        self.tasks = len(heads)
+        self.tokens = tokens
+        with torch.inference_mode():
+            self._stack()
+
+    def _stack(self) -> None:
+        heads = list(self._heads.values())
+        head = heads[0]
+        attention = head.block.attention
+        self.frames = head.frames
+        self.channels = head.width // attention.attention_heads
+        self.groups = len(heads) * attention.attention_heads
+        weights = torch.stack([each.block.attention.qkv.weight.float() for each in heads])
+        biases = torch.stack([each.block.attention.qkv.bias.float() for each in heads])
+        # From [task, 3 * width] to [3 * task * width]; queries are scaled once and for all.
+        weights = weights.view(len(heads), 3, head.width, head.width).transpose(0, 1).clone()
+        biases = biases.view(len(heads), 3, head.width).transpose(0, 1).clone()
+        weights[0] *= self.channels**-0.5
+        biases[0] *= self.channels**-0.5
+        self._weight, self._bias = weights.flatten(0, 2), biases.flatten()
+        self.device = self._weight.device
+
+        positions = head.positions
+        self.order_aware = head.order_aware
+        self.frame_wise = positions is None or positions.kind == 'after' or positions.frame_wise
+        self.rows, self.cls_row = slice(0, self.tokens), False
+        if head.cls_d is not None:
+            self.cls_row = head.pooling in ('both', 'cls')
+            if head.pooling == 'cls':
+                self.rows = slice(0, 0)
+        elif head.pooling != 'both':
+            self.rows = slice(0, 1) if head.pooling == 'cls' else slice(1, self.tokens)
+        pooled = self.frames * len(range(self.tokens)[self.rows])
+        self.row_count = pooled + self.cls_row
+
+        self.positions_gsmc = tuple(
+            torch.zeros(self.groups, self.frames, 1, self.channels, device=self.device)
+            for _ in range(3)
+        )
+        self._after_kd: list[Tensor] | None = None
+        if positions is not None and positions.kind == 'after':
+            share = pooled / self.row_count
+            self._after_kd = [
+                each.positions.table().mean(dim=(0, 1)) * share
+                for each in heads
+                if each.positions is not None
+            ]
+        elif positions is not None:
+            tables = [each.positions.table() for each in heads if each.positions is not None]
+            self.positions_gsmc = self._constants(torch.stack(tables), bias=False)
+        self.cls_gc: tuple[Tensor, Tensor, Tensor] | None = None
+        if head.cls_d is not None:
+            tokens_kd = torch.stack([each.cls_d for each in heads if each.cls_d is not None])
+            q, k, v = self._constants(tokens_kd[:, None, None], bias=True)
+            self.cls_gc = q[:, 0, 0], k[:, 0, 0], v[:, 0, 0]
+
+    def _constants(self, x_ksmd: Tensor, *, bias: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Project each task's own tokens with its own weights: three of `[g, s, m, c]`."""
+        tasks, slots, tokens, width = x_ksmd.shape
+        weight = self._weight.view(3, tasks, 1, width, width)
+        out = x_ksmd.float().flatten(1, 2)[None] @ weight[:, :, 0].mT
+        if bias:
+            out = out + self._bias.view(3, tasks, 1, width)
+        out = out.view(3, tasks, slots, tokens, -1, self.channels)
+        q, k, v = out.permute(0, 1, 4, 2, 3, 5).flatten(1, 2).contiguous().unbind(0)
+        return q, k, v
+
+    @torch.inference_mode()
+    def project(self, x_bnd: Tensor) -> Tensor:
+        """Return queries, keys and values of frames for all groups, `[b, 3, g, n, c]`.
+
+        Raises:
+            ValueError: The frames do not have `tokens` tokens of the heads' width.
+        """
+        width = self._weight.shape[1]
+        if tuple(x_bnd.shape[1:]) != (self.tokens, width):
+            raise ValueError(
+                f'got frames of shape {list(x_bnd.shape[1:])}; these heads take '
+                f'{self.tokens} tokens of width {width}'
+            )
+        projected = F.linear(x_bnd.float(), self._weight, self._bias)
+        shape = (len(x_bnd), self.tokens, 3, self.groups, self.channels)
+        return projected.view(shape).permute(0, 2, 3, 1, 4)
+
+    def classify(self, attended_vgc: Tensor) -> dict[str, Tensor]:
+        """Return the logits of each task, `[v, k]`.
+
+        Args:
+            attended_vgc: The mean of the attended values, before the output projection.
+        """
+        logits: dict[str, Tensor] = {}
+        parts = attended_vgc.reshape(len(attended_vgc), self.tasks, -1).unbind(1)
+        for index, (task, head) in enumerate(self._heads.items()):
+            features_vd = head.block.attention.out(parts[index])
+            if self._after_kd is not None:
+                features_vd = features_vd + self._after_kd[index]
+            logits[task] = head.classifier(features_vd)
+        return logits

@@ -1,0 +1,64 @@
+"""`step_ros bench stream` as a user runs it, on a small bundle."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from step_ros.cli import app
+
+
+def bench(*arguments):
+    return CliRunner().invoke(app, ['bench', 'stream', *map(str, arguments)])
+
+
+def test_a_bundle_is_measured_and_written_down(tiny_bundle, tmp_path):
+    file = tmp_path / 'out' / 'stream.json'
+    done = bench('--bundle', tiny_bundle.path, '--turns', 2, '--json', file)
+    assert done.exit_code == 0, done.output
+    assert '| vit_tiny_patch16_224 | 3 |' in done.output
+    content = json.loads(file.read_text())
+    (row,) = content['rows']
+    assert content['turns'] == len(row['details']['turns_ms']['stream']) == 2
+    assert content['machine']['threads'] >= 1
+    assert row['details']['heads_digest'] == tiny_bundle.spec.heads.digest
+    assert row['details']['order_evidence'] is True
+
+
+def test_backbones_with_random_weights_are_measured(tmp_path):
+    file = tmp_path / 'stream.json'
+    options = ['--frames', 2, '--image-size', 32, '--turns', 1, '--no-order-evidence']
+    done = bench(
+        *('--backbone', 'vit_tiny_patch16_224', '--tasks', 1, '--tasks', 2, '--json', file),
+        *(*options, '--memory-budget', 0),
+    )
+    assert done.exit_code == 0, done.output
+    rows = json.loads(file.read_text())['rows']
+    assert [row['tasks'] for row in rows] == [1, 2]
+    assert {row['details']['kept'] for row in rows} == {'none'}
+    assert {row['details']['order_evidence'] for row in rows} == {False}
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'why'),
+    [
+        (['--bundle', 'no-such-bundle'], 'no-such-bundle'),
+        (['--backbone', 'no-such-vit'], "backbone 'no-such-vit' is unknown"),
+        (['--device', 'abacus', '--backbone', 'vit_tiny_patch16_224'], "device 'abacus'"),
+    ],
+)
+def test_what_is_wrong_is_one_line(arguments, why):
+    done = bench(*arguments)
+    assert done.exit_code == 1
+    assert why in done.output
+
+
+def test_what_was_measured_before_a_failure_is_not_lost(tiny_bundle, tmp_path):
+    file = tmp_path / 'stream.json'
+    done = bench(
+        *('--bundle', tiny_bundle.path, '--bundle', 'no-such-bundle'),
+        *('--turns', 1, '--json', file),
+    )
+    assert done.exit_code == 1
+    assert len(json.loads(file.read_text())['rows']) == 1
+    assert '| vit_tiny_patch16_224 | 3 |' in done.output

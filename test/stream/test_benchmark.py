@@ -1,0 +1,74 @@
+"""The benchmark measures what it says, and compares equals."""
+
+import pytest
+import torch
+
+from step_ros.model.bundle import load_bundle
+from step_ros.stream.benchmark import StreamBenchmark, random_bundle
+from step_ros.stream.benchmark_report import COLUMNS, machine, markdown_table
+
+CPU = torch.device('cpu')
+
+
+@pytest.mark.parametrize('order_evidence', [True, False])
+def test_times_and_difference_of_a_bundle(order_evidence, tiny_bundle):
+    benchmark = StreamBenchmark(tiny_bundle, device=CPU, order_evidence=order_evidence)
+    times = benchmark.run(3)
+    assert (times.backbone, times.tasks) == ('vit_tiny_patch16_224', 3)
+    assert all(len(turns) == 3 for turns in times.details['turns_ms'].values())
+    measured = (times.naive_ms, times.stream_ms, times.plain_heads_ms, times.stream_heads_ms)
+    assert min(*measured, times.backbone_ms) > 0
+    assert times.ratio == pytest.approx(times.naive_ms / times.stream_ms)
+    assert times.max_abs_diff < 1e-4
+    assert times.details['model_id'] == tiny_bundle.model_id
+    assert times.details['kept'] == 'float32'
+    assert times.details['bytes_per_camera'] == 3 * times.details['bytes_per_camera_and_task']
+
+
+def test_a_difference_between_the_two_would_show(tiny_bundle, monkeypatch):
+    benchmark = StreamBenchmark(tiny_bundle, device=CPU)
+    stream = benchmark._stream
+
+    def wrong(tokens_1nd):
+        return {task: logits + 0.5 for task, logits in stream(tokens_1nd).items()}
+
+    monkeypatch.setattr(benchmark, '_stream', wrong)
+    assert benchmark.run(1).max_abs_diff == pytest.approx(0.5, abs=1e-3)
+
+
+def test_heads_that_do_not_stream_are_refused(tiny_model, save_tiny_bundle, tmp_path):
+    save_tiny_bundle(tmp_path, tiny_model(head='linear'))
+    with pytest.raises(ValueError, match=r'nothing to compare: .*LinearProbe'):
+        StreamBenchmark(load_bundle(tmp_path), device=CPU).run(1)
+
+
+def test_no_turns_are_refused(tiny_bundle):
+    with pytest.raises(ValueError, match='turns=0'):
+        StreamBenchmark(tiny_bundle, device=CPU).run(0)
+
+
+def test_a_random_bundle_has_what_was_asked_for(tmp_path):
+    bundle = random_bundle(
+        'vit_tiny_patch16_224', tasks=2, frames=3, image_size=(32, 32), folder=tmp_path
+    )
+    assert len(bundle.spec.tasks) == 2
+    assert (bundle.spec.frames, bundle.model.backbone.tokens) == (3, 4)
+    assert bundle.spec.backbone.digest == 'random:0'
+    with pytest.raises(ValueError, match='tasks=0'):
+        random_bundle('vit_tiny_patch16_224', tasks=0, frames=3, image_size=None, folder=tmp_path)
+
+
+def test_the_table_has_a_line_for_each_row(tiny_bundle):
+    times = StreamBenchmark(tiny_bundle, device=CPU).run(1)
+    header, rule, *lines = markdown_table([times, times]).splitlines()
+    assert [cell.strip() for cell in header.strip('|').split('|')] == list(COLUMNS)
+    assert rule.count('|') == header.count('|') == lines[0].count('|')
+    assert len(lines) == 2
+    assert f'| {times.ratio:.1f} |' in lines[0]
+
+
+def test_the_machine_is_described():
+    described = machine()
+    assert described['threads'] == torch.get_num_threads()
+    assert described['processor']
+    assert described['torch'] == torch.__version__

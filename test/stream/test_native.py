@@ -1,0 +1,130 @@
+"""The compiled passes: right, built once, and done without where there is no compiler."""
+
+import logging
+import stat
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from step_ros.stream import native
+from step_ros.stream.column_sums import column_sums
+from step_ros.stream.native import NativeError, NativePasses, find_native, load_native
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """Forget what was loaded, and look for it in an empty folder."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    for cached in (load_native, native._report):
+        cached.cache_clear()
+    yield tmp_path / 'step_ros'
+    for cached in (load_native, native._report):
+        cached.cache_clear()
+
+
+def executable(path, text):
+    path.write_text(f'#!/bin/sh\n{text}\n')
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+def test_it_is_compiled_once(fresh, monkeypatch):
+    assert isinstance(load_native(), NativePasses)
+    (built,) = fresh.iterdir()
+    made = built.stat().st_mtime_ns
+    load_native.cache_clear()
+    monkeypatch.setattr(native, 'compile_to', None)
+    load_native()
+    assert built.stat().st_mtime_ns == made
+
+
+def test_without_a_compiler_torch_does_the_work_and_it_is_said_once(fresh, monkeypatch, caplog):
+    monkeypatch.setenv('CXX', 'no-such-compiler')
+    with caplog.at_level(logging.WARNING, logger='step_ros'):
+        assert find_native() is None
+        assert find_native() is None
+    assert caplog.text.count('no C++ compiler (no-such-compiler)') == 1
+
+
+def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(fresh, tmp_path, monkeypatch):
+    monkeypatch.setenv('CXX', executable(tmp_path / 'c++', 'echo "disk on fire" >&2; exit 1'))
+    with pytest.raises(NativeError, match='disk on fire'):
+        load_native()
+    assert list(fresh.iterdir()) == []
+
+
+def test_without_the_source_torch_does_the_work(fresh, tmp_path, monkeypatch):
+    monkeypatch.setattr(native, 'SOURCE', tmp_path / 'gone.cpp')
+    with pytest.raises(NativeError, match=r'gone\.cpp'):
+        load_native()
+
+
+def test_a_folder_that_cannot_be_made_is_named(fresh, tmp_path, monkeypatch):
+    (tmp_path / 'file').write_text('')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+    with pytest.raises(NativeError, match='file'):
+        load_native()
+
+
+def test_a_library_that_is_damaged_is_an_error_not_a_crash(fresh, tmp_path, monkeypatch):
+    script = 'while [ "$1" != -o ]; do shift; done; echo nonsense > "$2"'
+    monkeypatch.setenv('CXX', executable(tmp_path / 'c++', script))
+    with pytest.raises(NativeError, match='attention_sums'):
+        load_native()
+
+
+@given(
+    groups=st.integers(1, 3),
+    blocks=st.integers(1, 3),
+    tokens=st.integers(1, 40),
+    half=st.booleans(),
+    scale=st.sampled_from([0.1, 10.0, 100.0]),
+)
+def test_exponentials_are_those_of_torch(groups, blocks, tokens, half, scale):
+    torch.manual_seed(tokens)
+    scores = scale * torch.randn(groups, tokens, blocks, tokens).transpose(1, 2)
+    dtype = torch.bfloat16 if half else torch.float32
+    kept = torch.empty(groups, blocks, tokens, tokens, dtype=dtype)
+    shifts = torch.empty(groups, blocks, tokens)
+    load_native().keep(scores, kept=kept, shifts=shifts)
+    assert torch.equal(shifts, scores.amax(dim=-1))
+    wanted = (scores - shifts[..., None]).exp()
+    torch.testing.assert_close(
+        kept.float(), wanted.to(dtype).float(), rtol=2**-7 if half else 1e-6, atol=1e-37
+    )
+    assert (kept.amax(dim=-1) == 1).all()
+
+
+@given(
+    rows=st.integers(1, 40),
+    length=st.integers(1, 70),
+    compiled=st.booleans(),
+    scale=st.sampled_from([0.1, 30.0]),
+)
+def test_column_sums_are_those_of_the_whole_matrix(rows, length, compiled, scale):
+    torch.manual_seed(rows)
+    q, k = scale * torch.randn(2, rows, 3), torch.randn(2, length, 3)
+    weights = torch.rand(rows)
+    wanted = (weights[:, None] * (q @ k.mT).softmax(dim=-1)).sum(dim=1)
+    said = column_sums(q, k, weights, native=load_native() if compiled else None)
+    torch.testing.assert_close(said, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('compiled', [True, False])
+def test_column_sums_of_many_blocks_of_rows(compiled, monkeypatch):
+    monkeypatch.setattr('step_ros.stream.column_sums._BLOCK_ELEMENTS', 1)
+    q, k, weights = torch.randn(3, 50, 4), torch.randn(3, 33, 4), torch.rand(50)
+    wanted = (weights[:, None] * (q @ k.mT).softmax(dim=-1)).sum(dim=1)
+    said = column_sums(q, k, weights, native=load_native() if compiled else None)
+    torch.testing.assert_close(said, wanted)
+
+
+def test_the_number_of_threads_changes_nothing(monkeypatch):
+    q, k, weights = torch.randn(1, 64, 4), torch.randn(1, 40, 4), torch.rand(64)
+    said = []
+    for threads in (1, 3):
+        monkeypatch.setattr(native, '_threads', lambda _, threads=threads: threads)
+        said.append(column_sums(q, k, weights, native=load_native()))
+    torch.testing.assert_close(*said)
