@@ -34,7 +34,7 @@ def camera_status(name: str, camera: str, worker: Worker, *, frames: int) -> Dia
         frames: Frames in a window (T).
     """
     stream = worker.recogniser.cameras.get(camera)
-    if stream is None:
+    if stream is None or not stream.counts['received']:
         return _status(
             DiagnosticStatus.WARN, f'{name}: {camera}', 'no frame received yet', {}, camera
         )
@@ -64,9 +64,31 @@ def model_status(name: str, worker: Worker, *, model_id: str, device: str) -> Di
         DiagnosticStatus.ERROR if failed else DiagnosticStatus.OK,
         f'{name}: model',
         f'{failed} failures of the model' if failed else 'running',
-        {'model_id': model_id, 'device': device, 'turn_ms_median': median, 'failures': failed},
+        {
+            'model_id': model_id,
+            'device': device,
+            'turn_ms_median': median,
+            'failures': failed,
+            **_heads(worker),
+        },
         model_id,
     )
+
+
+def _heads(worker: Worker) -> dict[str, object]:
+    """Say how the heads are run, and what they keep."""
+    recogniser = worker.recogniser
+    if recogniser.why_plain:
+        return {'heads': f'on whole windows: {recogniser.why_plain}'}
+    caches = [stream.cache for stream in recogniser.cameras.values() if stream.cache is not None]
+    found: dict[str, object] = {'heads': 'streaming'}
+    if caches:
+        found |= {
+            'exponentials_kept': caches[0].kept,
+            'compiled': caches[0].compiled,
+            'bytes_per_camera_and_task': caches[0].bytes_per_task,
+        }
+    return found
 
 
 def diagnostics_message(statuses: Sequence[DiagnosticStatus], stamp: object) -> DiagnosticArray:

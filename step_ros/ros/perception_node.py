@@ -129,8 +129,12 @@ class PerceptionNode(LifecycleNode):
         def on_problem(problem: FrameProblem) -> None:
             warnings.add(problem.camera, problem.cause, problem.detail)
 
+        recogniser = self._recogniser()
+        for camera in self._cameras:
+            # All memory is taken now; none later, however long the node runs.
+            recogniser.prepare(camera.name)
         self._worker = Worker(
-            self._recogniser(),
+            recogniser,
             queue_size=self._values['queue_size'],
             on_hypothesis=self._publish,
             on_problem=on_problem,
@@ -200,6 +204,7 @@ class PerceptionNode(LifecycleNode):
             max_gap=self._values['max_gap'] or None,
             jump_back=self._values['jump_back'],
             order_evidence=self._values['order_evidence'],
+            memory_budget=self._values['memory_budget'] * 2**20,
         )
 
     def _warm_up(self) -> None:

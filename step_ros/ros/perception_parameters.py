@@ -81,6 +81,14 @@ PARAMETERS = (
         description='Run the heads on the reversed window too, to say how much order mattered.',
     ),
     Parameter(
+        name='memory_budget',
+        description='What the heads may keep of each camera to answer faster: exponentials of '
+        'attention scores. Heads that need more than this answer the same, slower.',
+        unit='MiB',
+        minimum=0,
+        maximum=65536,
+    ),
+    Parameter(
         name='top_k',
         description='Labels of each task in a hypothesis, best first.',
         unit='labels',

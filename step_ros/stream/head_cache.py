@@ -187,13 +187,11 @@ class HeadCache:
         """Return where the global CLS token attends, `[v, g, t * n + 1]`: itself last."""
         heads = self.heads
         assert heads.cls_gc is not None
-        q_gc, k_gc, _ = heads.cls_gc
-        own_gtn = (self._k_gtnc @ q_gc[:, None, :, None])[..., 0]
-        slots_gs = (heads.positions_gsmc[1][:, :, 0] @ q_gc[..., None])[..., 0]
-        scores_vgtn = own_gtn + slots_gs[:, slots_vt].transpose(0, 1)[..., None]
-        itself_g1 = (q_gc * k_gc).sum(dim=-1, keepdim=True)
+        own_gtn = (self._k_gtnc @ heads.cls_gc[0][:, None, :, None])[..., 0]
+        slots_vgt = heads.cls_slots_gs[:, slots_vt].transpose(0, 1)
+        scores_vgtn = own_gtn + slots_vgt[..., None]
         scores_vgl = torch.cat(
-            [scores_vgtn.flatten(2), itself_g1.expand(len(slots_vt), -1, -1)], dim=-1
+            [scores_vgtn.flatten(2), heads.cls_itself_g1.expand(len(slots_vt), -1, -1)], dim=-1
         )
         return scores_vgl.softmax(dim=-1)
 

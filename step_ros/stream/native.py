@@ -31,7 +31,7 @@ FLAGS = (
 )
 COMPILE_SECONDS = 120
 # Less work than this many multiply-adds is done faster by one thread than handed to several.
-_ONE_THREAD = 1_000_000
+_ONE_THREAD = 20_000_000
 
 _logger = logging.getLogger(__name__)
 

@@ -57,6 +57,8 @@ class StreamingHeads:
             with token-wise positions.
         cls_gc: Query, key and value of the global CLS token; None without.
         rows: Which tokens of a frame are averaged.
+        cls_slots_gs: Scores of the CLS token's query with the positional part of each slot's keys.
+        cls_itself_g1: Its score with its own key.
         row_count: How many tokens of a window are averaged.
         cls_row: Whether the global CLS token is averaged.
         order_aware: Whether the order of the frames matters.
@@ -125,6 +127,8 @@ class StreamingHeads:
             tokens_kd = torch.stack([each.cls_d for each in heads if each.cls_d is not None])
             q, k, v = self._constants(tokens_kd[:, None, None], bias=True)
             self.cls_gc = q[:, 0, 0], k[:, 0, 0], v[:, 0, 0]
+            self.cls_slots_gs = (self.positions_gsmc[1][:, :, 0] @ q[:, 0, 0, :, None])[..., 0]
+            self.cls_itself_g1 = (q[:, 0, 0] * k[:, 0, 0]).sum(dim=-1, keepdim=True)
 
     def _constants(self, x_ksmd: Tensor, *, bias: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Project each task's own tokens with its own weights: three of `[g, s, m, c]`."""

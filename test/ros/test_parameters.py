@@ -7,6 +7,7 @@ import pytest
 from step_ros.resources import share_directory
 from step_ros.ros import camera_parameters, perception_parameters
 from step_ros.ros.parameters import Parameter, load_defaults, markdown_table
+from step_ros.stream.head_cache import MEMORY_BUDGET
 
 NODES = {'perception': perception_parameters, 'camera': camera_parameters}
 
@@ -47,3 +48,8 @@ def test_descriptors_carry_unit_and_range():
     assert descriptor.floating_point_range[0].to_value == 2.0
     whole = Parameter(name='depth', description='A depth.', minimum=1, maximum=9).descriptor(3)
     assert whole.integer_range[0].from_value == 1
+
+
+def test_the_memory_budget_is_the_recogniser_s_own():
+    defaults = load_defaults(perception_parameters.DEFAULTS_FILE)
+    assert defaults['memory_budget'] * 2**20 == MEMORY_BUDGET

@@ -82,3 +82,23 @@ def test_a_camera_that_never_spoke_is_a_warning(running):
     assert (
         camera_status('/perception', 'rear', worker, frames=4).message == 'no frame received yet'
     )
+
+
+def test_a_prepared_camera_that_never_spoke_is_a_warning_too(running):
+    worker, _ = running
+    worker.recogniser.prepare('rear')
+    assert (
+        camera_status('/perception', 'rear', worker, frames=4).message == 'no frame received yet'
+    )
+
+
+def test_the_model_says_how_its_heads_run_and_what_they_keep(running):
+    worker, _ = running
+    cache = worker.recogniser.prepare('rear').cache
+    values = {
+        value.key: value.value
+        for value in model_status('/perception', worker, model_id='tiny@1', device='cpu').values
+    }
+    assert values['heads'] == 'streaming'
+    assert values['exponentials_kept'] == cache.kept
+    assert int(values['bytes_per_camera_and_task']) == cache.bytes_per_task > 0
