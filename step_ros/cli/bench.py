@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.text import Text
+
+from step_ros.cli.failures import say
 
 BACKBONES = ('vit_small_patch14_dinov2', 'vit_base_patch14_dinov2')
 TASKS = (1, 3)
@@ -95,7 +96,7 @@ def stream(
                 json_file.parent.mkdir(parents=True, exist_ok=True)
                 json_file.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
     except (BundleError, FileNotFoundError, ValueError, WeightsError) as error:
-        Console(stderr=True).print(Text(str(error), style='red'), soft_wrap=True)
+        say(Console(stderr=True), error)
         raise typer.Exit(1) from error
     finally:
         if rows:

@@ -13,6 +13,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from step_ros.cli.failures import say
 from step_ros.cli.options import split_options
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def render(
     try:
         render_dataset(root, rendering, workers=workers, progress=progress)
     except DatasetError as error:
-        console.print(Text(str(error), style='red'), soft_wrap=True)
+        say(console, error)
         raise typer.Exit(1) from error
     _say(console, f'wrote the tabletop to {root}')
 
@@ -109,7 +110,7 @@ def check(
     try:
         read = read_dataset(dataset, root, **split_options('--option', option))
     except DatasetError as error:
-        console.print(Text(str(error), style='red'), soft_wrap=True)
+        say(console, error)
         raise typer.Exit(1) from error
     found = check_dataset(read, decode=decode, progress=progress)
     _report(console, found)

@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from step_ros.cli.failures import say
+
 if TYPE_CHECKING:
     from step_ros.data.record_camera import RecordCamera
     from step_ros.data.recorder import ExampleRecorder
@@ -76,7 +78,7 @@ def record(
         finally:
             source.close()
     except (RecordError, ValueError, VideoError) as error:
-        console.print(Text(str(error), style='red'), soft_wrap=True)
+        say(console, error)
         raise typer.Exit(1) from error
     for name in label:
         _say(console, f'{name}: {counts[name]} examples')

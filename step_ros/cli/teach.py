@@ -8,6 +8,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from step_ros.cli.failures import say
+from step_ros.cli.options import split_options
+
 
 def teach(
     bundle: Annotated[
@@ -55,18 +58,18 @@ def teach(
     console = Console()
     try:
         found = read_examples(
-            examples, task=task, dataset=dataset, options=split_options('--option', option or [])
+            examples, task=task, dataset=dataset, options=_pairs('--option', option)
         )
         taught = teach_task(
             load_bundle(find_bundle(bundle)),
             found,
             output,
-            pairs=split_options('--pair', pair or []),
+            pairs=_pairs('--pair', pair),
             reverse_pairs=reverse_pairs,
             name=name,
         )
     except (BundleError, DatasetError, FileNotFoundError, TeachError, ValueError) as error:
-        console.print(Text(str(error), style='red'), soft_wrap=True)
+        say(console, error)
         raise typer.Exit(1) from error
     metrics = taught.spec.metrics['taught'][found.task]
     spec = next(entry for entry in taught.spec.tasks if entry.name == found.task)
@@ -88,16 +91,5 @@ def teach(
         json_file.write_text(json.dumps(metrics, indent=2) + '\n', encoding='utf-8')
 
 
-def split_options(option: str, given: list[str]) -> dict[str, str]:
-    """Take KEY=VALUE apart.
-
-    Raises:
-        BadParameter: One is something else, or a key stands there twice.
-    """
-    found: dict[str, str] = {}
-    for text in given:
-        key, separator, value = (part.strip() for part in text.partition('='))
-        if not separator or not key or not value or key in found:
-            raise typer.BadParameter(f'{option} {text}: expected A=B, each A once')
-        found[key] = value
-    return found
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    return split_options(option, given, expected='A=B, each A once', empty=False)

@@ -8,6 +8,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from step_ros.cli.failures import say
+
 
 def teach_curve(
     bundle: Annotated[
@@ -40,7 +42,7 @@ def teach_curve(
         if document is not None:
             put_table(document, table)
     except (BundleError, FileNotFoundError, ValueError) as error:
-        console.print(Text(str(error), style='red'), soft_wrap=True)
+        say(console, error)
         raise typer.Exit(1) from error
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,10 @@
 """A model bundle: a folder with `bundle.yaml`, `heads.safetensors`, maybe backbone weights."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 from pydantic import ValidationError
@@ -52,13 +53,25 @@ def model_id(spec: BundleSpec) -> str:
     return f'{spec.name}@{hashlib.sha256(decisive.encode()).hexdigest()[:12]}'
 
 
+class HeadKind(Protocol):
+    """What says which heads to build."""
+
+    @property
+    def name(self) -> str:
+        """Kind of head, as in docs/heads.md."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of that kind."""
+
+
 def create_heads(
-    spec: HeadsSpec, tasks: tuple[TaskSpec, ...], *, width: int, frames: int, tokens: int
+    kind: HeadKind, tasks: Sequence[TaskSpec], *, width: int, frames: int, tokens: int
 ) -> dict[str, Head]:
     """Build a fresh head for each task.
 
     Args:
-        spec: Kind and options of the heads.
+        kind: Name and options of the heads, in a bundle or in a recipe.
         tasks: What they decide.
         width: Channels of a token.
         frames: Frames in a window.
@@ -69,12 +82,12 @@ def create_heads(
     """
     return {
         task.name: create_head(
-            spec.name,
+            kind.name,
             width=width,
             frames=frames,
             tokens=tokens,
             classes=len(task.labels),
-            **spec.options,
+            **kind.options,
         )
         for task in tasks
     }

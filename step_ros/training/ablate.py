@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 from step_ros.data.clip_record import ClipRecord
 from step_ros.model.backbone import Backbone
-from step_ros.model.heads import consumed_tokens, create_head
+from step_ros.model.bundle import create_heads
+from step_ros.model.heads import consumed_tokens
 from step_ros.training.ablation import AblationSpec, RunSpec
 from step_ros.training.answers import Answers, answer_clips, score_answers
 from step_ros.training.cache_spec import CacheType
@@ -129,19 +130,17 @@ def build_runs(
     tasks = {task.name: task for task in tokens.tasks}
     runs = {}
     for spec in specs:
-        torch.manual_seed(seed)
-        heads = {}
         for task in spec.tasks:
             if task not in tasks:
                 raise FitError(f'{task!r} is no task of the data; there are {", ".join(tasks)}')
-            heads[task] = create_head(
-                spec.head.name,
-                width=backbone.width,
-                frames=spec.frames,
-                tokens=backbone.tokens,
-                classes=len(tasks[task].labels),
-                **spec.head.options,
-            )
+        torch.manual_seed(seed)
+        heads = create_heads(
+            spec.head,
+            [tasks[task] for task in spec.tasks],
+            width=backbone.width,
+            frames=spec.frames,
+            tokens=backbone.tokens,
+        )
         runs[spec.key] = Run(heads=heads, how=spec.head)
     return runs
 

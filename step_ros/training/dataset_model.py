@@ -12,9 +12,9 @@ import torch
 from step_ros.data.clip_record import ClipRecord
 from step_ros.data.datasets import Dataset, read_dataset
 from step_ros.model.backbone import HUB, Backbone, create_backbone
-from step_ros.model.bundle import BACKBONE_FILE, Bundle, load_bundle, save_bundle
+from step_ros.model.bundle import BACKBONE_FILE, Bundle, create_heads, load_bundle, save_bundle
 from step_ros.model.bundle_schema import TaskSpec
-from step_ros.model.heads import consumed_tokens, create_head
+from step_ros.model.heads import consumed_tokens
 from step_ros.model.multitask import MultiTaskModel
 from step_ros.resources import find_bundle
 from step_ros.stream.encoder import TorchEncoder, choose_device
@@ -69,17 +69,13 @@ def train_on_dataset(
     torch.manual_seed(recipe.seed)
     runs = {
         name: Run(
-            heads={
-                task.name: create_head(
-                    how.name,
-                    width=backbone.width,
-                    frames=recipe.sampling.frames,
-                    tokens=backbone.tokens,
-                    classes=len(task.labels),
-                    **how.options,
-                )
-                for task in tokens.tasks
-            },
+            heads=create_heads(
+                how,
+                tokens.tasks,
+                width=backbone.width,
+                frames=recipe.sampling.frames,
+                tokens=backbone.tokens,
+            ),
             how=how,
         )
         for name, how in runs_wanted.items()
