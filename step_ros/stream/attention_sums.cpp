@@ -5,12 +5,15 @@
 // the cache, n tokens of a frame, v orders of the window (forwards, reversed).
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <thread>
 #include <vector>
+
+#ifndef _OPENMP
+#include <atomic>
+#include <thread>
+#endif
 
 namespace {
 
@@ -73,8 +76,13 @@ inline float exponential(float x) {
   return x < -87.0f ? 0.0f : sum * scale;
 }
 
+// With OpenMP these are torch's own threads, which are awake: a millisecond's work is worth sharing.
 template <typename Work>
 void in_parallel(int64_t items, int64_t threads, const Work& work) {
+#ifdef _OPENMP
+#pragma omp parallel for schedule(dynamic) num_threads(static_cast<int>(threads)) if (threads > 1)
+  for (int64_t item = 0; item < items; ++item) work(item);
+#else
   std::atomic<int64_t> next{0};
   const auto run = [&] {
     for (int64_t item; (item = next.fetch_add(1)) < items;) work(item);
@@ -83,6 +91,7 @@ void in_parallel(int64_t items, int64_t threads, const Work& work) {
   for (int64_t k = 1; k < std::min(threads, items); ++k) others.emplace_back(run);
   run();
   for (auto& other : others) other.join();
+#endif
 }
 
 // ---- exponentials of new blocks of scores

@@ -166,7 +166,7 @@ class HeadCache:
         return {task: said_vk.expand(len(orders), -1) for task, said_vk in logits.items()}
 
     def _attended(self, slots_vt: Tensor) -> Tensor:
-        """Return the mean of the attended values, `[v, g, c]`; slots are those of the places."""
+        """Return the sum of the attended values, `[v, g, c]`; slots are those of the places."""
         heads = self.heads
         in_range = all(spread <= GREATEST_SPREAD for spread in self.spreads)
         if self._exponentials is not None and in_range:
@@ -181,7 +181,7 @@ class HeadCache:
             blocks = [self._in_blocks(slots_t) for slots_t in slots_vt]
             sums_vgtn = torch.stack([sums for sums, _ in blocks])
             cls_vg = torch.stack([cls for _, cls in blocks])
-        return self._values(sums_vgtn, cls_vg, slots_vt) / heads.row_count
+        return self._values(sums_vgtn, cls_vg, slots_vt)
 
     def _cls_row(self, slots_vt: Tensor) -> Tensor:
         """Return where the global CLS token attends, `[v, g, t * n + 1]`: itself last."""

@@ -26,12 +26,11 @@ from torch import Tensor
 SOURCE = Path(__file__).with_name('attention_sums.cpp')
 FLAGS = (
     *('-O3', '-march=native', '-std=c++17', '-shared', '-fPIC', '-pthread'),
-    # Vectors where the source says `omp simd`; no OpenMP library.
-    *('-fopenmp-simd', '-fno-math-errno', '-fno-trapping-math'),
+    *('-fno-math-errno', '-fno-trapping-math'),
 )
 COMPILE_SECONDS = 120
 # Less work than this many multiply-adds is done faster by one thread than handed to several.
-_ONE_THREAD = 20_000_000
+_ONE_THREAD = 1_000_000
 
 _logger = logging.getLogger(__name__)
 
@@ -153,7 +152,7 @@ def load_native() -> NativePasses:
     if not compiler or not shutil.which(compiler):
         raise NativeError(f'no C++ compiler ({compiler or "g++, clang++"}) to compile {SOURCE}')
     try:
-        key = '\0'.join([SOURCE.read_text(encoding='utf-8'), compiler, *FLAGS, _processor()])
+        key = '\0'.join([SOURCE.read_text(encoding='utf-8'), *_command(compiler), _processor()])
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         path = cache_folder() / f'attention_sums-{digest}.so'
         if not path.is_file():
@@ -175,7 +174,7 @@ def compile_to(path: Path, compiler: str) -> None:
         fresh = Path(folder) / path.name
         try:
             done = subprocess.run(
-                [compiler, *FLAGS, '-o', str(fresh), str(SOURCE)],
+                [*_command(compiler), '-o', str(fresh), str(SOURCE)],
                 capture_output=True,
                 text=True,
                 timeout=COMPILE_SECONDS,
@@ -186,6 +185,13 @@ def compile_to(path: Path, compiler: str) -> None:
         if done.returncode:
             raise NativeError(f'{compiler} cannot compile {SOURCE}: {done.stderr.strip()[:500]}')
         fresh.replace(path)
+
+
+def _command(compiler: str) -> list[str]:
+    # Of OpenMP's libraries torch brings GCC's, whose threads it keeps awake; those of a second one
+    # would fight with them for the processor.
+    openmp = '-fopenmp-simd' if 'clang' in Path(compiler).name else '-fopenmp'
+    return [compiler, *FLAGS, openmp]
 
 
 def cache_folder() -> Path:

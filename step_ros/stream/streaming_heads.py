@@ -6,10 +6,10 @@ product; the second are constants. What the classifier sees is a mean of attende
 follows from how much each token is attended to (`column_sums.py`, `kept_exponentials.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from step_ros.model.head import Head
@@ -111,15 +111,8 @@ class StreamingHeads:
             torch.zeros(self.groups, self.frames, 1, self.channels, device=self.device)
             for _ in range(3)
         )
-        self._after_kd: list[Tensor] | None = None
-        if positions is not None and positions.kind == 'after':
-            share = pooled / self.row_count
-            self._after_kd = [
-                each.positions.table().mean(dim=(0, 1)) * share
-                for each in heads
-                if each.positions is not None
-            ]
-        elif positions is not None:
+        self._fold(heads, share=pooled / self.row_count)
+        if positions is not None and positions.kind != 'after':
             tables = [each.positions.table() for each in heads if each.positions is not None]
             self.positions_gsmc = self._constants(torch.stack(tables), bias=False)
         self.cls_gc: tuple[Tensor, Tensor, Tensor] | None = None
@@ -141,6 +134,29 @@ class StreamingHeads:
         q, k, v = out.permute(0, 1, 4, 2, 3, 5).flatten(1, 2).contiguous().unbind(0)
         return q, k, v
 
+    def _fold(self, heads: Sequence[StepHead], *, share: float) -> None:
+        """Make one linear layer of the output projection and the classifier's first layer.
+
+        Between them is nothing but the mean, and positions added after the attention: a constant,
+        of which `share` of the averaged tokens have one.
+        """
+        last = [each.classifier for each in heads]
+        firsts = [each[0] if isinstance(each, nn.Sequential) else each for each in last]
+        self._rest = [each[1:] if isinstance(each, nn.Sequential) else None for each in last]
+        self._outputs = [first.out_features for first in firsts]
+        size = (len(heads), max(self._outputs), heads[0].width)
+        weight_kod = torch.zeros(size, dtype=torch.float64, device=self.device)
+        bias_ko = weight_kod.new_zeros(size[:2])
+        for index, (each, first) in enumerate(zip(heads, firsts, strict=True)):
+            out, outputs = each.block.attention.out, self._outputs[index]
+            first_od, bias_d = first.weight.double(), out.bias.double()
+            if each.positions is not None and each.positions.kind == 'after':
+                bias_d = bias_d + each.positions.table().mean(dim=(0, 1)) * share
+            weight_kod[index, :outputs] = first_od @ out.weight.double() / self.row_count
+            bias_ko[index, :outputs] = first_od @ bias_d + first.bias.double()
+        self._folded_kdo = weight_kod.mT.float().contiguous()
+        self._folded_k1o = bias_ko[:, None].float()
+
     @torch.inference_mode()
     def project(self, x_bnd: Tensor) -> Tensor:
         """Return queries, keys and values of frames for all groups, `[b, 3, g, n, c]`.
@@ -158,17 +174,19 @@ class StreamingHeads:
         shape = (len(x_bnd), self.tokens, 3, self.groups, self.channels)
         return projected.view(shape).permute(0, 2, 3, 1, 4)
 
-    def classify(self, attended_vgc: Tensor) -> dict[str, Tensor]:
+    def classify(self, sums_vgc: Tensor) -> dict[str, Tensor]:
         """Return the logits of each task, `[v, k]`.
 
         Args:
-            attended_vgc: The mean of the attended values, before the output projection.
+            sums_vgc: The attended values, summed over the averaged rows.
         """
+        parts_kvd = sums_vgc.reshape(len(sums_vgc), self.tasks, -1).transpose(0, 1)
+        said_kvo = torch.baddbmm(self._folded_k1o, parts_kvd, self._folded_kdo)
         logits: dict[str, Tensor] = {}
-        parts = attended_vgc.reshape(len(attended_vgc), self.tasks, -1).unbind(1)
-        for index, (task, head) in enumerate(self._heads.items()):
-            features_vd = head.block.attention.out(parts[index])
-            if self._after_kd is not None:
-                features_vd = features_vd + self._after_kd[index]
-            logits[task] = head.classifier(features_vd)
+        for task, said_vo, outputs, rest in zip(
+            self._heads, said_kvo, self._outputs, self._rest, strict=True
+        ):
+            logits[task] = said_vo[:, :outputs]
+            if rest is not None:
+                logits[task] = rest(logits[task])
         return logits

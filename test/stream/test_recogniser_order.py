@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from step_ros.stream.recogniser import StreamingRecogniser
+from step_ros.stream.streaming_heads import StreamingHeads
 
 
 def evidences(hypotheses):
@@ -45,11 +46,18 @@ def test_order_evidence_is_symmetric(tiny_bundle, counting_encoder, make_film):
 @pytest.mark.parametrize('streaming', [True, False])
 @pytest.mark.parametrize('wanted', [True, False])
 def test_the_reversed_window_is_run_only_when_asked_for(
-    wanted, streaming, tiny_bundle, counting_encoder, film
+    wanted, streaming, tiny_bundle, counting_encoder, film, monkeypatch
 ):
     classified = []
     classifier = tiny_bundle.model.heads['action'].classifier
     hook = classifier.register_forward_hook(lambda _, given, __: classified.append(len(given[0])))
+    classify = StreamingHeads.classify
+
+    def counted(heads, sums_vgc):
+        classified.append(len(sums_vgc))
+        return classify(heads, sums_vgc)
+
+    monkeypatch.setattr(StreamingHeads, 'classify', counted)
     recogniser = StreamingRecogniser(
         tiny_bundle, counting_encoder, order_evidence=wanted, streaming=streaming
     )
