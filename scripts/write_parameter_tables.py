@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 
+from step_ros.resources import load_defaults
 from step_ros.ros import camera_parameters, perception_parameters
-from step_ros.ros.parameters import load_defaults, markdown_table
+from step_ros.ros.parameters import markdown_table
 
 README = Path(__file__).resolve().parents[1] / 'README.md'
 NODES = {'perception': perception_parameters, 'camera': camera_parameters}

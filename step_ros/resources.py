@@ -4,6 +4,10 @@ import os
 import sys
 from pathlib import Path
 
+import yaml
+
+Value = bool | int | float | str | list[str]
+
 
 def share_directory() -> Path:
     """Find the folder that holds `config/` and `models/`.
@@ -25,6 +29,18 @@ def share_directory() -> Path:
     raise FileNotFoundError(
         'share/step_ros was found nowhere; looked in ' + ', '.join(map(str, candidates))
     )
+
+
+def load_defaults(file_name: str) -> dict[str, Value]:
+    """Read the defaults of a node's parameters from `config/`.
+
+    Args:
+        file_name: For example `perception.yaml`: a ROS parameter file with one section `/**`.
+    """
+    path = share_directory() / 'config' / file_name
+    content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    defaults: dict[str, Value] = content['/**']['ros__parameters']
+    return defaults
 
 
 def find_bundle(name: str) -> Path:

@@ -17,6 +17,7 @@ from std_msgs.msg import Header
 from step_ros.data.tabletop import Segment
 from step_ros.data.video import VideoError
 from step_ros.msg import ActionEvent
+from step_ros.resources import load_defaults
 from step_ros.ros.camera_parameters import DEFAULTS_FILE, PARAMETERS
 from step_ros.ros.camera_sources import CameraSource, TabletopSource, VideoSource
 from step_ros.ros.camera_stream import CameraStream, ClockWatch
@@ -24,7 +25,7 @@ from step_ros.ros.camera_truth import TruthTrack
 from step_ros.ros.images import from_rgb, to_compressed
 from step_ros.ros.large_images import make_room_for_large_images
 from step_ros.ros.node_main import run_node
-from step_ros.ros.parameters import declare_parameters, load_defaults, parameter_values
+from step_ros.ros.parameters import declare_parameters, parameter_values
 
 IMAGE_DEPTH = 10
 # Three tasks with two events every two seconds: a subscriber may come a minute late.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import yaml
 
-from step_ros.ros.parameters import Value, load_defaults
+from step_ros.resources import Value, load_defaults
 
 _TRUTH = {'true': True, '1': True, 'false': False, '0': False}
 

@@ -14,9 +14,7 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RclParameter
 
-from step_ros.resources import share_directory
-
-Value = bool | int | float | str | list[str]
+from step_ros.resources import Value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,18 +65,6 @@ class Parameter:
                     IntegerRange(from_value=int(self.minimum), to_value=int(self.maximum), step=1)
                 ]
         return descriptor
-
-
-def load_defaults(file_name: str) -> dict[str, Value]:
-    """Read the defaults of a node from `config/`.
-
-    Args:
-        file_name: For example `perception.yaml`: a ROS parameter file with one section `/**`.
-    """
-    path = share_directory() / 'config' / file_name
-    content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    defaults: dict[str, Value] = content['/**']['ros__parameters']
-    return defaults
 
 
 def declare_parameters(

@@ -20,11 +20,11 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from step_ros.model.bundle import Bundle, load_bundle
 from step_ros.model.bundle_files import BundleError
 from step_ros.msg import ActionHypothesis, ModelInfo
-from step_ros.resources import find_bundle
+from step_ros.resources import find_bundle, load_defaults
 from step_ros.ros.conversion import hypothesis_message, model_info_message
 from step_ros.ros.diagnostics import camera_status, diagnostics_message, model_status
 from step_ros.ros.node_main import run_node
-from step_ros.ros.parameters import declare_parameters, load_defaults, parameter_values
+from step_ros.ros.parameters import declare_parameters, parameter_values
 from step_ros.ros.perception_parameters import DEFAULTS_FILE, NOT_CONFIGURED, PARAMETERS
 from step_ros.ros.qos import LATCHED
 from step_ros.ros.subscriptions import Camera, ImageSubscriptions, choose_cameras

@@ -96,6 +96,54 @@ PARAMETERS = (
         maximum=1000,
     ),
     Parameter(
+        name='smoothing',
+        description='Time constant with which scores follow those of the newest window; 0: they '
+        'are its own.',
+        unit='s',
+        minimum=0.0,
+        maximum=60.0,
+    ),
+    Parameter(
+        name='on_threshold',
+        description='An event starts when a label is the best one, with at least this score, for '
+        '`minimum_duration`.',
+        minimum=0.0,
+        maximum=1.0,
+    ),
+    Parameter(
+        name='off_threshold',
+        description='An event ends when its label is not the best one, or below this score, for '
+        '`minimum_gap`; at most `on_threshold`.',
+        minimum=0.0,
+        maximum=1.0,
+    ),
+    Parameter(
+        name='minimum_duration',
+        description='How long a label must hold, without a break, for its event to start.',
+        unit='s',
+        minimum=0.0,
+        maximum=60.0,
+    ),
+    Parameter(
+        name='minimum_gap',
+        description='How long a label must not hold for its event to end; shorter breaks are '
+        'bridged.',
+        unit='s',
+        minimum=0.0,
+        maximum=60.0,
+    ),
+    Parameter(
+        name='minimum_order_evidence',
+        description='Order evidence that a label with a counterpart needs for its event to start.',
+        minimum=0.0,
+        maximum=1.0,
+    ),
+    Parameter(
+        name='ignored_labels',
+        description='Labels of any task that say that nothing happens: they start no event, but '
+        'end that of another label.',
+    ),
+    Parameter(
         name='warn_period',
         description='Shortest time between two warnings about the same camera and cause.',
         unit='s',

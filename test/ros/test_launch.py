@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from step_ros.resources import load_defaults
 from step_ros.ros.launch_values import overrides, typed_value
-from step_ros.ros.parameters import load_defaults
 
 LAUNCH = Path(__file__).resolve().parents[2] / 'launch'
 COMMON = {
