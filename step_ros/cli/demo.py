@@ -1,7 +1,6 @@
 """`step_ros demo`: a camera and the perception node, live over ROS 2 on this machine."""
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,21 +9,17 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from step_ros.cli.isolation import isolate, ros_imported
+
 if TYPE_CHECKING:
     from step_ros.ros.observer import Observer
     from step_ros.ros.processes import NodeProcess
 
 PERCEPTION = '/perception'
 NAMESPACE = '/camera'
-# The first start loads torch; a slow disk makes that long.
-START_SECONDS = 120.0
 REFRESH_SECONDS = 0.1
 # Without a terminal a line is printed this often.
 LINE_SECONDS = 5.0
-
-
-class DemoError(RuntimeError):
-    """A part of the demo did not start or did not keep going."""
 
 
 def demo(
@@ -50,14 +45,11 @@ def demo(
         console.print(f'[red]no such video: {video}')
         raise typer.Exit(1)
     output.mkdir(parents=True, exist_ok=True)
-    domain = _isolate()
+    domain = isolate()
     console.print(f'ROS_DOMAIN_ID={domain}, on this machine only; logs in {output}/')
-    try:
+    with ros_imported(console, 'the demo'):
         from step_ros.ros.observer import Observer
-        from step_ros.ros.processes import NodeProcess
-    except ModuleNotFoundError as error:
-        console.print(f'[red]the demo runs on ROS 2, and {error.name} is not here; see README.md')
-        raise typer.Exit(1) from error
+        from step_ros.ros.processes import NodeError, NodeProcess, wait_until
 
     observer = Observer(
         perception=PERCEPTION,
@@ -75,7 +67,7 @@ def demo(
             )
         )
         with console.status('starting the perception node'):
-            _wait_until(lambda: observer.model is not None, nodes, 'the perception node')
+            wait_until(lambda: observer.model is not None, nodes, 'what the node decides')
         camera: dict[str, Any] = {'source': str(video.resolve()) if video else 'tabletop'}
         camera |= {'rate': 0.0} if video else {'view': view, 'seed': seed}
         nodes.append(
@@ -86,11 +78,11 @@ def demo(
                 namespace=NAMESPACE,
             )
         )
-        _wait_until(lambda: bool(observer.pictures), nodes, 'the camera node')
+        wait_until(lambda: bool(observer.pictures), nodes, 'an image')
         _watch(console, observer, nodes, seconds)
     except KeyboardInterrupt:
         console.print('interrupted')
-    except DemoError as error:
+    except NodeError as error:
         console.print(f'[red]{error}')
         raise typer.Exit(1) from error
     finally:
@@ -100,41 +92,11 @@ def demo(
     _report(console, observer, output, json_file)
 
 
-def _isolate() -> str:
-    """Keep to this machine, and apart from other ROS 2 programs unless a domain was chosen."""
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    return os.environ.setdefault('ROS_DOMAIN_ID', str(50 + os.getpid() % 50))
-
-
-def _check(nodes: 'list[NodeProcess]') -> None:
-    from step_ros.ros.perception_parameters import NOT_CONFIGURED
-
-    for node in nodes:
-        if node.exit_code is not None:
-            raise DemoError(
-                f'{node.name} ended with exit code {node.exit_code}; its log, {node.log}, ends '
-                f'with:\n{node.log_tail()}'
-            )
-        if NOT_CONFIGURED in node.log_tail():
-            raise DemoError(f'{node.name} did not start:\n{node.log_tail()}')
-
-
-def _wait_until(done: Any, nodes: 'list[NodeProcess]', what: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not done():
-        _check(nodes)
-        if time.monotonic() > deadline:
-            raise DemoError(
-                f'{what} said nothing within {START_SECONDS:.0f} s; its log, {nodes[-1].log}, '
-                f'ends with:\n{nodes[-1].log_tail()}'
-            )
-        time.sleep(0.05)
-
-
 def _watch(
     console: Console, observer: 'Observer', nodes: 'list[NodeProcess]', seconds: float
 ) -> None:
     from step_ros.cli.demo_table import live_table
+    from step_ros.ros.processes import check_all
 
     def table() -> Any:
         return live_table(
@@ -149,12 +111,12 @@ def _watch(
     if console.is_terminal:
         with Live(table(), console=console, auto_refresh=False) as live:
             while time.monotonic() - started < seconds:
-                _check(nodes)
+                check_all(nodes)
                 live.update(table(), refresh=True)
                 time.sleep(REFRESH_SECONDS)
         return
     while time.monotonic() - started < seconds:
-        _check(nodes)
+        check_all(nodes)
         if observer.observations and time.monotonic() - last_line >= LINE_SECONDS:
             last_line = time.monotonic()
             newest = observer.observations[-1]
