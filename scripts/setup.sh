@@ -32,7 +32,7 @@ packages_key() { cat requirements/*.txt | sha256sum | cut -d' ' -f1; }
 build_key() {
   {
     pwd
-    cat CMakeLists.txt package.xml scripts/entry_point.py.in msg/*
+    cat CMakeLists.txt package.xml scripts/entry_point.py.in msg/* action/*
     find step_ros config launch models -type f -not -path '*/__pycache__/*' | LC_ALL=C sort
   } | sha256sum | cut -d' ' -f1
 }
@@ -89,5 +89,5 @@ run 'build: message types and programs' python -m colcon --log-base .venv/log bu
 # A source file that is gone leaves its link behind.
 find "$VENV"/lib/python3*/site-packages/step_ros "$VENV"/share/step_ros -xtype l -delete
 run 'check: import the message types' env -u AMENT_PREFIX_PATH "$VENV/bin/python" -c \
-  'from step_ros.msg import ActionHypothesis; ActionHypothesis()'
+  'from step_ros.action import WaitForAction; from step_ros.msg import ActionHypothesis; ActionHypothesis(); WaitForAction.Goal()'
 printf '%s' "$BUILD" >"$STAMP.build"
