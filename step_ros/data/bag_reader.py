@@ -34,6 +34,7 @@ class BagEvent:
         camera: Name of the camera.
         frame_id: Coordinate frame of the camera.
         score: In [0, 1]; 1 for ground truth.
+        order_evidence: Likewise; 0 in bags of a version that did not write it.
     """
 
     type: int
@@ -44,6 +45,7 @@ class BagEvent:
     camera: str = ''
     frame_id: str = ''
     score: float = 1.0
+    order_evidence: float = 1.0
 
 
 class BagReader:
@@ -198,6 +200,7 @@ def _event_of(file: StorageFile, stored: StoredMessage) -> BagEvent:
         camera=message.camera,
         frame_id=message.header.frame_id,
         score=message.score,
+        order_evidence=getattr(message, 'order_evidence', 0.0),
     )
 
 

@@ -1,4 +1,4 @@
-"""Writing a bag (rosbag2) that ROS 2's own tools can play: camera images and action events."""
+"""Writing a bag (rosbag2) that ROS 2's own tools can play: images, hypotheses, action events."""
 
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +17,16 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from step_ros.data.bag_reader import BagEvent
-from step_ros.data.bag_types import ACTION_EVENT, COMPRESSED_IMAGE, IMAGE, our_types
+from step_ros.data.bag_types import (
+    ACTION_EVENT,
+    ACTION_HYPOTHESIS,
+    COMPRESSED_IMAGE,
+    IMAGE,
+    TASK_HYPOTHESIS,
+    our_types,
+)
 from step_ros.stream.grid import NANOSECONDS
+from step_ros.stream.hypothesis import Hypothesis
 from step_ros.stream.image_fields import compress, pack
 
 Storage = Literal['mcap', 'sqlite3']
@@ -122,8 +130,55 @@ class BagWriter:
             label=event.label,
             start_stamp=self._time(event.start_ns),
             score=event.score,
+            order_evidence=event.order_evidence,
         )
         self._write(topic, ACTION_EVENT, message, event.stamp_ns, log_ns)
+
+    def hypothesis(
+        self,
+        topic: str,
+        hypothesis: Hypothesis,
+        *,
+        model_id: str,
+        top_k: int,
+        log_ns: int | None = None,
+    ) -> None:
+        """Write a hypothesis; its latency is zero.
+
+        Args:
+            topic: Where it would be published.
+            hypothesis: The hypothesis.
+            model_id: Name and digest of the bundle.
+            top_k: Labels of each task, best first.
+            log_ns: When it was recorded; None for its stamp.
+
+        Raises:
+            ValueError: A stamp fits into no message, or the topic has another type.
+        """
+        tasks = []
+        for task in hypothesis.tasks:
+            top = task.top(top_k)
+            tasks.append(
+                self._make(
+                    TASK_HYPOTHESIS,
+                    task=task.spec.name,
+                    labels=[label for label, _ in top],
+                    scores=np.array([score for _, score in top], np.float32),
+                    counterpart=task.counterpart,
+                    counterpart_score=task.score_of(task.counterpart),
+                    order_evidence=task.order_evidence,
+                )
+            )
+        message = self._make(
+            ACTION_HYPOTHESIS,
+            header=self._header(hypothesis.stamp_ns, hypothesis.frame_id),
+            window_start=self._time(hypothesis.window_start_ns),
+            camera=hypothesis.camera,
+            model_id=model_id,
+            tasks=tasks,
+            latency=self._make('builtin_interfaces/msg/Duration', sec=0, nanosec=0),
+        )
+        self._write(topic, ACTION_HYPOTHESIS, message, hypothesis.stamp_ns, log_ns)
 
     def close(self) -> None:
         """Finish the bag."""

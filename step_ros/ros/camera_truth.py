@@ -48,7 +48,8 @@ class TruthTrack:
     def _of(self, kind: int, segment: Segment, time_s: float, zero_ns: int) -> list[ActionEvent]:
         events = []
         for task, label in segment.labels.items():
-            event = ActionEvent(camera=self._camera, type=kind, task=task, label=label, score=1.0)
+            event = ActionEvent(camera=self._camera, type=kind, task=task, label=label)
+            event.score = event.order_evidence = 1.0
             event.header.frame_id = self._frame_id
             event.header.stamp = _stamp(time_s, zero_ns)
             event.start_stamp = _stamp(segment.start_s, zero_ns)

@@ -29,6 +29,7 @@ class Event:
         stamp_ns: When it began (START) or last held (END).
         start_ns: When it began.
         score: Its mean score while it held.
+        order_evidence: Its mean order evidence while it held; NaN where that was not asked for.
     """
 
     camera: str
@@ -39,6 +40,7 @@ class Event:
     stamp_ns: int
     start_ns: int
     score: float
+    order_evidence: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +92,13 @@ class _Held:
     start_ns: int
     last_ns: int
     scores: float = 0.0
+    evidence: float = 0.0
     count: int = 0
 
-    def add(self, stamp_ns: int, score: float) -> None:
+    def add(self, stamp_ns: int, task: TaskHypothesis) -> None:
         self.last_ns = stamp_ns
-        self.scores += score
+        self.scores += task.score_of(self.label)
+        self.evidence += task.order_evidence
         self.count += 1
 
     @property
@@ -164,6 +168,14 @@ class EventDetector:
             self._continuity.forget(name)
         return events
 
+    def open_events(self, camera: str) -> list[Event]:
+        """Return what has begun on a camera and not ended: its STARTs, with the means so far."""
+        return [
+            _event(camera, track, task, track.begun, EventType.START)
+            for task, track in self._cameras.get(camera, {}).items()
+            if track.begun is not None
+        ]
+
     def _advance(
         self, camera: str, track: _Track, task: TaskHypothesis, stamp_ns: int
     ) -> list[Event]:
@@ -175,12 +187,12 @@ class EventDetector:
         if begun is not None and begun.label == label and not ignored:
             track.candidate = None
             if score >= settings.off_threshold:
-                begun.add(stamp_ns, score)
+                begun.add(stamp_ns, task)
                 return []
         elif not ignored and score >= settings.on_threshold and self._in_order(task):
             if track.candidate is None or track.candidate.label != label:
                 track.candidate = _Held(label=label, start_ns=stamp_ns, last_ns=stamp_ns)
-            track.candidate.add(stamp_ns, score)
+            track.candidate.add(stamp_ns, task)
         else:
             track.candidate = None
         events = []
@@ -221,4 +233,5 @@ def _event(camera: str, track: _Track, task: str, held: _Held, kind: EventType) 
         stamp_ns=held.start_ns if kind is EventType.START else held.last_ns,
         start_ns=held.start_ns,
         score=held.mean_score,
+        order_evidence=held.evidence / held.count,
     )

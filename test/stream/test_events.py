@@ -275,12 +275,20 @@ def test_start_and_end_alternate_whatever_comes(settings, course, frames):
             tracks[event.camera, event.task].append(event)
             if event.type is EventType.START:
                 assert event.label not in detector.settings.ignored_labels
+        begun = {event.task: event for event in detector.open_events(camera)}
+        for (name, task), told in tracks.items():
+            if name == camera:
+                assert (task in begun) == (told[-1].type is EventType.START)
+        for task, event in begun.items():
+            assert event.label == tracks[camera, task][-1].label
+            assert event.stamp_ns == event.start_ns == tracks[camera, task][-1].stamp_ns
     for event in detector.close():
         tracks[event.camera, event.task].append(event)
     for (camera, _), events in tracks.items():
         assert len(events) % 2 == 0
         assert all(event.stamp_ns in seen[camera] for event in events)
         assert all(0 <= event.score <= 1 for event in events)
+        assert all(0 <= event.order_evidence <= 1 for event in events)
         for start, end in zip(events[::2], events[1::2], strict=True):
             assert (start.type, end.type) == (EventType.START, EventType.END)
             assert start.label == end.label
