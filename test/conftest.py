@@ -45,9 +45,15 @@ TASKS = (
 )
 
 
-def _create_tiny_model(*, head='step', positions='learnable', frames=4, options=None):
+def _create_tiny_model(
+    *, head='step', positions='learnable', frames=4, options=None, token_grid=None
+):
     backbone = create_backbone(
-        TINY, weights='random', image_size=TINY_SIZE, arguments=TINY_ARGUMENTS
+        TINY,
+        weights='random',
+        image_size=TINY_SIZE,
+        token_grid=token_grid,
+        arguments=TINY_ARGUMENTS,
     )
     spec = HeadsSpec(
         name=head,

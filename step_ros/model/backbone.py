@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from step_ros.model.head import TokenKind, check_choice
 from step_ros.model.peft_adapters import AdaptedLayer
+from step_ros.model.token_grid import TokenAverage
 from step_ros.model.weights import checked_digest, download, load_weights, published_grid
 
 HUB = 'hub'
@@ -39,7 +40,6 @@ class Backbone(nn.Module):
 
     Attributes:
         width: Channels of a token (d).
-        tokens: Patch tokens of an image (n).
         consumed: Which tokens `forward` gives.
         adapters: Name and options of what was inserted (`model/peft.py`); None when it is as it
             was published.
@@ -80,7 +80,7 @@ class Backbone(nn.Module):
                 f'an image of {height} x {width} px is not filled by them'
             )
         self.grid_size = (rows, columns)
-        self.tokens = rows * columns
+        self.average_onto(self.grid_size)
         self.has_cls = getattr(self.vit, 'cls_token', None) is not None
         self.consumed: TokenKind = 'patches'
         self.adapters: tuple[str, dict[str, Any]] | None = None
@@ -101,6 +101,36 @@ class Backbone(nn.Module):
     def learns(self) -> bool:
         """Whether training changes anything in it, which is so with adapters alone."""
         return any(parameter.requires_grad for parameter in self.parameters())
+
+    @property
+    def token_grid(self) -> tuple[int, int]:
+        """Rows and columns of patch tokens that `forward` gives."""
+        return self._average.token_grid
+
+    @property
+    def coarser_grid(self) -> tuple[int, int] | None:
+        """The token grid where tokens are averaged; None where each patch has its own."""
+        return None if self.token_grid == self.grid_size else self.token_grid
+
+    @property
+    def tokens(self) -> int:
+        """Patch tokens of an image that `forward` gives (n)."""
+        return self._average.tokens
+
+    def average_onto(self, token_grid: tuple[int, int]) -> 'Backbone':
+        """Let `forward` average its patch tokens onto this grid from now on.
+
+        Args:
+            token_grid: Rows and columns; `grid_size` gives every patch a token of its own.
+
+        Raises:
+            ValueError: It does not divide the grid of patches; names both.
+        """
+        try:
+            self._average = TokenAverage(given=self.grid_size, token_grid=token_grid)
+        except ValueError as error:
+            raise ValueError(f'backbone {self.name!r}: {error}') from error
+        return self
 
     def give(self, kind: TokenKind) -> 'Backbone':
         """Let `forward` give these tokens from now on.
@@ -124,13 +154,14 @@ class Backbone(nn.Module):
             x_b3hw: Normalised RGB images at `image_size`.
 
         Returns:
-            Tokens after the final norm, `[b, n, d]`: the patches row by row from the top left, the
-            CLS token alone (n=1), or the CLS token and then the patches. Registers are dropped.
+            Tokens after the final norm, `[b, n, d]`: the patches, averaged onto `token_grid`, row
+            by row from the top left, the CLS token alone (n=1), or the CLS token and then the
+            patches. Registers are dropped.
         """
         x_bld: Tensor = self.vit.forward_features(x_b3hw)
         if self.consumed == 'cls':
             return x_bld[:, :1]
-        patches_bnd = x_bld[:, self.vit.num_prefix_tokens :]
+        patches_bnd = self._average(x_bld[:, self.vit.num_prefix_tokens :])
         if self.consumed == 'patches':
             return patches_bnd
         return torch.cat([x_bld[:, :1], patches_bnd], dim=1)
@@ -141,6 +172,7 @@ def create_backbone(
     *,
     weights: str | Path,
     image_size: tuple[int, int] | None = None,
+    token_grid: tuple[int, int] | None = None,
     digest: str | None = None,
     seed: int = 0,
     arguments: dict[str, Any] | None = None,
@@ -153,12 +185,15 @@ def create_backbone(
             by `seed`), or the path of a safetensors file.
         image_size: Height and width in pixels; None for the architecture's own. Positional
             embeddings of loaded weights are resampled to it.
+        token_grid: Rows and columns onto which patch tokens are averaged after the final norm;
+            None for as many as there are patches.
         digest: `sha256:...` that the weight file must have; None to accept any.
         seed: Seed of the random weights.
         arguments: Further constructor arguments, for an architecture of one's own.
 
     Raises:
-        ValueError: `name` is unknown to timm or is not a suitable vision transformer.
+        ValueError: `name` is unknown to timm or is not a suitable vision transformer, or the token
+            grid does not divide the grid of patches.
         WeightsError: The weights cannot be had, are damaged, do not fit or have another digest.
     """
     options = dict(arguments or {})
@@ -168,12 +203,13 @@ def create_backbone(
         options['img_size'] = tuple(image_size)
     vit = _create(name, options, seed=seed)
     if weights == RANDOM:
-        return Backbone(vit, name=name, digest=f'random:{seed}')
-    path = download(name) if weights == HUB else Path(weights)
-    backbone = Backbone(vit, name=name, digest=checked_digest(path, digest))
-    grid = published_grid(vit, name) if weights == HUB else None
-    load_weights(vit, path, name=name, grid=grid)
-    return backbone
+        backbone = Backbone(vit, name=name, digest=f'random:{seed}')
+    else:
+        path = download(name) if weights == HUB else Path(weights)
+        backbone = Backbone(vit, name=name, digest=checked_digest(path, digest))
+        grid = published_grid(vit, name) if weights == HUB else None
+        load_weights(vit, path, name=name, grid=grid)
+    return backbone if token_grid is None else backbone.average_onto(token_grid)
 
 
 def _create(name: str, options: dict[str, Any], *, seed: int) -> nn.Module:

@@ -204,6 +204,7 @@ def save_bundle(
             arguments=backbone_arguments or {},
             weights=backbone_weights,
             digest=digest,
+            token_grid=backbone.coarser_grid,
             adapters=save_adapters(folder, backbone),
         ),
         heads=HeadsSpec(
@@ -247,6 +248,11 @@ def _load_backbone(folder: Path, spec: BundleSpec) -> Backbone:
         raise BundleError(folder / SPEC_FILE, 'backbone.weights', str(error)) from error
     except (ValueError, AssertionError) as error:
         raise BundleError(folder / SPEC_FILE, 'backbone', str(error)) from error
+    if given.token_grid is not None:
+        try:
+            backbone.average_onto(given.token_grid)
+        except ValueError as error:
+            raise BundleError(folder / SPEC_FILE, 'backbone.token_grid', str(error)) from error
     if given.adapters is not None:
         load_adapters(folder, backbone, given.adapters, frames=spec.frames)
     # The bundle's normalisation is what the heads were trained with, whatever timm says today.

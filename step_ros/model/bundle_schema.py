@@ -88,6 +88,10 @@ class BackboneSpec(Strict):
         description='`hub`, `random`, or a .safetensors file beside bundle.yaml',
     )
     digest: str = Field(description='sha256:... of the weight file, or random:SEED')
+    token_grid: tuple[Count, Count] | None = Field(
+        default=None,
+        description='rows and columns onto which patch tokens are averaged; none: one per patch',
+    )
     adapters: AdaptersSpec | None = Field(
         default=None, description='trained parts inside the backbone; none in STEP itself'
     )

@@ -163,6 +163,51 @@ def test_a_backbone_of_ones_own_is_checked_too():
         Backbone(nn.Linear(2, 2), name='mine', digest='random:0')
 
 
+# ---- fewer tokens
+
+
+@pytest.mark.parametrize('token_grid', [(1, 3), (2, 1), (1, 1)])
+def test_patch_tokens_are_averaged_and_the_cls_token_is_not(token_grid, tiny_backbone):
+    plain, backbone = tiny_backbone(), tiny_backbone(token_grid=token_grid)
+    rows, columns = token_grid
+    x_b3hw = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    blocks = plain(x_b3hw).view(2, rows, 2 // rows, columns, 3 // columns, -1)
+    expected_bnd = blocks.mean(dim=(2, 4)).reshape(2, rows * columns, -1)
+    torch.testing.assert_close(backbone(x_b3hw), expected_bnd)
+    assert backbone.tokens == rows * columns
+    assert (backbone.token_grid, backbone.coarser_grid) == (token_grid, token_grid)
+    assert (backbone.grid_size, plain.coarser_grid) == ((2, 3), None)
+    cls_b1d = plain.give('cls')(x_b3hw)
+    assert torch.equal(backbone.give('cls')(x_b3hw), cls_b1d)
+    torch.testing.assert_close(
+        backbone.give('all')(x_b3hw), torch.cat([cls_b1d, expected_bnd], dim=1)
+    )
+
+
+def test_a_token_for_each_patch_can_be_had_again(tiny_backbone):
+    backbone = tiny_backbone(token_grid=(1, 1)).average_onto((2, 3))
+    x_b3hw = torch.randn(1, 3, 32, 48)
+    assert torch.equal(backbone(x_b3hw), tiny_backbone()(x_b3hw))
+    assert backbone.coarser_grid is None
+
+
+def test_a_token_grid_that_does_not_divide_the_patches_is_refused(tiny_backbone):
+    with pytest.raises(
+        ValueError, match=r"'vit_tiny_patch16_224': token grid 2 x 2 does not .* 2 x 3 tokens"
+    ):
+        tiny_backbone(token_grid=(2, 2))
+
+
+@pytest.mark.parametrize('kind', ['patches', 'all'])
+def test_what_is_exported_averages_too(kind, tiny_backbone):
+    backbone = tiny_backbone(token_grid=(2, 1)).give(kind)
+    batch = torch.export.Dim('batch', min=1, max=16)
+    example = (torch.randn(2, 3, 32, 48),)
+    exported = torch.export.export(backbone, example, dynamic_shapes=({0: batch},)).module()
+    x_b3hw = torch.randn(5, 3, 32, 48)
+    torch.testing.assert_close(exported(x_b3hw), backbone(x_b3hw))
+
+
 # ---- frozen
 
 

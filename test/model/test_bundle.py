@@ -82,6 +82,28 @@ def test_a_round_trip_of_a_wide_image_gives_bit_equal_answers(tiny_model, tmp_pa
     assert_equal(answers(bundle.model, x_bt3hw), answers(model, x_bt3hw))
 
 
+def test_a_round_trip_of_a_token_grid_gives_bit_equal_answers(
+    tiny_model, save_tiny_bundle, tmp_path, clips
+):
+    model = tiny_model(token_grid=(1, 3), options={'positions': 'token-wise'})
+    saved = save_tiny_bundle(tmp_path, model)
+    loaded = load_bundle(tmp_path)
+    assert loaded.spec.backbone.token_grid == (1, 3)
+    assert loaded.model.backbone.tokens == 3
+    assert_equal(answers(loaded.model, clips), answers(model, clips))
+    # Saved again, as teaching does, it is still the same.
+    again = save_tiny_bundle(tmp_path / 'again', loaded.model)
+    assert again.model_id == saved.model_id
+
+
+def test_a_bundle_from_before_there_were_token_grids_is_the_same(copy, tiny_bundle, clips):
+    assert tiny_bundle.spec.backbone.token_grid is None
+    copy.edit('backbone.token_grid', ...)
+    loaded = load_bundle(copy.folder)
+    assert loaded.model_id == tiny_bundle.model_id
+    assert_equal(answers(loaded.model, clips), answers(tiny_bundle.model, clips))
+
+
 def test_the_spec_says_what_was_saved(tiny_bundle):
     spec = read_spec(tiny_bundle.path)
     assert spec == tiny_bundle.spec
@@ -192,6 +214,7 @@ def test_model_id_keeps_its_digest_under_another_name(copy, tiny_bundle):
     [
         ('frame_period', 0.2),
         ('image.mean', [0.1, 0.2, 0.3]),
+        ('backbone.token_grid', [1, 3]),
         ('tasks.0.labels.0', 'rest'),
         ('tasks.0.temperature', 2.0),
         ('heads.options.attention_heads', 4),

@@ -74,6 +74,23 @@ def test_options_of_a_head_come_back_with_the_bundle(
     check_stream(bundle, film)
 
 
+@pytest.mark.parametrize('token_grid', [(1, 3), (2, 1), (1, 1)])
+@pytest.mark.parametrize(
+    'head',
+    [
+        pytest.param({'options': {'positions': 'hybrid'}}, id='step'),
+        pytest.param({'options': {'positions': 'token-wise', 'cls': 'frame'}}, id='all tokens'),
+        pytest.param({'head': 'attentive'}, id='plain heads'),
+        pytest.param({'head': 'linear'}, id='cls alone'),
+    ],
+)
+def test_fewer_tokens_go_through_a_bundle_into_the_stream(
+    head, token_grid, tiny_model, save_tiny_bundle, film, tmp_path
+):
+    save_tiny_bundle(tmp_path, tiny_model(token_grid=token_grid, **head))
+    check_stream(load_bundle(tmp_path), film)
+
+
 # ---- adapters
 
 
