@@ -58,7 +58,9 @@ class TokenAverage:
             return torch.cat([x_xnd[..., :1, :], self(x_xnd[..., 1:, :])], dim=-2)
         rows, columns = self.token_grid
         height, width = self.given[0] // rows, self.given[1] // columns
-        blocks = x_xnd.unflatten(-2, (rows, height, columns, width))
+        blocks = x_xnd.reshape(
+            *x_xnd.shape[:-2], rows, height, columns, width, x_xnd.shape[-1]
+        )
         return blocks.mean(dim=(-4, -2)).flatten(-3, -2)
 
 
