@@ -9,6 +9,7 @@ from step_ros.cli.data import app as data_app
 from step_ros.cli.demo import demo
 from step_ros.cli.evaluate import evaluate
 from step_ros.cli.record import record
+from step_ros.cli.record_demo import record_demo
 from step_ros.cli.teach import teach
 from step_ros.cli.teach_curve import teach_curve
 from step_ros.cli.train import train
@@ -26,6 +27,7 @@ app.add_typer(data_app, name='data')
 app.command()(demo)
 app.command()(evaluate)
 app.command()(record)
+app.command(name='record-demo')(record_demo)
 app.command()(teach)
 app.command(name='teach-curve')(teach_curve)
 app.command()(train)

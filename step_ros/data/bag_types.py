@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 ACTION_EVENT = 'step_ros/msg/ActionEvent'
+ACTION_HYPOTHESIS = 'step_ros/msg/ActionHypothesis'
+TASK_HYPOTHESIS = 'step_ros/msg/TaskHypothesis'
 IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
 # What is read of each: a stored definition without it is of no use.
 _FIELDS = {
@@ -32,10 +34,11 @@ _HEADING = '=' * 80 + '\n'
 
 @lru_cache(maxsize=1)
 def our_types() -> 'Typestore':
-    """Return ROS's standard types together with `msg/ActionEvent.msg`."""
+    """Return ROS's standard types together with those of `msg/`."""
     store = get_typestore(Stores.LATEST)
-    path = share_directory() / 'msg' / 'ActionEvent.msg'
-    store.register(get_types_from_msg(path.read_text(encoding='utf-8'), ACTION_EVENT))
+    for path in sorted((share_directory() / 'msg').glob('*.msg')):
+        text = path.read_text(encoding='utf-8')
+        store.register(get_types_from_msg(text, f'step_ros/msg/{path.stem}'))
     return store
 
 

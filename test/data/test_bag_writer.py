@@ -11,10 +11,13 @@ import yaml
 from rosbags.highlevel import AnyReader
 
 from step_ros.data.bag_reader import END, START, BagEvent, BagReader
-from step_ros.data.bag_types import ACTION_EVENT, IMAGE, our_types
+from step_ros.data.bag_types import ACTION_EVENT, ACTION_HYPOTHESIS, IMAGE, our_types
 from step_ros.data.bag_writer import BagWriter
+from step_ros.model.bundle_schema import TaskSpec
+from step_ros.stream.hypothesis import Hypothesis, TaskHypothesis
 from step_ros.stream.image_encodings import ImageError
 
+PAIR = {'open': 'close', 'close': 'open'}
 EVENT = BagEvent(
     type=END,
     stamp_ns=3_000_000_007,
@@ -42,6 +45,34 @@ def test_frames_and_events_come_back(storage, tmp_path, bag_image):
         assert np.array_equal(raw.load(), bag_image(number))
         assert np.abs(jpeg.load().astype(int) - bag_image(number)).max() < 8
     assert list(reader.events()) == [EVENT]
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_hypotheses_come_back_by_the_definitions_in_the_bag_alone(storage, tmp_path):
+    spec = TaskSpec(name='verb', labels=('open', 'close', 'idle'), counterparts=PAIR)
+    task = TaskHypothesis(spec=spec, scores_k=np.array([0.2, 0.5, 0.3]), order_evidence=0.75)
+    hypothesis = Hypothesis(
+        camera='front',
+        frame_id='optical',
+        stamp_ns=3_000_000_007,
+        window_start_ns=1_000_000_001,
+        received_ns=0,
+        tasks=(task,),
+    )
+    with BagWriter(tmp_path / 'bag', storage) as writer:
+        writer.hypothesis('/said', hypothesis, model_id='tiny@0', top_k=2, log_ns=9)
+    with AnyReader([tmp_path / 'bag']) as reader:
+        ((connection, log_ns, data),) = reader.messages()
+        message = reader.deserialize(data, connection.msgtype)
+    assert (connection.topic, connection.msgtype, log_ns) == ('/said', ACTION_HYPOTHESIS, 9)
+    assert (message.header.stamp.sec, message.header.stamp.nanosec) == (3, 7)
+    assert (message.window_start.sec, message.header.frame_id) == (1, 'optical')
+    assert (message.camera, message.model_id) == ('front', 'tiny@0')
+    (answer,) = message.tasks
+    assert (answer.task, answer.labels, answer.counterpart) == ('verb', ['close', 'idle'], 'open')
+    np.testing.assert_allclose(answer.scores, [0.5, 0.3], rtol=1e-6)
+    assert answer.counterpart_score == pytest.approx(0.2)
+    assert answer.order_evidence == 0.75
 
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
