@@ -29,9 +29,8 @@ def main() -> None:
         label = bundle.spec.tasks[0].labels[int(head(tokens_tnd[None]).argmax())]
     sheet = attention_sheet(
         images[::2],
-        maps.cls_btn[0, ::2].numpy(),
-        maps.columns_btn[0, ::2].numpy(),
-        grid_size=backbone.grid_size,
+        maps.cls_btn[0, ::2].unflatten(-1, backbone.token_grid).numpy(),
+        maps.columns_btn[0, ::2].unflatten(-1, backbone.token_grid).numpy(),
         image_size=backbone.image_size,
     )
     cv2.imwrite('docs/images/attention.png', cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save_file
 
 from step_ros.data.clip_record import ClipRecord
 from step_ros.model.backbone import Backbone
-from step_ros.model.bundle import create_heads
 from step_ros.model.heads import consumed_tokens
+from step_ros.model.token_grid import grid_text
 from step_ros.training.ablation import AblationSpec, RunSpec
+from step_ros.training.ablation_heads import build_runs, check_token_grids, count_run
 from step_ros.training.answers import Answers, answer_clips, score_answers
 from step_ros.training.cache_spec import CacheType
 from step_ros.training.dataset_model import load_backbone, prepare_tokens
@@ -65,6 +65,7 @@ class AblationResult(BaseModel):
         clips: Clips of each split.
         left_out: Clips that could not be used.
         runs: By their keys.
+        gflops: Multiply-adds of each run's heads on one window, in units of 1e9, by its key.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -76,6 +77,7 @@ class AblationResult(BaseModel):
     clips: dict[str, int]
     left_out: int
     runs: dict[str, RunResult]
+    gflops: dict[str, float]
 
     def run(self, table: str, row: str) -> RunResult:
         """Return the run of a row."""
@@ -102,6 +104,7 @@ def ablate(spec: AblationSpec, output: Path, *, team: Team = ALONE) -> AblationR
         for run in (spec.run(table, row) for row in table.rows.values())
     }
     backbone, _ = load_backbone(spec.recipe)
+    check_token_grids(spec, backbone)
     kinds = {consumed_tokens(run.head.name, **run.head.options) for run in wanted.values()}
     backbone.give(kinds.pop() if len(kinds) == 1 else 'all')
     tokens = prepare_tokens(spec.recipe, backbone, team=team)
@@ -114,35 +117,21 @@ def ablate(spec: AblationSpec, output: Path, *, team: Team = ALONE) -> AblationR
     return AblationResult(
         spec=spec,
         dataset=tokens.dataset.config.title,
-        backbone=f'{backbone.name}, {backbone.digest[:19]}',
+        backbone=_title(backbone),
         frame_period=tokens.frame_period,
         clips={split: len(tokens.records(split)) for split in ('train', 'val', 'test')},
         left_out=len(tokens.train.failures)
         + (len(tokens.held_out.failures) if tokens.held_out else 0),
         runs=results,
+        gflops={key: count_run(run, tokens.tasks, backbone) for key, run in wanted.items()},
     )
 
 
-def build_runs(
-    specs: Sequence[RunSpec], tokens: Tokens, backbone: Backbone, *, seed: int
-) -> dict[str, Run]:
-    """Make the heads of runs; each run's start depends on the seed and itself alone."""
-    tasks = {task.name: task for task in tokens.tasks}
-    runs = {}
-    for spec in specs:
-        for task in spec.tasks:
-            if task not in tasks:
-                raise FitError(f'{task!r} is no task of the data; there are {", ".join(tasks)}')
-        torch.manual_seed(seed)
-        heads = create_heads(
-            spec.head,
-            [tasks[task] for task in spec.tasks],
-            width=backbone.width,
-            frames=spec.frames,
-            tokens=backbone.tokens,
-        )
-        runs[spec.key] = Run(heads=heads, how=spec.head)
-    return runs
+def _title(backbone: Backbone) -> str:
+    title = f'{backbone.name}, {backbone.digest[:19]}'
+    if backbone.coarser_grid is None:
+        return title
+    return f'{title}, tokens averaged onto {grid_text(backbone.coarser_grid)}'
 
 
 def _pass(
@@ -187,7 +176,7 @@ def _fit_pass(
         tokens.records('train'), share=specs[0].share, views=specs[0].views, seed=spec.recipe.seed
     )
     windows = CachedWindows(tokens.train, training, tokens.labels)
-    runs = build_runs(specs, tokens, backbone, seed=spec.recipe.seed)
+    runs = build_runs(specs, tokens.tasks, backbone, seed=spec.recipe.seed)
     checkpoint = output / 'checkpoints' / _digest([folders[run.key].name for run in specs])
     history = fit(runs, windows, seed=spec.recipe.seed, checkpoint=checkpoint, team=team)
     answers = answer_clips(runs, tokens.held_out, tokens.records('test'), features=True, team=team)

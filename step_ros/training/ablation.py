@@ -9,10 +9,11 @@ from step_ros.model.heads import consumed_tokens, head_entry
 from step_ros.training.answers import Order
 from step_ros.training.cache_spec import CacheType
 from step_ros.training.dataset_recipe import DatasetRecipe, HeadRecipe
-from step_ros.training.recipe import Strict
+from step_ros.training.recipe import Strict, TokenGrid
 
 Metric = Literal[
     'parameters',
+    'gflops',
     'clips',
     'top1',
     'top5',
@@ -31,7 +32,7 @@ class Column(Strict):
     """A column of figures."""
 
     title: str
-    metric: Metric = Field(description='as `task_metrics` names it, or `parameters`')
+    metric: Metric = Field(description='as `task_metrics` names it, `parameters` or `gflops`')
     order: Order = 'correct'
     view: Literal['all', 'trained', 'unseen'] = 'all'
     task: str | None = Field(default=None, description="none: the table's")
@@ -50,6 +51,9 @@ class Row(Strict):
         default_factory=dict, description='head options, beside those of `heads.options`'
     )
     frames: int | None = Field(default=None, ge=1, description='fewer, spread over the window')
+    token_grid: TokenGrid | None = Field(
+        default=None, description='rows and columns onto which patch tokens are averaged'
+    )
     share: float = Field(default=1.0, gt=0, le=1, description='of the training clips of a label')
     views: tuple[str, ...] = Field(default=(), description='trained on; none: all there are')
     tasks: tuple[str, ...] = Field(default=(), description="none: the table's")
@@ -107,12 +111,15 @@ class RunSpec(Strict):
     views: tuple[str, ...]
     tasks: tuple[str, ...]
     tokens: CacheType | None = None
+    token_grid: TokenGrid | None = None
 
     @property
     def key(self) -> str:
         """The first digits of a digest of all of the above."""
         # What is not asked for adds nothing: runs keep their names when there is more to ask for.
-        content = self.model_dump_json(exclude=None if self.tokens else {'tokens'})
+        optional = ('tokens', 'token_grid')
+        unasked = {field for field in optional if getattr(self, field) is None}
+        content = self.model_dump_json(exclude=unasked)
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
     @property
@@ -200,4 +207,5 @@ class AblationSpec(Strict):
             views=row.views,
             tasks=row.tasks or (table.task,),
             tokens=row.tokens,
+            token_grid=row.token_grid,
         )

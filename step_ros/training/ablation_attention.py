@@ -19,6 +19,7 @@ from step_ros.stream.encoder import TorchEncoder
 from step_ros.stream.grid import NANOSECONDS
 from step_ros.training.ablate import HEADS, AblationResult
 from step_ros.training.ablation_answers import PicturedAnswers
+from step_ros.training.ablation_heads import average_of
 from step_ros.training.ablation_plots import save_picture
 from step_ros.training.ablation_tables import plain
 from step_ros.training.attention_overlay import attention_sheet
@@ -67,16 +68,15 @@ def plot_attention(
     shown = shown[:: math.ceil(len(shown) / MOST_FRAMES)]
     maps, said = [], []
     for (run, head), stride in zip(looking, strides, strict=True):
-        heads = Run(heads={run.task: head}, how=run.run.spec.head)
+        average = average_of(run.run.spec, backbone)
+        heads = Run(heads={run.task: head}, how=run.run.spec.head, average=average)
         taken_btnd = heads.tokens_of(x_btnd, backbone.consumed)
         with torch.inference_mode():
             columns_tn = head.attention_maps(taken_btnd).columns_btn[0].numpy()
             answer = run.task_labels[int(head(taken_btnd).argmax())]
-        maps.append(columns_tn[shown // stride])
+        maps.append(columns_tn[shown // stride].reshape(-1, *average.token_grid))
         said.append(f'{run.title} (answers *{plain(answer)}*)')
-    sheet = attention_sheet(
-        images_thw3[shown], *maps, grid_size=backbone.grid_size, image_size=backbone.image_size
-    )
+    sheet = attention_sheet(images_thw3[shown], *maps, image_size=backbone.image_size)
     save_picture(path, _narrow(sheet))
     return (
         f'Frames of *{plain(runs[0].labels[0])}*, the first such test clip by name; below them '
@@ -91,7 +91,7 @@ def _load_head(run: PicturedAnswers, backbone: Backbone) -> Head:
         spec.head.name,
         width=backbone.width,
         frames=spec.frames,
-        tokens=backbone.tokens,
+        tokens=average_of(spec, backbone).tokens,
         classes=len(run.task_labels),
         **spec.head.options,
     )

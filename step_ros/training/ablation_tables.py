@@ -10,7 +10,7 @@ from step_ros.training.ablation_answers import PicturedAnswers
 from step_ros.training.ablation_published import LabelFigures, paper_figure
 
 # Metrics that count something; all others are shares.
-COUNTS = ('parameters', 'clips')
+COUNTS = ('parameters', 'gflops', 'clips')
 LOWER_IS_BETTER = ('to_counterpart', 'calibration_error')
 MISSING = '–'
 
@@ -74,6 +74,8 @@ def figure_of(result: AblationResult, table: str, row: str, column: Column) -> f
     run = result.run(table, row)
     if column.metric == 'parameters':
         return run.parameters
+    if column.metric == 'gflops':
+        return result.gflops[run.spec.key]
     task = column.task or result.spec.tables[table].task
     by_task = run.metrics.get(column.view, {}).get(column.order, {})
     value = by_task.get(task, {}).get(column.metric)
@@ -105,6 +107,8 @@ def cell(value: float | None, column: Column) -> str:
     """Write a figure: a share in percent, a large count in thousands or millions."""
     if value is None:
         return MISSING
+    if column.metric == 'gflops':
+        return f'{value:.4f}'
     if column.metric not in COUNTS:
         return f'{100 * value:.1f}'
     if value >= 1e6:

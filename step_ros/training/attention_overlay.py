@@ -60,8 +60,7 @@ def draw_attention(
 
 def attention_sheet(
     images_thw3: np.ndarray,
-    *maps_tn: np.ndarray,
-    grid_size: tuple[int, int],
+    *maps_trc: np.ndarray,
     image_size: tuple[int, int],
 ) -> np.ndarray:
     """Draw a window side by side: its frames, and below them each map on a scale of its own.
@@ -70,24 +69,24 @@ def attention_sheet(
 
     Args:
         images_thw3: The frames, oldest first, uint8 RGB.
-        maps_tn: Weights of the patches of all frames.
-        grid_size: Rows and columns of patches.
+        maps_trc: Weights of the patch tokens of all frames, laid out in the rows and columns of
+            their grid, which need not be the same in all maps.
         image_size: Height and width that the encoder takes.
     """
     rows = [list(images_thw3)]
-    for weights_tn in maps_tn:
-        low, high = float(weights_tn.mean()), float(weights_tn.max())
+    for weights_trc in maps_trc:
+        low, high = float(weights_trc.mean()), float(weights_trc.max())
         rows.append(
             [
                 draw_attention(
                     image,
-                    weights_n,
-                    grid_size=grid_size,
+                    weights_rc.ravel(),
+                    grid_size=weights_rc.shape,
                     image_size=image_size,
                     low=low,
                     high=high,
                 )
-                for image, weights_n in zip(images_thw3, weights_tn, strict=True)
+                for image, weights_rc in zip(images_thw3, weights_trc, strict=True)
             ]
         )
     margin = ((_GAP, _GAP), (_GAP, _GAP), (0, 0))

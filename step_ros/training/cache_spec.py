@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from step_ros.model.backbone import Backbone
 from step_ros.model.head import TokenKind, tokens_per_frame
@@ -37,6 +43,10 @@ class CacheSpec(BaseModel):
     backbone: str = Field(description="timm's name of the architecture")
     digest: str = Field(description='digest of its weights')
     tokens: TokenKind = Field(description='which tokens of a frame')
+    token_grid: tuple[int, int] | None = Field(
+        default=None,
+        description='rows and columns onto which patch tokens are averaged; none: one per patch',
+    )
     image_size: tuple[int, int] = Field(description='height and width in pixels')
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -47,6 +57,14 @@ class CacheSpec(BaseModel):
     tokens_per_frame: int = Field(gt=0)
     width: int = Field(gt=0, description='channels of a token')
     dtype: CacheType = 'float16'
+
+    @model_serializer(mode='wrap')
+    def _serialise(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        # What is not asked for adds nothing: caches keep their names.
+        if self.token_grid is None:
+            del content['token_grid']
+        return content
 
     @property
     def key(self) -> str:
@@ -100,6 +118,7 @@ def spec_for(
         backbone=backbone.name,
         digest=backbone.digest,
         tokens=backbone.consumed,
+        token_grid=backbone.coarser_grid,
         image_size=backbone.image_size,
         mean=backbone.mean,
         std=backbone.std,

@@ -220,16 +220,20 @@ def _check_left_out(
 def load_backbone(recipe: DatasetRecipe) -> tuple[Backbone, dict[str, Any]]:
     """Return the encoder, and the constructor arguments it was made with."""
     wanted = recipe.backbone
+    arguments: dict[str, Any] = {}
     if wanted.bundle is not None:
         bundle = load_bundle(find_bundle(wanted.bundle))
-        return bundle.model.backbone, bundle.spec.backbone.arguments
-    assert wanted.name is not None
-    backbone = create_backbone(
-        wanted.name,
-        weights=wanted.weights,
-        image_size=(wanted.image_height, wanted.image_width),
-    )
-    return backbone, {}
+        backbone, arguments = bundle.model.backbone, bundle.spec.backbone.arguments
+    else:
+        assert wanted.name is not None
+        backbone = create_backbone(
+            wanted.name,
+            weights=wanted.weights,
+            image_size=(wanted.image_height, wanted.image_width),
+        )
+    if wanted.token_grid is not None:
+        backbone.average_onto(wanted.token_grid)
+    return backbone, arguments
 
 
 def _list_digest(records: Sequence[ClipRecord]) -> str:

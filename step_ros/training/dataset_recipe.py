@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from step_ros.training.augment import Augmentation
 from step_ros.training.cache_spec import CacheType
-from step_ros.training.recipe import HeadOptimisation, Strict
+from step_ros.training.recipe import HeadOptimisation, Strict, TokenGrid
 
 
 class DataRecipe(Strict):
@@ -38,6 +38,11 @@ class BackboneRecipe(Strict):
     weights: str = Field(default='hub', description='`hub` or a .safetensors file')
     image_height: int = Field(default=224, gt=0, description='pixels')
     image_width: int = Field(default=224, gt=0, description='pixels')
+    token_grid: TokenGrid | None = Field(
+        default=None,
+        description='rows and columns onto which patch tokens are averaged, in training and in '
+        "the bundle alike; none: the encoder's own",
+    )
 
     @model_validator(mode='after')
     def _check(self) -> 'BackboneRecipe':

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from step_ros.model.head import Head, TokenKind, select_tokens
+from step_ros.model.token_grid import TokenAverage
 from step_ros.training.checkpoint import load_checkpoint, save_checkpoint
 from step_ros.training.progress import track
 from step_ros.training.recipe import HeadOptimisation
@@ -37,16 +38,19 @@ class Run:
     Attributes:
         heads: A head for each task; all consume the same tokens of as many frames.
         how: Optimiser and schedule.
+        average: How patch tokens are averaged before the heads see them; None where they are not.
     """
 
     heads: Mapping[str, Head]
     how: HeadOptimisation
+    average: TokenAverage | None = None
 
     def tokens_of(self, x_btnd: Tensor, given: TokenKind) -> Tensor:
         """Take from windows what the heads consume.
 
         Heads of fewer frames get the middle one (the earlier of two) of each of as many equal
-        parts, so that the frames stay centred in the window.
+        parts, so that the frames stay centred in the window. Heads of a coarser token grid get
+        averages of neighbouring patch tokens.
 
         Args:
             x_btnd: Tokens of windows.
@@ -63,7 +67,8 @@ class Run:
             )
         stride = frames // head.frames
         x_btnd = x_btnd[:, (stride - 1) // 2 :: stride]
-        return select_tokens(x_btnd, given=given, wanted=head.consumes)
+        x_btnd = select_tokens(x_btnd, given=given, wanted=head.consumes)
+        return x_btnd if self.average is None else self.average(x_btnd, head.consumes)
 
 
 def fit(
@@ -243,6 +248,7 @@ def _identity(runs: Mapping[str, Run], windows: Windows, seed: int) -> str:
         'runs': {
             name: {
                 'how': run.how.model_dump(),
+                'token_grid': run.average and run.average.token_grid,
                 'heads': {
                     task: [head.name, head.options, head.frames, head.width, head.classes]
                     for task, head in run.heads.items()

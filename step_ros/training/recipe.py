@@ -1,8 +1,11 @@
 """The recipe of a tabletop model: everything that decides what `step_ros train` makes."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+# Rows and columns of patch tokens.
+TokenGrid = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 
 
 class Strict(BaseModel):
@@ -64,6 +67,11 @@ class Recipe(Strict):
     views: tuple[Literal['front', 'side', 'top'], ...] = Field(min_length=1)
     image_height: int = Field(gt=0, description='pixels')
     image_width: int = Field(gt=0, description='pixels')
+    token_grid: TokenGrid | None = Field(
+        default=None,
+        description='rows and columns onto which patch tokens are averaged, in training and in '
+        'the bundle alike; none: one token per patch',
+    )
     frames: int = Field(ge=2, description='T, frames in a window')
     frame_period: float = Field(gt=0, description='seconds between two frames of a window')
     encoder: EncoderRecipe

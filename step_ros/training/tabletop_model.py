@@ -93,6 +93,7 @@ def make_encoder(recipe: Recipe) -> tuple[Backbone, list[float]]:
         recipe.encoder.backbone,
         weights='random',
         image_size=size,
+        token_grid=recipe.token_grid,
         seed=recipe.seed,
         arguments=recipe.encoder.arguments,
     )

@@ -11,6 +11,7 @@ from step_ros.data.clip_record import ClipRecord
 from step_ros.training import fit as fit_module
 from step_ros.training.ablate import ablate, chosen_clips
 from step_ros.training.ablation_file import load_ablation
+from step_ros.training.ablation_report import write_report
 from step_ros.training.fit import FitError
 
 INVARIANT = ('linear', 'attentive', 'self-attention')
@@ -179,3 +180,55 @@ def test_clips_of_other_views_are_never_chosen(clips, share):
     if any(clip.view == 'top' for clip in clips):
         chosen = chosen_clips(clips, share=share, views=('top',), seed=0)
         assert {clip.view for clip in chosen} == {'top'}
+
+
+# ---- fewer tokens
+
+
+def grids(content, **rows):
+    """Leave one table, of STEP on several token grids."""
+    row = {'title': 'STEP', 'options': {'position_std': 1.0, 'positions': 'token-wise'}}
+    table = {
+        'title': 'Fewer tokens',
+        'task': 'action',
+        'columns': [{'title': 'GFLOPs', 'metric': 'gflops'}, {'title': 'top-1', 'metric': 'top1'}],
+        'rows': {key: {**row, **changes} for key, changes in rows.items()},
+    }
+    pictured = [f'grids/{key}' for key in rows]
+    return {**content, 'tables': {'grids': table}, 'findings': [], 'pictured': pictured}
+
+
+def test_a_coarser_grid_in_a_row_is_that_of_a_backbone(light_content, tmp_path):
+    content = grids(light_content(), full={}, coarse={'token_grid': [3, 2]})
+    result = ablate(spec_of(content, tmp_path), tmp_path / 'out')
+    full, coarse = result.run('grids', 'full'), result.run('grids', 'coarse')
+    # Embeddings of 48 and of 6 tokens of each of 8 frames, 128 wide.
+    assert full.parameters - coarse.parameters == (48 - 6) * 8 * 128
+    cost = {key: result.gflops[result.run('grids', key).spec.key] for key in ('full', 'coarse')}
+    assert cost['full'] > 8 * cost['coarse'] > 0
+    report = tmp_path / 'report.md'
+    write_report([result], report, command='step_ros ablate')
+    assert f'| {cost["coarse"]:.4f} |' in report.read_text()
+    assert len(list((tmp_path / 'images').glob('*attention*.png'))) == 1
+
+    content = grids(light_content(), coarse={})
+    content['recipe'] = {
+        **content['recipe'],
+        'backbone': {'bundle': 'tabletop-tiny', 'token_grid': [3, 2]},
+    }
+    other = ablate(spec_of(content, tmp_path), tmp_path / 'backbone')
+    assert 'tokens averaged onto 3 x 2' in other.backbone
+    # Tokens are kept in half floats: here those of all patches, there their averages.
+    same = other.run('grids', 'coarse')
+    assert same.loss == pytest.approx(coarse.loss, abs=2e-2)
+    assert same.parameters == coarse.parameters
+
+
+def test_a_grid_that_does_not_divide_the_patches_is_named_before_anything_is_encoded(
+    light_content, tmp_path
+):
+    content = grids(light_content(), odd={'token_grid': [4, 4]})
+    content['recipe']['data'] = {**content['recipe']['data'], 'root': str(tmp_path / 'nowhere')}
+    why = r'tables\.grids\.rows\.odd\.token_grid: token grid 4 x 4 .* of 6 x 8 tokens'
+    with pytest.raises(FitError, match=why):
+        ablate(spec_of(content, tmp_path), tmp_path / 'out')

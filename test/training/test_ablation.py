@@ -92,9 +92,10 @@ def test_settings_make_a_run_and_titles_do_not(light_content, tmp_path):
             (probes, probes.rows['attentive'].model_copy(update={'frames': 4})),
             (probes, probes.rows['attentive'].model_copy(update={'views': ('top',)})),
             (probes, probes.rows['attentive'].model_copy(update={'tasks': ('other',)})),
+            (probes, probes.rows['attentive'].model_copy(update={'token_grid': (3, 4)})),
         )
     ]
-    assert len({same.key, *others}) == 6
+    assert len({same.key, *others}) == 7
 
 
 def test_options_of_the_recipe_reach_the_heads_that_have_them(light_content, tmp_path):

@@ -44,8 +44,9 @@ def test_frames_with_one_scale_are_comparable():
 
 def test_a_sheet_shows_frames_and_maps():
     images = np.random.default_rng(0).integers(0, 255, (3, 60, 80, 3), dtype=np.uint8)
-    maps = np.random.default_rng(1).random((2, 3, 12))
-    sheet = attention_sheet(images, *maps, grid_size=GRID, image_size=SIZE)
+    rng = np.random.default_rng(1)
+    maps = [rng.random((3, *grid)) for grid in (GRID, (1, 2))]  # tokens may be averaged in one
+    sheet = attention_sheet(images, *maps, image_size=SIZE)
     assert sheet.shape == (3 * 68, 3 * 88, 3)
     assert np.array_equal(sheet[4:64, 4:84], images[0])
 

@@ -13,11 +13,14 @@ import yaml
 from typer.testing import CliRunner
 
 from step_ros.cli import app
+from step_ros.data.datasets import read_dataset
 from step_ros.data.video_writer import VideoWriter
 from step_ros.model.bundle import load_bundle
 from step_ros.stream.encoder import TorchEncoder
 from step_ros.stream.frame import Frame
 from step_ros.stream.recogniser import StreamingRecogniser
+from step_ros.training.dataset_tokens import Sampler
+from step_ros.training.feature_cache import FeatureCache
 
 ACTIONS = ('brighten', 'darken', 'flicker')
 PAIRS = {'brighten': 'darken', 'darken': 'brighten'}
@@ -130,6 +133,72 @@ def test_the_bundle_streams_as_it_was_trained(trained):
     assert np.mean(right) >= 0.8
 
 
+@pytest.fixture(scope='module')
+def coarse(videos, tmp_path_factory):
+    """Train on averages of 2 x 2 patches: the folder."""
+    folder = tmp_path_factory.mktemp('coarse')
+    content = recipe(
+        videos, folder / 'cache', backbone={'bundle': 'tabletop-tiny', 'token_grid': [3, 4]}
+    )
+    result = train(folder / 'recipe.yaml', content, folder / 'bundle')
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def test_on_fewer_tokens_the_stream_sees_what_was_trained_on(coarse, videos):
+    bundle = load_bundle(coarse / 'bundle')
+    assert bundle.spec.backbone.token_grid == (3, 4)
+    encoder = TorchEncoder(bundle.model.backbone, device=torch.device('cpu'))
+    caches = [FeatureCache(path.parent) for path in (coarse / 'cache').glob('*/manifest.json')]
+    assert {cache.spec.token_grid for cache in caches} == {(3, 4)}
+    (held_out,) = (cache for cache in caches if cache.spec.views == 2)
+    sampler = Sampler(
+        frames=8, frame_period_ns=200_000_000, size=bundle.model.backbone.image_size, views=2
+    )
+    recogniser = StreamingRecogniser(bundle, encoder, order_evidence=False)
+    assert not recogniser.why_plain
+    right = []
+    for record in read_dataset('csv', videos).records:
+        if record.split != 'test':
+            continue
+        images = sampler(record, 1)
+        kept_tnd = held_out.read(record.clip_id, 1)
+        assert kept_tnd.shape == (8, 12, 128)
+        # The cache keeps half floats.
+        torch.testing.assert_close(kept_tnd, encoder.encode(list(images)), rtol=2e-3, atol=2e-3)
+        recogniser.reset()
+        *_, said = (
+            hypothesis
+            for place, image in enumerate(images)
+            for hypothesis in recogniser.process(
+                [Frame(camera='c', stamp_ns=(place + 5) * 200_000_000, load=lambda i=image: i)]
+            )
+        )
+        with torch.inference_mode():
+            logits_1k = bundle.model.decide(kept_tnd[None])['action']
+        expected_k = (logits_1k / bundle.spec.tasks[0].temperature).softmax(dim=-1)[0].numpy()
+        np.testing.assert_allclose(said.tasks[0].scores_k, expected_k, atol=1e-2)
+        label = bundle.spec.tasks[0].labels[int(said.tasks[0].scores_k.argmax())]
+        right.append(label == record.labels['action'])
+    assert np.mean(right) >= 0.7
+
+
+def test_on_fewer_tokens_a_bundle_is_evaluated_and_taught_like_any_other(coarse, videos):
+    scores = coarse / 'scores.json'
+    given = [str(coarse / 'bundle'), 'csv', str(videos), '--json', str(scores)]
+    result = CliRunner().invoke(app, ['evaluate', *given, '--cache', str(coarse / 'evaluated')])
+    assert result.exit_code == 0, result.output
+    found = json.loads(scores.read_text())['orders']['correct']['action']
+    expected = load_bundle(coarse / 'bundle').spec.metrics['test']['correct']['action']
+    assert found['top1'] == pytest.approx(expected['top1'], abs=0.1)
+    given = [str(coarse / 'bundle'), str(videos), '--output', str(coarse / 'taught')]
+    result = CliRunner().invoke(app, ['teach', *given])
+    assert result.exit_code == 0, result.output
+    taught = load_bundle(coarse / 'taught')
+    assert taught.spec.backbone.token_grid == (3, 4)
+    assert taught.model_id != load_bundle(coarse / 'bundle').model_id
+
+
 def test_trained_again_it_takes_what_is_there(trained, videos):
     folder, _ = trained
     before = {path: path.stat().st_mtime_ns for path in (folder / 'cache').rglob('*.bin')}
@@ -192,6 +261,10 @@ def test_two_processes_make_the_model_that_one_makes(videos, tmp_path):
         ({'data': {'dataset': 'cvs', 'root': '.'}}, 'cvs'),
         ({'sampling': {'frames': 8, 'interval': None}}, 'give an interval or a frame_period'),
         ({'backbone': {}}, 'either a bundle or the name'),
+        (
+            {'backbone': {'bundle': 'tabletop-tiny', 'token_grid': [3, 5]}},
+            'token grid 3 x 5 does not divide the grid of 6 x 8 tokens',
+        ),
         ({'backbone': {'bundle': 'nothing'}}, "'nothing' is neither a folder nor one of"),
         ({'heads': {'name': 'stepp'}}, "head 'stepp' is unknown"),
         ({'heads': {'option': {}}}, 'heads.option'),

@@ -249,12 +249,23 @@ def test_a_killed_process_holds_up_nobody(tmp_path):
     assert len(cache.clips) == 29
 
 
+def test_a_cache_without_a_token_grid_has_the_name_it_had_before_there_were_any():
+    assert small_spec().key == small_spec(token_grid=None).key == 'e9d0c26dc9d7b399'
+    assert 'token_grid' not in small_spec().model_dump(mode='json')
+
+
 # ---- refused
 
 
 @pytest.mark.parametrize(
     ('field', 'value'),
-    [('digest', 'sha256:1'), ('sampling', {'interval': 1}), ('std', (2, 2, 2)), ('views', 3)],
+    [
+        ('digest', 'sha256:1'),
+        ('token_grid', (2, 2)),
+        ('sampling', {'interval': 1}),
+        ('std', (2, 2, 2)),
+        ('views', 3),
+    ],
 )
 def test_a_cache_of_something_else_is_refused_and_has_another_folder(field, value, tmp_path):
     made(tmp_path)

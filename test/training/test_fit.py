@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from step_ros.model.heads import create_head
+from step_ros.model.token_grid import TokenAverage
 from step_ros.training.checkpoint import CheckpointError
 from step_ros.training.clips import ClipTokens, cut_window, window_starts
 from step_ros.training.fit import FitError, Run, fit, fit_temperature
@@ -322,6 +323,17 @@ def test_fewer_frames_are_spread_over_the_window():
         Run(heads={'action': ramp_head(frames=3)}, how=HeadOptimisation()).tokens_of(
             x_btnd, 'patches'
         )
+
+
+@pytest.mark.parametrize(
+    ('name', 'expected'), [('step', [2, 3]), ('linear', [0]), ('self-attention', [0, 2, 3])]
+)
+def test_fewer_tokens_are_averages_of_those_that_the_head_takes(name, expected):
+    head = create_head(name, width=WIDTH, frames=4, tokens=2, classes=2)
+    average = TokenAverage(given=(2, 2), token_grid=(1, 2))
+    run = Run(heads={'action': head}, how=HeadOptimisation(), average=average)
+    x_btnd = torch.arange(5.0).view(1, 1, 5, 1).expand(1, 4, 5, WIDTH)  # CLS and 2 x 2 patches
+    assert run.tokens_of(x_btnd, 'all')[0, 0, :, 0].tolist() == expected
 
 
 @pytest.mark.parametrize(('name', 'first'), [('step', 1), ('linear', 0), ('attentive', 0)])
