@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from step_ros.training.complexity_table import Row
+    from step_ros.training.complexity_table import GridRow, Row
 
 NOTES = """\
 full, paper*, paper: 1e9 multiply-adds for one window, counted on the real modules.
@@ -31,7 +31,7 @@ def complexity(
     ] = None,
 ) -> None:
     """Print parameters and compute of every method beside the papers' figures."""
-    from step_ros.training.complexity_table import BACKBONES, complexity_rows
+    from step_ros.training.complexity_table import BACKBONES, complexity_rows, grid_rows
 
     console = Console()
     rows = complexity_rows()
@@ -42,6 +42,7 @@ def complexity(
     for backbone in BACKBONES:
         text = _like_for_like([row for row in rows if row.backbone == backbone])
         console.print(text, highlight=False, soft_wrap=True)
+    console.print(_grids(grid_rows()))
     if json_file is not None:
         content = json.dumps([row.as_dict() for row in rows], indent=2)
         json_file.parent.mkdir(parents=True, exist_ok=True)
@@ -77,6 +78,25 @@ def _table(backbone: str, rows: 'list[Row]') -> Table:
             f'{row.gflops:.1f}',
             '' if row.paper_gflops is None else f'{row.paper_gflops:g}',
             differs,
+        )
+    return table
+
+
+def _grids(rows: 'list[GridRow]') -> Table:
+    from step_ros.model.token_grid import grid_text
+
+    title = 'A STEP head on fewer tokens (token_grid), 1e9 multiply-adds, full'
+    table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column('backbone', no_wrap=True)
+    for name in ('token grid', 'tokens', 'head, one window', 'backbone, one frame'):
+        table.add_column(name, justify='right', no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.backbone,
+            grid_text(row.token_grid),
+            str(row.tokens),
+            f'{row.head_gflops:.3f}',
+            f'{row.frame_gflops:.1f}',
         )
     return table
 

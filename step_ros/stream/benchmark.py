@@ -63,7 +63,13 @@ class StreamTimes:
 
 
 def random_bundle(
-    backbone: str, *, tasks: int, frames: int, image_size: tuple[int, int] | None, folder: Path
+    backbone: str,
+    *,
+    tasks: int,
+    frames: int,
+    image_size: tuple[int, int] | None,
+    token_grid: tuple[int, int] | None = None,
+    folder: Path,
 ) -> Bundle:
     """Make a bundle with random weights: what it costs does not depend on what it knows.
 
@@ -72,16 +78,20 @@ def random_bundle(
         tasks: Number of tasks.
         frames: Frames in a window.
         image_size: Height and width in pixels; None for the architecture's own.
+        token_grid: Rows and columns onto which patch tokens are averaged; None: one per patch.
         folder: Where to; nothing large is written.
 
     Raises:
-        ValueError: The backbone is unknown, or there is no task.
+        ValueError: The backbone is unknown, the token grid does not divide its patches, or there
+            is no task.
     """
     if tasks < 1:
         raise ValueError(f'tasks={tasks}: expected at least 1')
     labels = tuple(f'label {index}' for index in range(LABELS))
     specs = tuple(TaskSpec(name=f'task{index}', labels=labels) for index in range(tasks))
-    encoder = create_backbone(backbone, weights='random', image_size=image_size)
+    encoder = create_backbone(
+        backbone, weights='random', image_size=image_size, token_grid=token_grid
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         heads = create_heads(
@@ -107,6 +117,7 @@ def random_bundles(
     tasks: Iterable[int],
     frames: int = 16,
     image_size: tuple[int, int] | None = (224, 224),
+    token_grid: tuple[int, int] | None = None,
 ) -> Iterator[Bundle]:
     """Make random bundles of all these backbones and numbers of tasks, one after the other."""
     counts = list(tasks)
@@ -118,6 +129,7 @@ def random_bundles(
                     tasks=count,
                     frames=frames,
                     image_size=image_size,
+                    token_grid=token_grid,
                     folder=Path(folder) / 'bundle',
                 )
 
@@ -246,6 +258,7 @@ class StreamBenchmark:
                 'heads_digest': spec.heads.digest,
                 'frames': spec.frames,
                 'image': [spec.image.height, spec.image.width],
+                'token_grid': list(backbone.token_grid),
                 'tokens_per_frame': backbone.tokens,
                 'width': backbone.width,
                 'attention_heads': cache.heads.groups // cache.heads.tasks,

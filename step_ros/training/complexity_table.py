@@ -4,6 +4,7 @@ The papers' figures are typed in with their tables; ours are counted on the real
 papers' setting: ViT-B at 224 px, 16 frames, one view, 33 labels (IKEA-ASM) for every task.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,6 +26,7 @@ from step_ros.model.head import Head
 from step_ros.model.heads import HEADS, create_head
 from step_ros.model.peft import insert_adapters
 from step_ros.model.published import PUBLISHED
+from step_ros.model.token_grid import TokenAverage
 
 FRAMES, SIZE, CLASSES = 16, 224, 33
 BACKBONES = DINOV2, CLIP = 'DINOv2 ViT-B/14', 'CLIP ViT-B/16'
@@ -93,6 +95,26 @@ class Row:
             key: round(value, 4) if isinstance(value, float) else value
             for key, value in values.items()
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridRow:
+    """What a STEP head costs on a grid of tokens; full counts, in units of 1e9.
+
+    Attributes:
+        backbone: The backbone's title.
+        token_grid: Rows and columns of patch tokens; the first of a backbone's rows has a token
+            for each patch, as in the papers.
+        tokens: Patch tokens of a frame.
+        head_gflops: Multiply-adds of the head on one window.
+        frame_gflops: Multiply-adds of the backbone on one frame, on any token grid.
+    """
+
+    backbone: str
+    token_grid: tuple[int, int]
+    tokens: int
+    head_gflops: float
+    frame_gflops: float
 
 
 MLP = {'classifier': 'mlp'}
@@ -237,6 +259,38 @@ def count_method(method: Method, backbone_title: str) -> Row:
 def complexity_rows() -> list[Row]:
     """Count every method on both backbones of the papers."""
     return [count_method(method, title) for title in BACKBONES for method in METHODS]
+
+
+def grid_rows() -> list[GridRow]:
+    """Count a STEP head on square blocks of averaged tokens, of every size that fits."""
+    found = []
+    for title in BACKBONES:
+        backbone, cost = counted_backbone(title, None)
+        rows, columns = backbone.grid_size
+        most = math.gcd(rows, columns)
+        for side in (side for side in range(1, most + 1) if most % side == 0):
+            average = TokenAverage(
+                given=backbone.grid_size, token_grid=(rows // side, columns // side)
+            )
+            head: Head = on_meta(
+                create_head,
+                'step',
+                width=backbone.width,
+                frames=FRAMES,
+                tokens=average.tokens,
+                classes=CLASSES,
+                **MLP,
+            )
+            found.append(
+                GridRow(
+                    backbone=title,
+                    token_grid=average.token_grid,
+                    tokens=average.tokens,
+                    head_gflops=count_head(head, patches=average.tokens).full,
+                    frame_gflops=cost.full / FRAMES,
+                )
+            )
+    return found
 
 
 def scaling(backbone_title: str, most_tasks: int) -> dict[str, list[float]]:

@@ -54,6 +54,17 @@ def test_a_random_bundle_has_what_was_asked_for(tmp_path):
     assert len(bundle.spec.tasks) == 2
     assert (bundle.spec.frames, bundle.model.backbone.tokens) == (3, 4)
     assert bundle.spec.backbone.digest == 'random:0'
+    coarse = random_bundle(
+        'vit_tiny_patch16_224',
+        tasks=1,
+        frames=3,
+        image_size=(32, 32),
+        token_grid=(1, 2),
+        folder=tmp_path,
+    )
+    times = StreamBenchmark(coarse, device=CPU).run(1)
+    assert (times.details['token_grid'], times.details['tokens_per_frame']) == ([1, 2], 2)
+    assert times.max_abs_diff < 1e-4
     with pytest.raises(ValueError, match='tasks=0'):
         random_bundle('vit_tiny_patch16_224', tasks=0, frames=3, image_size=None, folder=tmp_path)
 

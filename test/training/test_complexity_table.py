@@ -1,6 +1,7 @@
 """The table against the papers: what agrees does so on the real modules."""
 
 import json
+from itertools import pairwise
 
 import cv2
 import pytest
@@ -10,7 +11,16 @@ from step_ros.cli import app
 from step_ros.model.heads import HEADS
 from step_ros.model.peft import PEFT_METHODS
 from step_ros.training.complexity_plot import plot_scaling
-from step_ros.training.complexity_table import BACKBONES, CLIP, DINOV2, complexity_rows, scaling
+from step_ros.training.complexity_table import (
+    BACKBONES,
+    CLIP,
+    DINOV2,
+    METHODS,
+    complexity_rows,
+    count_method,
+    grid_rows,
+    scaling,
+)
 
 
 @pytest.fixture(scope='module')
@@ -76,10 +86,31 @@ def test_compute_grows_with_tasks_for_adapters_and_hardly_for_step():
                 assert gflops[2] == pytest.approx(3 * gflops[0])
 
 
+def test_fewer_tokens_cost_a_head_less_and_the_backbone_as_much():
+    rows = grid_rows()
+    dinov2 = [row for row in rows if row.backbone == DINOV2]
+    assert [row.token_grid for row in dinov2] == [(16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]
+    assert [row.tokens for row in dinov2] == [256, 64, 16, 4, 1]
+    assert {row.frame_gflops for row in dinov2} == {dinov2[0].frame_gflops}
+    # Between linear, which the projections are, and quadratic, which the attention's products are.
+    for finer, coarser in pairwise(dinov2):
+        assert 3.5 < finer.head_gflops / coarser.head_gflops < 16
+    step = count_method(next(method for method in METHODS if method.name == 'step'), DINOV2)
+    whole = 16 * dinov2[0].frame_gflops + dinov2[0].head_gflops
+    assert step.gflops_full == pytest.approx(whole)
+    assert {row.token_grid for row in rows if row.backbone == CLIP} == {
+        (14, 14),
+        (7, 7),
+        (2, 2),
+        (1, 1),
+    }
+
+
 def test_the_command_prints_the_table_and_writes_the_rows(tmp_path):
     written = tmp_path / 'deep' / 'rows.json'
     result = CliRunner().invoke(app, ['complexity', '--json', str(written)])
     assert result.exit_code == 0, result.output
+    assert '8 x 8      64' in result.output
     for words in ('DINOv2 ViT-B/14', 'CLIP ViT-B/16', '536.5', 'three views against one'):
         assert words in result.output
     rows = json.loads(written.read_text())
