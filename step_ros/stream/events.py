@@ -168,11 +168,16 @@ class EventDetector:
             self._continuity.forget(name)
         return events
 
-    def open_events(self, camera: str) -> list[Event]:
-        """Return what has begun on a camera and not ended: its STARTs, with the means so far."""
+    def open_events(self, camera: str | None = None) -> list[Event]:
+        """Return what has begun and not ended: its STARTs, with the means so far.
+
+        Args:
+            camera: Of this camera alone; None for all of them.
+        """
         return [
-            _event(camera, track, task, track.begun, EventType.START)
-            for task, track in self._cameras.get(camera, {}).items()
+            _event(name, track, task, track.begun, EventType.START)
+            for name in (self._cameras if camera is None else [camera])
+            for task, track in self._cameras.get(name, {}).items()
             if track.begun is not None
         ]
 
