@@ -31,9 +31,9 @@ from step_ros.ros.subscriptions import Camera, ImageSubscriptions, choose_camera
 from step_ros.ros.warnings import RepeatedWarnings
 from step_ros.ros.worker import Worker
 from step_ros.stream.encoder import TorchEncoder, choose_device
-from step_ros.stream.frame import Frame
+from step_ros.stream.frame import Frame, FrameProblem
 from step_ros.stream.hypothesis import Hypothesis
-from step_ros.stream.recogniser import FrameProblem, StreamingRecogniser
+from step_ros.stream.recogniser import StreamingRecogniser
 
 # Hypotheses are few and small: a subscriber that is slow for a moment should not lose any.
 HYPOTHESIS_DEPTH = 10

@@ -5,10 +5,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from step_ros.stream.frame import Frame
+from step_ros.stream.frame import Frame, FrameProblem
 from step_ros.stream.hypothesis import Hypothesis
 from step_ros.stream.queue import FrameQueue
-from step_ros.stream.recogniser import FrameProblem, StreamingRecogniser
+from step_ros.stream.recogniser import StreamingRecogniser
 
 # A time in which `processing_ms` and `latency_ms` are looked at, in hypotheses.
 RECENT = 100

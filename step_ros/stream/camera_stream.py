@@ -2,7 +2,8 @@
 
 from collections import Counter
 
-from step_ros.stream.grid import FrameGrid, GridSettings
+from step_ros.stream.frame import Frame, FrameError, GridFrame
+from step_ros.stream.grid import FrameGrid, GridSettings, Placement
 from step_ros.stream.head_cache import HeadCache
 from step_ros.stream.window import Window
 
@@ -10,11 +11,15 @@ from step_ros.stream.window import Window
 class CameraStream:
     """Grid, window, cache and counters of one camera.
 
+    A frame is placed on the grid, then loaded or left out, then enters the window. The first two
+    may be done in another thread than the last.
+
     Attributes:
         window: The newest grid frames.
         cache: What streaming heads keep of them; None with plain heads.
-        counts: Frames by what became of them: `received`, the values of `Placement`, causes of
-            unusable frames, and `missed_slots` (slots inside a window that no frame filled).
+        counts: Frames by what became of them: `received`, the values of `Placement` (of those on
+            the grid only once they have entered the window), causes of frames that were left out;
+            `missed_slots` (slots inside a window that no frame filled) and `skipped_hypotheses`.
     """
 
     def __init__(
@@ -26,7 +31,72 @@ class CameraStream:
         self.cache = cache
         self.counts: Counter[str] = Counter()
 
+    @property
+    def used(self) -> int:
+        """How many frames have entered the window."""
+        return sum(self.counts[placement.value] for placement in Placement if placement.on_grid)
+
     def reset(self) -> None:
         """Empty the window; counters go on."""
         self.grid.reset()
         self.window.clear()
+
+    def admit(self, frame: Frame) -> GridFrame | None:
+        """Place a frame and load it; None if it is not on the grid.
+
+        Raises:
+            FrameError: It cannot be used. It is counted and does not take its slot.
+        """
+        placed = self.place(frame)
+        return None if placed is None else self.load(frame, *placed)
+
+    def place(self, frame: Frame) -> tuple[Placement, int] | None:
+        """Count a frame; return its placement and slot, or None if it is not on the grid.
+
+        Raises:
+            FrameError: It has no stamp.
+        """
+        self.counts['received'] += 1
+        if frame.stamp_ns <= 0:
+            self.counts['zero_stamp'] += 1
+            raise FrameError('zero_stamp', 'its header has no stamp; the driver must set one')
+        placement, slot = self.grid.place(frame.stamp_ns)
+        if placement.on_grid:
+            return placement, slot
+        self.counts[placement.value] += 1
+        if placement is not Placement.LATE:
+            self._commit(frame, placement, slot)
+        return None
+
+    def load(self, frame: Frame, placement: Placement, slot: int) -> GridFrame:
+        """Convert the pixels of a frame on the grid, which then holds its slot.
+
+        Raises:
+            FrameError: It cannot be read. It is counted and does not take its slot.
+        """
+        try:
+            image_hw3 = frame.load()
+        except FrameError as error:
+            self.counts[error.cause] += 1
+            raise
+        except Exception as error:  # out of memory, or a fault in a converter: one frame less
+            self.counts['unreadable'] += 1
+            raise FrameError('unreadable', f'{type(error).__name__}: {error}') from error
+        self._commit(frame, placement, slot)
+        return GridFrame(
+            camera=frame.camera,
+            stamp_ns=frame.stamp_ns,
+            frame_id=frame.frame_id,
+            received_ns=frame.received_ns,
+            placement=placement,
+            slot=slot,
+            image_hw3=image_hw3,
+        )
+
+    def leave_out(self, frame: Frame, placement: Placement, slot: int, *, cause: str) -> None:
+        """Count a frame on the grid that is not looked at; it holds its slot all the same."""
+        self.counts[cause] += 1
+        self._commit(frame, placement, slot)
+
+    def _commit(self, frame: Frame, placement: Placement, slot: int) -> None:
+        self.grid.commit(placement, slot, frame.stamp_ns, keep=self.frames)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from step_ros.stream.grid import Placement
+
 
 class FrameError(ValueError):
     """A frame cannot be used.
@@ -17,6 +19,21 @@ class FrameError(ValueError):
     def __init__(self, cause: str, detail: str) -> None:
         super().__init__(detail)
         self.cause = cause
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameProblem:
+    """A frame that was dropped because it cannot be used.
+
+    Attributes:
+        camera: Name of the camera.
+        cause: One word, for counting.
+        detail: What is wrong and what was expected.
+    """
+
+    camera: str
+    cause: str
+    detail: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,3 +54,26 @@ class Frame:
     frame_id: str = ''
     received_ns: int = 0
     load: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridFrame:
+    """A frame on the grid, with its pixels.
+
+    Attributes:
+        camera: Name of the camera.
+        stamp_ns: When it was taken.
+        frame_id: Its coordinate frame.
+        received_ns: When it came, in nanoseconds of the monotonic clock.
+        placement: How it came onto the grid.
+        slot: Its place on the grid.
+        image_hw3: Its pixels, uint8 RGB.
+    """
+
+    camera: str
+    stamp_ns: int
+    frame_id: str
+    received_ns: int
+    placement: Placement
+    slot: int
+    image_hw3: np.ndarray

@@ -65,6 +65,11 @@ class Placement(Enum):
         """Whether the frame enters the window."""
         return self.restarts or self in (Placement.NEW, Placement.REORDERED)
 
+    @property
+    def opens_slot(self) -> bool:
+        """Whether the frame is the newest of its window, which then wants a hypothesis."""
+        return self.restarts or self is Placement.NEW
+
 
 @dataclass(frozen=True, kw_only=True)
 class GridSettings:

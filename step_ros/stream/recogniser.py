@@ -1,7 +1,8 @@
 """The streaming recogniser: frames of any number of cameras in, hypotheses out.
 
 The node, replay evaluation and benchmarks all drive this one class, so that a number measured
-offline is the number on the robot. It knows no clock and no thread: time is what the stamps say.
+offline is the number on the robot. It knows no thread, and time is what the stamps say: it looks
+at a clock only to say what a frame costs.
 """
 
 import logging
@@ -15,8 +16,9 @@ from torch import Tensor
 from step_ros.model.bundle import Bundle
 from step_ros.model.head import Head, tokens_per_frame
 from step_ros.stream.camera_stream import CameraStream
+from step_ros.stream.effort import Effort, Stopwatch
 from step_ros.stream.encoder import Encoder
-from step_ros.stream.frame import Frame, FrameError
+from step_ros.stream.frame import Frame, FrameError, FrameProblem, GridFrame
 from step_ros.stream.grid import NANOSECONDS, GridSettings, Placement
 from step_ros.stream.head_cache import MEMORY_BUDGET, HeadCache, choose_kept
 from step_ros.stream.hypothesis import Hypothesis, TaskHypothesis, jensen_shannon, probabilities
@@ -25,21 +27,6 @@ from step_ros.stream.streaming_heads import StreamingHeads, why_not_streaming
 from step_ros.stream.window import EncodedFrame
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrameProblem:
-    """A frame that was dropped because it cannot be used.
-
-    Attributes:
-        camera: Name of the camera.
-        cause: One word, for counting.
-        detail: What is wrong and what was expected.
-    """
-
-    camera: str
-    cause: str
-    detail: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +69,7 @@ class StreamingRecogniser:
     Attributes:
         cameras: The streams seen so far, by the camera's name.
         problems: Unusable frames of the last call of `process`.
+        effort: What grid frames cost of late.
         why_plain: Why the heads are run on whole windows; empty where they stream.
 
     Raises:
@@ -114,6 +102,7 @@ class StreamingRecogniser:
         )
         self.cameras: dict[str, CameraStream] = {}
         self.problems: list[FrameProblem] = []
+        self.effort = Effort()
         bundle.model.heads.to(encoder.device)
         heads = {task: head for task, head in bundle.model.heads.items() if isinstance(head, Head)}
         self.why_plain = why_not_streaming(heads) if streaming else 'streaming is switched off'
@@ -165,63 +154,83 @@ class StreamingRecogniser:
             A hypothesis for each new grid frame that finds its camera's window full.
         """
         self.problems = []
-        chosen: list[tuple[Frame, Placement, int]] = []
-        images: list[np.ndarray] = []
+        admitted: list[GridFrame] = []
         for frame in frames:
-            image = self._admit(frame, chosen)
-            if image is not None:
-                images.append(image)
-        if not chosen:
-            return []
-        windows = self._advance(chosen, self.encoder.encode(images))
-        return self._decide(windows) if windows else []
-
-    def _admit(
-        self, frame: Frame, chosen: list[tuple[Frame, Placement, int]]
-    ) -> np.ndarray | None:
-        stream = self.prepare(frame.camera)
-        stream.counts['received'] += 1
-        if frame.stamp_ns <= 0:
-            self._refuse(frame, 'zero_stamp', 'its header has no stamp; the driver must set one')
-            return None
-        placement, slot = stream.grid.place(frame.stamp_ns)
-        image = None
-        if placement.on_grid:
             try:
-                image = frame.load()
+                on_grid = self.prepare(frame.camera).admit(frame)
             except FrameError as error:
-                self._refuse(frame, error.cause, str(error))
-                return None
-            chosen.append((frame, placement, slot))
-        stream.counts[placement.value] += 1
-        if placement is not Placement.LATE:
-            stream.grid.commit(placement, slot, frame.stamp_ns, keep=stream.frames)
-        return image
+                self.problems.append(
+                    FrameProblem(camera=frame.camera, cause=error.cause, detail=str(error))
+                )
+                continue
+            if on_grid is not None:
+                admitted.append(on_grid)
+        return self.recognise(admitted) if admitted else []
 
-    def _refuse(self, frame: Frame, cause: str, detail: str) -> None:
-        self.cameras[frame.camera].counts[cause] += 1
-        self.problems.append(FrameProblem(camera=frame.camera, cause=cause, detail=detail))
+    def recognise(
+        self, frames: Sequence[GridFrame], *, newest_only: bool = False
+    ) -> list[Hypothesis]:
+        """Encode frames on the grid in one batch, move the windows on and decide.
+
+        Args:
+            frames: At least one, each admitted by its camera's stream, in the order in which they
+                were admitted.
+            newest_only: Whether to decide on the newest window of each camera alone; the others
+                are counted as `skipped_hypotheses`.
+
+        Returns:
+            A hypothesis for each new frame that finds its camera's window full.
+
+        Raises:
+            Exception: Whatever the model raises. The frames are counted as `failed`; the windows
+                are to be restarted.
+        """
+        whole, deciding = Stopwatch(), Stopwatch()
+        try:
+            with whole:
+                tokens_bnd = self.encoder.encode([frame.image_hw3 for frame in frames])
+                windows = self._advance(frames, tokens_bnd, newest_only, deciding)
+                with deciding:
+                    hypotheses = self._decide(windows) if windows else []
+        except Exception:
+            for frame in frames:
+                self.cameras[frame.camera].counts['failed'] += 1
+            raise
+        for frame in frames:
+            self.cameras[frame.camera].counts[frame.placement.value] += 1
+        # Other devices work on while we go on: there all counts as encoding.
+        decide_ns = deciding.ns if self.encoder.device.type == 'cpu' else 0
+        self.effort.add(
+            frames=len(frames),
+            encode_ns=whole.ns - decide_ns,
+            windows=len(windows),
+            decide_ns=decide_ns,
+        )
+        return hypotheses
 
     @torch.inference_mode()
     def _advance(
-        self, chosen: list[tuple[Frame, Placement, int]], tokens_bnd: Tensor
+        self,
+        frames: Sequence[GridFrame],
+        tokens_bnd: Tensor,
+        newest_only: bool,
+        deciding: Stopwatch,
     ) -> list[_FullWindow]:
-        """Move the windows on; return those that are full, as each frame finds them."""
+        """Move the windows on; return those to decide on, as each frame finds them."""
         windows: list[_FullWindow] = []
-        shares = [None] * len(chosen) if self._heads is None else self._heads.project(tokens_bnd)
-        for (frame, placement, slot), tokens_nd, share in zip(
-            chosen, tokens_bnd, shares, strict=True
-        ):
+        newest = {frame.camera: frame for frame in frames if frame.placement.opens_slot}
+        shares = [None] * len(frames) if self._heads is None else self._heads.project(tokens_bnd)
+        for frame, tokens_nd, share in zip(frames, tokens_bnd, shares, strict=True):
             stream = self.cameras[frame.camera]
             window = stream.window
-            if placement.restarts:
+            if frame.placement.restarts:
                 window.clear()
-            elif placement is Placement.NEW:
-                stream.counts['missed_slots'] += slot - window.newest.slot - 1
-            elif not window.holds(slot):
+            elif frame.placement is Placement.NEW:
+                stream.counts['missed_slots'] += frame.slot - window.newest.slot - 1
+            elif not window.holds(frame.slot):
                 stream.counts['missed_slots'] -= 1  # a late frame fills it after all
             encoded = EncodedFrame(
-                slot=slot,
+                slot=frame.slot,
                 stamp_ns=frame.stamp_ns,
                 frame_id=frame.frame_id,
                 received_ns=frame.received_ns,
@@ -231,7 +240,12 @@ class StreamingRecogniser:
             place = window.insert(encoded)
             if stream.cache is not None and place is not None:
                 stream.cache.put(place, share)
-            if window.full and placement is not Placement.REORDERED:
+            if not window.full or not frame.placement.opens_slot:
+                continue
+            if newest_only and frame is not newest[frame.camera]:
+                stream.counts['skipped_hypotheses'] += 1
+                continue
+            with deciding:
                 windows.append(self._full_window(frame.camera, encoded))
         return windows
 

@@ -55,14 +55,17 @@ def test_hypotheses_and_problems_come_out(running):
     assert 'missed_slots 1' in status.message
 
 
-def test_a_failing_model_is_reported_and_work_goes_on(running):
+def test_a_failing_model_is_reported_and_work_goes_on(running, monkeypatch):
     worker, out = running
 
-    def broken():
+    def broken(images):
+        monkeypatch.undo()
         raise MemoryError('out of memory')
 
-    worker.queue.put(frame(0, broken))
+    monkeypatch.setattr(worker.recogniser.encoder, 'encode', broken)
+    worker.queue.put(frame(0))
     assert isinstance(out['failure'].get(timeout=20), MemoryError)
+    assert worker.recogniser.cameras['front'].counts['failed'] == 1
     for slot in range(1, 5):
         worker.queue.put(frame(slot))
     assert out['hypothesis'].get(timeout=20).stamp_ns == 1 + 4 * PERIOD_NS
