@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 from builtin_interfaces.msg import Duration, Time
 
-from step_ros.msg import ActionHypothesis, ModelInfo, TaskHypothesis, TaskInfo
+from step_ros.msg import ActionEvent, ActionHypothesis, ModelInfo, TaskHypothesis, TaskInfo
 from step_ros.stream.grid import NANOSECONDS
 
 # Not at run time: a camera or an observer converts stamps, and does without torch.
 if TYPE_CHECKING:
     from step_ros.model.bundle import Bundle
+    from step_ros.stream.events import Event
     from step_ros.stream.hypothesis import Hypothesis
 
 
@@ -51,6 +52,22 @@ def hypothesis_message(hypothesis: 'Hypothesis', *, model_id: str, top_k: int) -
             )
         )
     message.latency = to_duration(time.monotonic_ns() - hypothesis.received_ns)
+    return message
+
+
+def event_message(event: 'Event') -> ActionEvent:
+    """Write an event as a message."""
+    message = ActionEvent(
+        camera=event.camera,
+        type=int(event.type),
+        task=event.task,
+        label=event.label,
+        start_stamp=to_time(event.start_ns),
+        score=event.score,
+        order_evidence=event.order_evidence,
+    )
+    message.header.stamp = to_time(event.stamp_ns)
+    message.header.frame_id = event.frame_id
     return message
 
 

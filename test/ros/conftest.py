@@ -279,6 +279,22 @@ def user():
 
 
 @pytest.fixture
+def node_side():
+    """Run a bare node in a thread: `node_side(name)` gives its `Side`."""
+    from rclpy.node import Node
+
+    sides = []
+
+    def start(name):
+        sides.append(Side(lambda context: Node(name, context=context)))
+        return sides[-1]
+
+    yield start
+    for side in sides:
+        side.close()
+
+
+@pytest.fixture
 def managed_node(tiny_bundle):
     """Run a perception node in a thread: `managed_node(**parameters)`."""
     from rclpy.parameter import Parameter
