@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from step_ros.action import WaitForAction
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.ros.conversion import event_message, to_duration, to_nanoseconds
+from step_ros.ros.stream_watch import StreamWatch
 from step_ros.stream.action_wait import ActionWait, WaitGoal
 from step_ros.stream.answers import Answer
 from step_ros.stream.events import Event
@@ -47,8 +49,7 @@ class _Stream:
     tasks: Sequence[TaskSpec]
     cameras: Sequence[str]
     open_events: Callable[[], list[Event]]
-    received: Callable[[str], int]
-    timeout_ns: int
+    watch: StreamWatch
 
 
 class WaitServer:
@@ -67,7 +68,6 @@ class WaitServer:
         self._lock = threading.Lock()
         self._waiting: list[_Waiting] = []
         self._stream: _Stream | None = None
-        self._seen: dict[str, tuple[int, int]] = {}
         self._ended = node.create_guard_condition(self._end_goals)
         self._server = ActionServer(
             node,
@@ -78,7 +78,9 @@ class WaitServer:
             handle_accepted_callback=self._begin,
             cancel_callback=self._cancel,
         )
-        self._timer = node.create_timer(TICK, self._tick)
+        # Clients may cancel while simulated time stands still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = node.create_timer(TICK, self._tick, clock=steady)
 
     def activate(
         self,
@@ -86,8 +88,7 @@ class WaitServer:
         tasks: Sequence[TaskSpec],
         cameras: Sequence[str],
         open_events: Callable[[], list[Event]],
-        received: Callable[[str], int],
-        timeout: float,
+        watch: StreamWatch,
     ) -> None:
         """Take goals from now on.
 
@@ -95,16 +96,13 @@ class WaitServer:
             tasks: The tasks that are answered.
             cameras: The cameras that are looked at, by the names in the answers.
             open_events: Tells what is open.
-            received: Tells how many frames a camera has sent.
-            timeout: Seconds without a frame after which a camera is lost; 0: never.
+            watch: Tells which cameras are lost.
         """
-        self._seen = {}
         self._stream = _Stream(
             tasks=tasks,
             cameras=cameras,
             open_events=open_events,
-            received=received,
-            timeout_ns=round(timeout * 1e9),
+            watch=watch,
         )
 
     def deactivate(self) -> None:
@@ -174,7 +172,8 @@ class WaitServer:
 
     def _tick(self) -> None:
         now_ns = self._now_ns()
-        lost = self._lost_cameras(now_ns)
+        stream = self._stream
+        lost = frozenset() if stream is None else stream.watch.lost(now_ns)
         with self._lock:
             for waiting in self._waiting:
                 waiting.outcome = waiting.outcome or self._ended_by_clock(waiting, now_ns, lost)
@@ -199,28 +198,13 @@ class WaitServer:
         if stream is None or not lost >= ({camera} if camera else set(stream.cameras)):
             return None
         # A goal that comes while the stream is lost waits as long as any other.
-        if waited_ns < stream.timeout_ns:
+        if waited_ns < stream.watch.timeout_ns:
             return None
         which = f'camera {camera!r}' if camera else 'any camera'
         return _Outcome(
             reason=Result.STREAM_LOST,
-            message=f'no frame of {which} for {stream.timeout_ns / 1e9:g} s',
+            message=f'no frame of {which} for {stream.watch.timeout_ns / 1e9:g} s',
         )
-
-    def _lost_cameras(self, now_ns: int) -> frozenset[str]:
-        """Return the cameras that have sent nothing for too long."""
-        stream = self._stream
-        if stream is None or not stream.timeout_ns:
-            return frozenset()
-        lost = set()
-        for camera in stream.cameras:
-            count = stream.received(camera)
-            before, since_ns = self._seen.get(camera, (-1, now_ns))
-            if count != before or now_ns < since_ns:
-                self._seen[camera] = (count, now_ns)
-            elif now_ns - since_ns >= stream.timeout_ns:
-                lost.add(camera)
-        return frozenset(lost)
 
     def _end_goals(self) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from step_ros.model.bundle_schema import TaskSpec
+from step_ros.ros.stream_watch import StreamWatch
 from step_ros.stream.answers import Answer
 from step_ros.stream.events import Event, EventType
 from step_ros.stream.hypothesis import Hypothesis, TaskHypothesis
@@ -28,8 +29,11 @@ class Source:
             tasks=[SPEC],
             cameras=CAMERAS,
             open_events=lambda: self.open,
-            received=lambda camera: self.frames if camera == 'side' else 7,
-            timeout=timeout,
+            watch=StreamWatch(
+                CAMERAS,
+                received=lambda camera: self.frames if camera == 'side' else 7,
+                timeout_ns=round(timeout * SECOND),
+            ),
         )
 
     def say(self, label, *, stamp=3 * SECOND, begun=None, camera='front', score=0.8):
