@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -41,6 +42,35 @@ def load_defaults(file_name: str) -> dict[str, Value]:
     content = yaml.safe_load(path.read_text(encoding='utf-8'))
     defaults: dict[str, Value] = content['/**']['ros__parameters']
     return defaults
+
+
+def read_parameters(path: Path, *, known: Mapping[str, Value]) -> dict[str, Value]:
+    """Read a user's ROS parameter file.
+
+    Args:
+        path: The file; what it has for several nodes is taken together.
+        known: Parameters there are, each with a value of its type.
+
+    Raises:
+        ValueError: It is no such file, or has a parameter that is not known or of another type.
+    """
+    try:
+        sections = yaml.safe_load(path.read_text(encoding='utf-8'))
+        given = {
+            name: value
+            for section in sections.values()
+            for name, value in section['ros__parameters'].items()
+        }
+    except (AttributeError, KeyError, OSError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(
+            f'{path}: no ROS parameter file (NODE: ros__parameters: NAME: VALUE): {error!r}'
+        ) from error
+    for name, value in given.items():
+        if name not in known:
+            raise ValueError(f'{path}: no parameter {name!r}; expected some of {", ".join(known)}')
+        if type(value) is not type(known[name]):
+            raise ValueError(f'{path}: {name}: {value!r}; expected a value like {known[name]!r}')
+    return given
 
 
 def find_bundle(name: str) -> Path:

@@ -4,12 +4,14 @@ import typer
 
 from step_ros.cli.ablate import ablate
 from step_ros.cli.bench import app as bench_app
+from step_ros.cli.bundle import app as bundle_app
 from step_ros.cli.complexity import complexity
 from step_ros.cli.data import app as data_app
 from step_ros.cli.demo import demo
 from step_ros.cli.evaluate import evaluate
 from step_ros.cli.record import record
 from step_ros.cli.record_demo import record_demo
+from step_ros.cli.replay import replay
 from step_ros.cli.teach import teach
 from step_ros.cli.teach_curve import teach_curve
 from step_ros.cli.train import train
@@ -22,12 +24,14 @@ app = typer.Typer(
 )
 app.command()(ablate)
 app.add_typer(bench_app, name='bench')
+app.add_typer(bundle_app, name='bundle')
 app.command()(complexity)
 app.add_typer(data_app, name='data')
 app.command()(demo)
 app.command()(evaluate)
 app.command()(record)
 app.command(name='record-demo')(record_demo)
+app.command()(replay)
 app.command()(teach)
 app.command(name='teach-curve')(teach_curve)
 app.command()(train)

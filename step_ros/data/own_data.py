@@ -148,7 +148,7 @@ def parse_row(
             file=path,
             row=row,
             fields=('start', 'end'),
-            convert=_seconds,
+            convert=finite_seconds,
         )
         if span is None:
             return None
@@ -190,7 +190,12 @@ def _task(where: str, unit: str, name: str, labels: Sequence[str]) -> TaskConfig
         raise DatasetError(f'{where}: {unit} {name!r}: {why}; expected plain labels') from error
 
 
-def _seconds(text: str) -> float:
+def finite_seconds(text: str) -> float:
+    """Read a number of seconds.
+
+    Raises:
+        ValueError: It is no finite number.
+    """
     seconds = float(text)
     if not math.isfinite(seconds):
         raise ValueError(text)

@@ -11,32 +11,22 @@ from step_ros.training.ablate import SCORES, AblationResult, RunResult
 
 
 @dataclass(frozen=True, kw_only=True)
-class PicturedAnswers:
-    """Answers of one run for one task; clips without a label of the task are left out.
+class LabelledAnswers:
+    """Answers of one task where the truth is known.
 
     Attributes:
-        title: Title of the run's row.
-        run: The run.
-        task: Name of the task.
-        task_labels: All its labels, in their order.
-        labels: Those of the test clips, nearly symmetric ones first, each pair side by side.
+        title: What a picture calls them.
+        labels: Those that occur, nearly symmetric ones first, each pair side by side.
         pairs: The pairs among them, as places in `labels`.
-        clips: Names of the clips, c of them.
         targets_c: True labels, as places in `labels`.
-        answers_c: Answers, likewise; -1 for a label that no test clip has.
-        features_cd: What the classifier saw.
+        answers_c: Answers, likewise; -1 for a label that is not among them.
     """
 
     title: str
-    run: RunResult
-    task: str
-    task_labels: tuple[str, ...]
     labels: tuple[str, ...]
     pairs: tuple[tuple[int, int], ...]
-    clips: tuple[str, ...]
     targets_c: np.ndarray
     answers_c: np.ndarray
-    features_cd: np.ndarray
 
     @property
     def paired(self) -> int:
@@ -56,6 +46,25 @@ class PicturedAnswers:
     def recall_k(self) -> np.ndarray:
         """Accuracy of each label."""
         return self.confusion_kk.diagonal()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PicturedAnswers(LabelledAnswers):
+    """Answers of one run for one task; clips without a label of the task are left out.
+
+    Attributes:
+        run: The run.
+        task: Name of the task.
+        task_labels: All its labels, in their order.
+        clips: Names of the clips, c of them.
+        features_cd: What the classifier saw.
+    """
+
+    run: RunResult
+    task: str
+    task_labels: tuple[str, ...]
+    clips: tuple[str, ...]
+    features_cd: np.ndarray
 
 
 def read_answers(result: AblationResult, place: str, dataset: Dataset) -> PicturedAnswers:

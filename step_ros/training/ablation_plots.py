@@ -16,7 +16,7 @@ from PIL import Image
 from step_ros.model.heads import head_entry
 from step_ros.training.ablate import AblationResult
 from step_ros.training.ablation import Column
-from step_ros.training.ablation_answers import PicturedAnswers
+from step_ros.training.ablation_answers import LabelledAnswers, PicturedAnswers
 from step_ros.training.ablation_tables import COUNTS, LOWER_IS_BETTER, figure_of, share_groups
 
 DPI = 100
@@ -31,12 +31,12 @@ WRITTEN_LABELS = 20
 HUES = tuple(TABLEAU_COLORS.values())
 
 
-def plot_confusion(path: Path, runs: Sequence[PicturedAnswers]) -> None:
+def plot_confusion(path: Path, runs: Sequence[LabelledAnswers]) -> None:
     """Draw confusion matrices side by side, counterparts in neighbouring rows and framed.
 
     Args:
         path: The PNG file to write.
-        runs: The runs; for one task.
+        runs: Answers of one task with the same labels.
     """
     count = min(len(runs[0].labels), MOST_LABELS)
     side = max(4.0, 0.3 * count)
@@ -56,7 +56,7 @@ def plot_confusion(path: Path, runs: Sequence[PicturedAnswers]) -> None:
         panel.set_xlabel('answer')
         panel.set_title(f'{run.title}: {100 * _top1(run):.1f} %', fontsize=11)
     axes[0].set_ylabel('true label')
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _write_cells(panel: Axes, shown_kk: np.ndarray) -> None:
@@ -72,7 +72,7 @@ def _frame(place: int) -> Rectangle:
     return Rectangle((place - 0.5, place - 0.5), 2, 2, fill=False, edgecolor='tab:red')
 
 
-def _top1(run: PicturedAnswers) -> float:
+def _top1(run: LabelledAnswers) -> float:
     return float((run.targets_c == run.answers_c).mean())
 
 
@@ -100,7 +100,7 @@ def plot_tsne(path: Path, runs: Sequence[PicturedAnswers]) -> None:
         panel.set_yticks([])
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc='outside right center', fontsize=8, frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _scatter(
@@ -151,7 +151,7 @@ def plot_labels(path: Path, runs: Sequence[PicturedAnswers]) -> None:
     axes.grid(axis='x', alpha=0.3)
     axes.set_axisbelow(True)
     figure.legend(loc='outside upper center', ncols=len(runs), frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_shares(path: Path, result: AblationResult, name: str) -> None:
@@ -185,7 +185,7 @@ def plot_shares(path: Path, result: AblationResult, name: str) -> None:
     axes[0].set_ylim(0, 102)
     axes[0].set_ylabel('%')
     axes[-1].legend(fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def has_shares(result: AblationResult, name: str) -> bool:
@@ -225,7 +225,8 @@ def _markers(count: int) -> str:
     return ('osD^vPX*' * (1 + count // 8))[:count]
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG file of few colours; its folder is made."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format='png', dpi=DPI, bbox_inches='tight', pad_inches=0.1)
     with Image.open(drawn) as image:

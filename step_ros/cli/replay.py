@@ -1,0 +1,122 @@
+"""`step_ros replay`: recorded bags through the recogniser, and how good it was."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from step_ros.cli.failures import said_in_words
+
+
+def replay(
+    bags: Annotated[list[Path], typer.Argument(help='Bags, or folders of bags.')],
+    output: Annotated[
+        Path, typer.Option('--out', help='Folder for the report; bags done are not done again.')
+    ] = Path('runs/replay'),
+    labels: Annotated[
+        str,
+        typer.Option(
+            help='True labels: a topic of ActionEvents, as /camera/truth, or a CSV file with the '
+            'columns video,start,end,TASK... Without it the only such topic.'
+        ),
+    ] = '',
+    bundle: Annotated[
+        list[str] | None,
+        typer.Option(help='Bundle: a folder or a shipped name; repeatable, to compare.'),
+    ] = None,
+    topic: Annotated[
+        list[str] | None, typer.Option(help='Image topic; repeatable. [default: all of a bag]')
+    ] = None,
+    device: Annotated[str | None, typer.Option(help='auto, cpu, cuda or cuda:N.')] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=0, help="Processor threads; 0 for torch's own choice.")
+    ] = None,
+    params_file: Annotated[
+        Path | None, typer.Option(help="ROS parameter file with values for the node's parameters.")
+    ] = None,
+    smoothing: Annotated[float | None, typer.Option(help='Time constant of scores, s.')] = None,
+    on_threshold: Annotated[float | None, typer.Option(help='Score to start an event.')] = None,
+    off_threshold: Annotated[float | None, typer.Option(help='Score to go on.')] = None,
+    minimum_duration: Annotated[float | None, typer.Option(help='To start an event, s.')] = None,
+    minimum_gap: Annotated[float | None, typer.Option(help='To end an event, s.')] = None,
+    minimum_order_evidence: Annotated[
+        float | None, typer.Option(help='To start an event of a label with a counterpart.')
+    ] = None,
+    ignored_label: Annotated[
+        list[str] | None, typer.Option(help='Label that makes no event; repeatable.')
+    ] = None,
+) -> None:
+    """Replay bags through the recogniser that the node runs, and score its answers.
+
+    What is not given is as the perception node has it: config/perception.yaml.
+    """
+    import torch
+
+    from step_ros.resources import find_bundle, load_defaults, read_parameters
+    from step_ros.stream.encoder import choose_device
+    from step_ros.stream.settings import StreamSettings
+    from step_ros.training.replay import ReplayPlan
+    from step_ros.training.replay import replay as replay_bags
+    from step_ros.training.replay_report import write_replay_report
+
+    given = {
+        'device': device,
+        'threads': threads,
+        'smoothing': smoothing,
+        'on_threshold': on_threshold,
+        'off_threshold': off_threshold,
+        'minimum_duration': minimum_duration,
+        'minimum_gap': minimum_gap,
+        'minimum_order_evidence': minimum_order_evidence,
+        'ignored_labels': ignored_label,
+    }
+    console = Console()
+    with said_in_words(console):
+        values: dict[str, Any] = dict(load_defaults('perception.yaml'))
+        if params_file is not None:
+            values |= read_parameters(params_file, known=values)
+        values |= {name: value for name, value in given.items() if value is not None}
+        if values['threads']:
+            torch.set_num_threads(values['threads'])
+        plan = ReplayPlan(
+            labels=labels,
+            topics=tuple(topic or ()),
+            settings=StreamSettings.from_values(values),
+            top_k=values['top_k'],
+            device=choose_device(values['device']),
+        )
+        bundles = [find_bundle(name) for name in bundle or [values['bundle']]]
+        result = replay_bags(bags, bundles, plan, output=output)
+        with console.status('writing the report'):
+            content = write_replay_report(result, output)
+    for task in dict.fromkeys(task for tasks in content['overall'].values() for task in tasks):
+        console.print(_summary(content, task))
+    console.print(Text(f'wrote {output / "report.html"}'), soft_wrap=True)
+    for name, why in content['failures'].items():
+        console.print(Text(f'{name}: {why}', style='red'), soft_wrap=True)
+    if content['failures']:
+        total = len(content['failures']) + len({each['bag'] for each in content['recordings']})
+        console.print(
+            Text(f'{len(content["failures"])} of {total} bags failed', style='red')
+        )
+        raise typer.Exit(1)
+
+
+def _summary(content: dict[str, Any], task: str) -> Table:
+    """Lay out the figures of one task, bundle beside bundle."""
+    from step_ros.training.replay_report import score_rows
+
+    scores = {
+        title: tasks[task] for title, tasks in content['overall'].items() if task in tasks
+    }
+    table = Table(title=task, box=SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column('')
+    for title in scores:
+        table.add_column(Text(title), justify='right')
+    for row in score_rows(list(scores.values())):
+        table.add_row(*row)
+    return table

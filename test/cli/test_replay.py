@@ -1,0 +1,113 @@
+"""`step_ros record-demo` and `step_ros replay`: the round trip on the tabletop."""
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from step_ros.cli import app
+from step_ros.resources import load_defaults
+
+
+def call(*arguments):
+    return CliRunner().invoke(
+        app, list(map(str, arguments)), env={'COLUMNS': '160'}, catch_exceptions=False
+    )
+
+
+@pytest.fixture(scope='module')
+def demo(tmp_path_factory):
+    """Record a test bag of two cameras, compressed, and a training bag of none."""
+    folder = tmp_path_factory.mktemp('demo') / 'bags'
+    result = call(
+        *('record-demo', folder, '--format', 'sqlite3', '--seconds', 8, '--train', 0),
+        *('--view', 'front', '--view', 'side', '--compressed', '--seed', 2),
+        *('--width', 160, '--height', 120),
+    )
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def test_the_shipped_bundle_knows_what_the_tabletop_shows(demo, tmp_path):
+    result = call('replay', demo / 'test', '--labels', '/truth', '--out', tmp_path)
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / 'report.json').read_text())
+    assert [each['camera'] for each in report['recordings']] == [
+        '/front/image_raw/compressed',
+        '/side/image_raw/compressed',
+    ]
+    action = report['overall']['tabletop-tiny']['action']
+    assert action['settled_windows']['top1'] >= 0.8
+    assert action['events']['told'] >= action['events']['actions'] / 2
+    for name, value in load_defaults('perception.yaml').items():
+        if name in report['settings'] and name not in ('device', 'threads'):
+            assert report['settings'][name] == value, name
+    for text in ('symmetric accuracy', 'segmental F1@50', 'detection delay', 'report.html'):
+        assert text in result.output
+
+
+def test_a_bad_bag_is_told_at_the_end_and_the_exit_code_says_so(demo, tmp_path):
+    shutil.copytree(demo / 'test' / 'scene_002', tmp_path / 'good')
+    (tmp_path / 'bad').mkdir()
+    out = tmp_path / 'out'
+    result = call('replay', tmp_path / 'bad', tmp_path / 'good', '--out', out)
+    assert result.exit_code == 1
+    assert 'bad: no bag: metadata.yaml is missing' in result.output
+    assert '1 of 2 bags failed' in result.output
+    assert len(json.loads((out / 'report.json').read_text())['recordings']) == 2
+
+
+def test_settings_come_from_options_over_a_parameter_file_over_the_defaults(demo, tmp_path):
+    params = tmp_path / 'params.yaml'
+    params.write_text(
+        '/perception:\n  ros__parameters: {on_threshold: 0.7, minimum_gap: 0.9, top_k: 1}\n'
+    )
+    result = call(
+        *('replay', demo / 'test', '--out', tmp_path / 'out', '--params-file', params),
+        *('--on-threshold', 0.8, '--topic', '/side/image_raw/compressed'),
+    )
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / 'out' / 'report.json').read_text())
+    settings = report['settings']
+    assert (settings['on_threshold'], settings['minimum_gap']) == (0.8, 0.9)
+    assert len(report['recordings']) == 1
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'why'),
+    [
+        (('--on-threshold', 0.2), 'off_threshold=0.4 is above on_threshold=0.2'),
+        (('--bundle', 'nowhere'), "bundle 'nowhere' is neither"),
+        (('--device', 'abacus'), "device 'abacus'"),
+        (('--labels', 'nowhere.csv'), 'nowhere.csv: there is no such file'),
+        (('--params-file', 'nowhere.yaml'), 'nowhere.yaml: no ROS parameter file'),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_words(demo, tmp_path, arguments, why):
+    result = call('replay', demo / 'test', '--out', tmp_path, *arguments)
+    assert result.exit_code == 1
+    assert why in result.output
+    assert not (tmp_path / 'report.json').exists()
+
+
+@pytest.mark.parametrize(
+    ('content', 'why'),
+    [
+        ('{a: {ros__parameters: {hat: 1}}}', "no parameter 'hat'"),
+        ('{a: {ros__parameters: {top_k: many}}}', "top_k: 'many'; expected a value like 3"),
+        ('[]', 'no ROS parameter file'),
+    ],
+)
+def test_a_parameter_file_that_is_none_is_refused(demo, tmp_path, content, why):
+    params = tmp_path / 'params.yaml'
+    params.write_text(content)
+    result = call('replay', demo, '--out', tmp_path / 'out', '--params-file', params)
+    assert result.exit_code == 1
+    assert why in result.output
+
+
+def test_a_demo_is_not_written_over(demo):
+    result = call('record-demo', demo, '--train', 0, '--seed', 2)
+    assert result.exit_code == 1
+    assert 'exists; choose another folder' in result.output
