@@ -7,11 +7,15 @@ import pytest
 import yaml
 
 from step_ros.model.attention import Block
+from step_ros.model.backbone import create_backbone
+from step_ros.model.bundle_schema import TaskSpec
+from step_ros.model.complexity import on_meta
 from step_ros.model.heads import HEADS, head_entry
 from step_ros.model.positions import Positions
 from step_ros.model.step import Pooling
 from step_ros.resources import share_directory
 from step_ros.training.ablation_file import load_ablation
+from step_ros.training.ablation_heads import check_token_grids, count_run
 from step_ros.training.ablation_published import check_published, paper_figure
 from step_ros.training.recipe_file import RecipeError
 
@@ -142,6 +146,31 @@ def test_the_fusions_stand_beside_the_papers():
     best = max((row[1][0].value, key) for key, row in figures.items() if row[1])
     # Fusion paper, Table 3: self-attention over all tokens is best on the trained view.
     assert best == (73.5, 'fusion-self-all-avg')
+
+
+@pytest.mark.parametrize('recipe', ['own-videos', 'ikea-asm'])
+def test_the_token_grids_divide_the_patches_of_the_recipes(recipe):
+    spec = load_ablation(
+        SHIPPED / 'ablations' / 'token-grid.yaml',
+        recipe=SHIPPED / 'training' / f'{recipe}.yaml',
+    )
+    wanted = spec.recipe.backbone
+    backbone = on_meta(
+        create_backbone,
+        wanted.name,
+        weights='random',
+        image_size=(wanted.image_height, wanted.image_width),
+    )
+    table = spec.tables['token-grid']
+    check_token_grids(spec, backbone)
+    costs = [
+        count_run(
+            spec.run(table, row), [TaskSpec(name='action', labels=('open', 'close'))], backbone
+        )
+        for row in table.rows.values()
+    ]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[0] > 6 * costs[1]
 
 
 def test_a_file_without_a_recipe_wants_one(tmp_path):
