@@ -74,6 +74,7 @@ class HeadCache:
         self._q_gtnc, self._k_gtnc, self._v_gtnc = (
             torch.zeros(*shape, heads.channels, device=device) for _ in range(3)
         )
+        self._newest_gn = torch.zeros(heads.groups, heads.tokens, device=device)
         self.spreads = [0.0] * heads.frames
         self._exponentials: KeptExponentials | None = None
         if kept == 'none':
@@ -108,6 +109,7 @@ class HeadCache:
     def bytes(self) -> int:
         """Memory of everything kept; it does not change."""
         total = self._q_gtnc.nbytes + self._k_gtnc.nbytes + self._v_gtnc.nbytes
+        total += self._newest_gn.nbytes
         if self._exponentials is not None:
             parts = self._parts
             total += self._exponentials.bytes + parts.row_gtns.nbytes + parts.column_gstn.nbytes
@@ -162,10 +164,26 @@ class HeadCache:
         # Heads without positions say the same in every order.
         asked = orders if self.heads.order_aware else orders[:1]
         slots_vt = torch.tensor(asked, device=self.heads.device).argsort(dim=1)
-        logits = self.heads.classify(self._attended(slots_vt))
+        logits = self.heads.classify(self._attended(slots_vt, newest=orders[0][-1]))
         return {task: said_vk.expand(len(orders), -1) for task, said_vk in logits.items()}
 
-    def _attended(self, slots_vt: Tensor) -> Tensor:
+    def newest_attention(self, task: str) -> Tensor:
+        """Return how much the tokens of the newest frame were attended to, `[n]`.
+
+        That of the last answer, in the first of its orders; mean over attention heads and over
+        the averaged rows, so that with the tokens of all other frames, and the global CLS token,
+        they sum to one. Zero before the first answer.
+
+        Raises:
+            ValueError: There is no such task.
+        """
+        heads = self.heads
+        if task not in heads.names:
+            raise ValueError(f'no task {task!r}; there are {", ".join(heads.names)}')
+        of_task_kgn = self._newest_gn.view(heads.tasks, -1, heads.tokens)
+        return of_task_kgn[heads.names.index(task)].mean(dim=0) / heads.row_count
+
+    def _attended(self, slots_vt: Tensor, *, newest: int) -> Tensor:
         """Return the sum of the attended values, `[v, g, c]`; slots are those of the places."""
         heads = self.heads
         in_range = all(spread <= GREATEST_SPREAD for spread in self.spreads)
@@ -181,6 +199,7 @@ class HeadCache:
             blocks = [self._in_blocks(slots_t) for slots_t in slots_vt]
             sums_vgtn = torch.stack([sums for sums, _ in blocks])
             cls_vg = torch.stack([cls for _, cls in blocks])
+        self._newest_gn.copy_(sums_vgtn[0, :, newest])
         return self._values(sums_vgtn, cls_vg, slots_vt)
 
     def _cls_row(self, slots_vt: Tensor) -> Tensor:

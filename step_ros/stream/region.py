@@ -4,6 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from step_ros.stream.preprocess import fitted_box
+
+# Part of an image: top, left, height and width in pixels.
+Box = tuple[int, int, int, int]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
@@ -47,20 +52,59 @@ def crop(
     Raises:
         ValueError: The margin is negative.
     """
+    top, left, height, width = crop_box(
+        (image_hw3.shape[0], image_hw3.shape[1]), region, margin=margin, shape=shape
+    )
+    return image_hw3[top : top + height, left : left + width]
+
+
+def crop_box(
+    image_shape: tuple[int, int], region: Region, *, margin: float, shape: tuple[int, int]
+) -> Box:
+    """Return what `crop` cuts out of an image of this height and width.
+
+    Raises:
+        ValueError: The margin is negative.
+    """
     if margin < 0:
         raise ValueError(f'margin={margin}; expected 0 or more')
-    rows, columns = image_hw3.shape[:2]
+    rows, columns = image_shape
     top, left = min(region.top, rows), min(region.left, columns)
     height = min(region.height, rows - top)
     width = min(region.width, columns - left)
     if not height or not width:
-        return image_hw3
+        return 0, 0, rows, columns
     middle_y, middle_x = top + height / 2, left + width / 2
     wanted_height, wanted_width = height * (1 + 2 * margin), width * (1 + 2 * margin)
     scale = max(wanted_height / shape[0], wanted_width / shape[1])
     top, height = _inside(middle_y, scale * shape[0], rows)
     left, width = _inside(middle_x, scale * shape[1], columns)
-    return image_hw3[top : top + height, left : left + width]
+    return top, left, height, width
+
+
+def seen_box(
+    image_shape: tuple[int, int],
+    shape: tuple[int, int],
+    *,
+    region: Region | None = None,
+    margin: float = 0.0,
+) -> Box:
+    """Return the part of an image that the encoder sees in the end.
+
+    Args:
+        image_shape: Height and width of the image.
+        shape: Height and width that the encoder takes.
+        region: What is cut out (`crop`) before the rest is fitted (`fit_image`); None: nothing is.
+        margin: As for `crop`.
+
+    Raises:
+        ValueError: The margin is negative.
+    """
+    if region is None:
+        return fitted_box(image_shape, shape)
+    top, left, height, width = crop_box(image_shape, region, margin=margin, shape=shape)
+    inner_top, inner_left, *size = fitted_box((height, width), shape)
+    return top + inner_top, left + inner_left, size[0], size[1]
 
 
 def _inside(middle: float, length: float, limit: int) -> tuple[int, int]:

@@ -50,6 +50,7 @@ class StreamingHeads:
         tokens: Tokens of a frame (n).
 
     Attributes:
+        names: Tasks, in the order of their groups.
         tasks: Number of tasks.
         groups: Attention heads of all tasks (g).
         channels: Channels of an attention head (c).
@@ -72,6 +73,7 @@ class StreamingHeads:
         if why:
             raise ValueError(why)
         self._heads = {task: head for task, head in heads.items() if isinstance(head, StepHead)}
+        self.names = tuple(heads)
         self.tasks = len(heads)
         self.tokens = tokens
         with torch.inference_mode():

@@ -173,6 +173,27 @@ def test_a_frame_that_is_no_number_spoils_its_own_windows_alone():
     assert film.worst([(2, 0, 1), (1, 0, 2)]) < 1e-4
 
 
+@pytest.mark.parametrize('cls', ['global', 'frame'])
+@pytest.mark.parametrize('kept', ['float32', 'bfloat16', 'none'])
+def test_the_attention_to_the_newest_frame_is_that_of_the_plain_head(kept, cls):
+    heads = make_heads(tasks=3, tokens=6, frames=3, cls=cls)
+    cache = HeadCache(StreamingHeads(heads, tokens=per_frame(heads, 6)), kept=kept)
+    assert not cache.newest_attention('task0').any()
+    film = Film(heads, cache)
+    for place in range(3):
+        film.put(place)
+    for order in [(0, 1, 2), (1, 2, 0), (2, 0, 1)]:
+        cache.logits([order, order[::-1]])
+        x_btnd = torch.stack([film.frames[place] for place in order])[None]
+        for task, head in heads.items():
+            said_n = cache.newest_attention(task)
+            with torch.inference_mode():
+                wanted_n = head.attention_maps(x_btnd).columns_btn[0, -1]
+            torch.testing.assert_close(said_n[-6:], wanted_n, rtol=2e-2, atol=TOLERANCE[kept])
+    with pytest.raises(ValueError, match=r"no task 'gait'; there are task0, task1, task2"):
+        cache.newest_attention('gait')
+
+
 @pytest.mark.parametrize('kept', ['float32', 'bfloat16', 'none'])
 def test_memory_is_fixed_from_the_start(kept):
     heads = make_heads()

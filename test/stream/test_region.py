@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from step_ros.stream.region import Region, crop
+from step_ros.stream.preprocess import cut_image
+from step_ros.stream.region import Region, crop, seen_box
 
 ROWS, COLUMNS = 48, 64
 # Each pixel tells where it is.
@@ -72,3 +73,25 @@ def test_the_region_is_always_seen_whole(left, top, width, height, margin, shape
     assert last_column >= min(left + width, COLUMNS) - 1
     if seen.shape[0] < ROWS and seen.shape[1] < COLUMNS:
         assert abs(seen.shape[0] * shape[1] - seen.shape[1] * shape[0]) <= max(shape)
+
+
+@given(
+    st.one_of(
+        st.none(),
+        st.builds(
+            Region,
+            left=st.integers(0, COLUMNS + 5),
+            top=st.integers(0, ROWS + 5),
+            width=st.integers(0, 2 * COLUMNS),
+            height=st.integers(0, 2 * ROWS),
+        ),
+    ),
+    st.sampled_from([0.0, 0.3]),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+)
+def test_the_box_is_where_the_pixels_come_from(region, margin, shape):
+    image = PLACES if region is None else crop(PLACES, region, margin=margin, shape=shape)
+    seen = cut_image(image, shape)
+    top, left, height, width = seen_box((ROWS, COLUMNS), shape, region=region, margin=margin)
+    assert seen.shape[:2] == (height, width)
+    assert box(seen)[:2] == (top, left)
