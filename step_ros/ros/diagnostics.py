@@ -1,15 +1,110 @@
-"""What the node says about itself on `/diagnostics`."""
+"""What the node says about itself on `/diagnostics`: a status for each camera, one for the model.
 
+A camera's frames add up: `received` = `used` + `off_grid` + `waiting` + those dropped. These are
+all other counts but those in `NO_FRAMES` and in `PLACEMENTS`, into which `used` is divided.
+"""
+
+import time
 from collections.abc import Sequence
+from statistics import quantiles
 
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from step_ros.ros.worker import Worker
+from step_ros.stream.camera_stream import frames_used
+from step_ros.stream.grid import Placement
 
-# Counters that mean that frames were lost or could not be used.
-HARMLESS = frozenset(
-    {'received', 'start', 'new', 'off_grid', 'gap', 'jump', 'reordered', 'duplicate'}
-)
+RECEIVED, USED, WAITING, OFF_GRID = 'received', 'used', 'waiting', Placement.OFF_GRID.value
+# Counts of other things than frames.
+SKIPPED = 'skipped_hypotheses'
+NO_FRAMES = frozenset({'missed_slots', SKIPPED})
+PLACEMENTS = frozenset(placement.value for placement in Placement if placement.on_grid)
+_SOUND = PLACEMENTS | {RECEIVED, USED, WAITING, OFF_GRID, Placement.DUPLICATE.value}
+
+
+class Diagnostics:
+    """Makes the messages; a status warns of what is so, or has happened since the last message.
+
+    Args:
+        name: Name of the node.
+        worker: The running worker.
+        cameras: Names of the cameras.
+        frames: Frames in a window (T).
+        about: What else is to be said of the model: values by key, `model_id` among them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        worker: Worker,
+        *,
+        cameras: Sequence[str],
+        frames: int,
+        about: dict[str, object],
+    ) -> None:
+        self._name, self._worker, self._cameras = name, worker, cameras
+        self._frames, self._about = frames, about
+        self._lost_before: dict[str, dict[str, int]] = {camera: {} for camera in cameras}
+        self._failures_before = 0
+
+    def message(self, stamp: Time) -> DiagnosticArray:
+        """Say how things are."""
+        array = DiagnosticArray()
+        array.header.stamp = stamp
+        array.status = [*(self._camera(camera) for camera in self._cameras), self._model()]
+        return array
+
+    def _camera(self, camera: str) -> DiagnosticStatus:
+        counts = self._worker.queue.counts(camera)
+        name = f'{self._name}: {camera}'
+        if not counts.get(RECEIVED):
+            return _status(DiagnosticStatus.WARN, name, 'no frame received yet', {}, camera)
+        counts[USED] = frames_used(counts)
+        lost = {key: count for key, count in counts.items() if key not in _SOUND and count}
+        window = self._worker.recogniser.cameras[camera].window
+        serves = self._worker.queue.serves(camera)
+        message = f'window {len(window)}/{self._frames}' if serves else 'waits for its turn'
+        if lost:
+            message += '; lost: ' + ', '.join(f'{key} {count}' for key, count in lost.items())
+        anew = lost != self._lost_before[camera]
+        self._lost_before[camera] = lost
+        level = DiagnosticStatus.WARN if anew or not serves else DiagnosticStatus.OK
+        return _status(level, name, message, dict(counts), camera)
+
+    def _model(self) -> DiagnosticStatus:
+        worker = self._worker
+        effort, has_ms = worker.recogniser.effort, worker.queue.has_ms()
+        needs_ms = effort.needed_ms
+        overloaded = worker.queue.overloaded(time.monotonic_ns())
+        message = f'needs {needs_ms:.1f} ms per grid frame, has {has_ms:.1f} ms'
+        message = f'overloaded: {message}' if overloaded else message
+        level = DiagnosticStatus.WARN if overloaded else DiagnosticStatus.OK
+        if worker.failures > self._failures_before:
+            level = DiagnosticStatus.ERROR
+        if worker.failures:
+            message = f'{worker.failures} failures of the model; {message}'
+        self._failures_before = worker.failures
+        frame_ms = effort.recent_frame_ms()
+        streams = worker.recogniser.cameras.values()
+        values = {
+            **self._about,
+            'state': 'overloaded' if overloaded else 'normal',
+            'needs_ms': f'{needs_ms:.2f}',
+            'has_ms': f'{has_ms:.2f}',
+            'headroom_percent': f'{100 * (1 - needs_ms / has_ms):.0f}',
+            'encode_ms': f'{effort.encode_ms:.2f}',
+            'decide_ms': f'{effort.decide_ms:.2f}',
+            'frame_ms_median': _quantile(frame_ms, 50),
+            'frame_ms_p95': _quantile(frame_ms, 95),
+            'cameras_served': sum(worker.queue.serves(camera) for camera in self._cameras),
+            SKIPPED: sum(stream.counts[SKIPPED] for stream in streams),
+            'failures': worker.failures,
+            **_heads(worker),
+        }
+        return _status(
+            level, f'{self._name}: model', message, values, str(self._about['model_id'])
+        )
 
 
 def _status(
@@ -24,55 +119,10 @@ def _status(
     )
 
 
-def camera_status(name: str, camera: str, worker: Worker, *, frames: int) -> DiagnosticStatus:
-    """Say what became of one camera's frames.
-
-    Args:
-        name: Name of the node.
-        camera: Name of the camera.
-        worker: The running worker.
-        frames: Frames in a window (T).
-    """
-    stream = worker.recogniser.cameras.get(camera)
-    if stream is None or not stream.counts['received']:
-        return _status(
-            DiagnosticStatus.WARN, f'{name}: {camera}', 'no frame received yet', {}, camera
-        )
-    counts = dict(stream.counts)
-    overflow = worker.queue.dropped[camera]
-    lost = {key: count for key, count in counts.items() if key not in HARMLESS and count}
-    if overflow:
-        lost['queue_overflow'] = overflow
-    message = f'window {len(stream.window)}/{frames}'
-    if lost:
-        message += '; lost: ' + ', '.join(f'{key} {count}' for key, count in lost.items())
-    return _status(
-        DiagnosticStatus.WARN if lost else DiagnosticStatus.OK,
-        f'{name}: {camera}',
-        message,
-        {**counts, 'queue_overflow': overflow},
-        camera,
-    )
-
-
-def model_status(name: str, worker: Worker, *, model_id: str, device: str) -> DiagnosticStatus:
-    """Say how the model does: its time per turn and its failures."""
-    busy = sorted(worker.busy_ms)
-    median = f'{busy[len(busy) // 2]:.1f}' if busy else 'none yet'
-    failed = worker.failures
-    return _status(
-        DiagnosticStatus.ERROR if failed else DiagnosticStatus.OK,
-        f'{name}: model',
-        f'{failed} failures of the model' if failed else 'running',
-        {
-            'model_id': model_id,
-            'device': device,
-            'turn_ms_median': median,
-            'failures': failed,
-            **_heads(worker),
-        },
-        model_id,
-    )
+def _quantile(values: Sequence[float], percent: int) -> str:
+    if len(values) < 2:
+        return f'{values[0]:.2f}' if values else 'none yet'
+    return f'{quantiles(values, n=100, method="inclusive")[percent - 1]:.2f}'
 
 
 def _heads(worker: Worker) -> dict[str, object]:
@@ -89,10 +139,3 @@ def _heads(worker: Worker) -> dict[str, object]:
             'bytes_per_camera_and_task': caches[0].bytes_per_task,
         }
     return found
-
-
-def diagnostics_message(statuses: Sequence[DiagnosticStatus], stamp: object) -> DiagnosticArray:
-    """Put statuses into one stamped message."""
-    message = DiagnosticArray(status=list(statuses))
-    message.header.stamp = stamp
-    return message

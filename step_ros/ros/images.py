@@ -6,6 +6,7 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from step_ros.ros.cdr_images import CdrCompressedImage, CdrImage
 from step_ros.stream.image_encodings import ENCODINGS, ImageError
 from step_ros.stream.image_fields import (
     RawFields,
@@ -18,12 +19,14 @@ from step_ros.stream.image_fields import (
 __all__ = ['ImageError', 'from_rgb', 'to_compressed', 'to_rgb']
 
 
-def to_rgb(message: Image | CompressedImage) -> np.ndarray:
+def to_rgb(
+    message: Image | CompressedImage | CdrImage | CdrCompressedImage,
+) -> np.ndarray:
     """Convert an image message to RGB.
 
     Args:
-        message: The message. A `rgb8` image without row padding is not copied: the result then
-            shares the message's memory.
+        message: The message, or its fields as they were read from its bytes. A `rgb8` image
+            without row padding is not copied: the result then shares the message's memory.
 
     Returns:
         uint8 `[h, w, 3]`, contiguous.
@@ -31,7 +34,7 @@ def to_rgb(message: Image | CompressedImage) -> np.ndarray:
     Raises:
         ImageError: The message is empty, damaged or in an encoding that is not known.
     """
-    if isinstance(message, CompressedImage):
+    if isinstance(message, CompressedImage | CdrCompressedImage):
         return compressed_to_rgb(message)
     return raw_to_rgb(message, unknown=_by_cv_bridge)
 

@@ -22,7 +22,7 @@ from step_ros.model.bundle_files import BundleError
 from step_ros.msg import ActionHypothesis, ModelInfo
 from step_ros.resources import find_bundle, load_defaults
 from step_ros.ros.conversion import hypothesis_message, model_info_message
-from step_ros.ros.diagnostics import camera_status, diagnostics_message, model_status
+from step_ros.ros.diagnostics import Diagnostics
 from step_ros.ros.node_main import run_node
 from step_ros.ros.parameters import declare_parameters, parameter_values
 from step_ros.ros.perception_parameters import DEFAULTS_FILE, NOT_CONFIGURED, PARAMETERS
@@ -145,9 +145,10 @@ class PerceptionNode(LifecycleNode):
             self,
             self._cameras,
             reliability=self._values['reliability'],
-            take=self._worker.queue.put,
+            take=self._worker.put,
+            refuse=self._worker.refuse,
         )
-        self._diagnostics_timer = self.create_timer(DIAGNOSTICS_PERIOD, self._diagnose)
+        self._diagnostics_timer = self.create_timer(DIAGNOSTICS_PERIOD, self._diagnose())
         self.get_logger().info(
             'active: ' + ', '.join(f'{camera.name} on {camera.topic}' for camera in self._cameras)
         )
@@ -219,6 +220,20 @@ class PerceptionNode(LifecycleNode):
                 [Frame(camera='', stamp_ns=1 + index * period_ns, load=lambda: black_hw3)]
             )
 
+    def _diagnose(self) -> Callable[[], None]:
+        assert self._bundle is not None
+        assert self._worker is not None
+        diagnostics = Diagnostics(
+            self.get_fully_qualified_name(),
+            self._worker,
+            cameras=[camera.name for camera in self._cameras],
+            frames=self._bundle.spec.frames,
+            about={'model_id': self._bundle.model_id, 'device': self._device},
+        )
+        return lambda: self._diagnostics.publish(
+            diagnostics.message(self.get_clock().now().to_msg())
+        )
+
     def _publish(self, hypothesis: Hypothesis) -> None:
         assert self._bundle is not None
         self._hypotheses.publish(
@@ -233,24 +248,6 @@ class PerceptionNode(LifecycleNode):
             f'{type(error).__name__}: {error}',
             throttle_duration_sec=self._values['warn_period'],
         )
-
-    def _diagnose(self) -> None:
-        if self._worker is None or self._bundle is None:
-            return
-        name = self.get_fully_qualified_name()
-        statuses = [
-            camera_status(name, camera.name, self._worker, frames=self._bundle.spec.frames)
-            for camera in self._cameras
-        ]
-        statuses.append(
-            model_status(
-                name,
-                self._worker,
-                model_id=self._bundle.model_id,
-                device=str(self._device),
-            )
-        )
-        self._diagnostics.publish(diagnostics_message(statuses, self.get_clock().now().to_msg()))
 
 
 def _run(node: PerceptionNode, stop: threading.Event) -> None:

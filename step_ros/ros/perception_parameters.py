@@ -48,8 +48,9 @@ PARAMETERS = (
     ),
     Parameter(
         name='queue_size',
-        description='Frames of each camera that may wait for the worker; the oldest is dropped.',
-        unit='frames',
+        description='Grid frames of each camera that may wait. Where more would, the machine is '
+        'overloaded: windows are dropped whole, and cameras take turns.',
+        unit='grid frames',
         minimum=1,
         maximum=1000,
     ),

@@ -1,28 +1,23 @@
-"""The one thread that does the work: takes frames from the queue, hands on hypotheses."""
+"""The one thread that does the work: takes grid frames from the queue, hands on hypotheses."""
 
 import threading
-import time
-from collections import deque
 from collections.abc import Callable
 
-from step_ros.stream.frame import Frame, FrameProblem
+from step_ros.stream.frame import Frame, FrameError, FrameProblem
 from step_ros.stream.hypothesis import Hypothesis
-from step_ros.stream.queue import FrameQueue
+from step_ros.stream.queue import Batch, FrameQueue
 from step_ros.stream.recogniser import StreamingRecogniser
-
-# A time in which `processing_ms` and `latency_ms` are looked at, in hypotheses.
-RECENT = 100
 
 
 class Worker:
-    """Runs the recogniser beside the executor, so that callbacks only enqueue.
+    """Runs the recogniser beside the executor, whose callbacks place and convert frames alone.
 
     Args:
-        recogniser: Used by this thread alone.
-        queue_size: Frames of each camera that may wait.
+        recogniser: Its windows are this thread's alone.
+        queue_size: Grid frames of each camera that may wait.
         on_hypothesis: Called in this thread for each hypothesis.
-        on_problem: Called in this thread for each unusable frame.
-        on_failure: Called in this thread when the model raises; the windows are emptied and the
+        on_problem: Called for each unusable frame, in the thread that brings it.
+        on_failure: Called in this thread when the model raises; the windows begin anew and the
             work goes on.
     """
 
@@ -36,9 +31,14 @@ class Worker:
         on_failure: Callable[[Exception], None],
     ) -> None:
         self.recogniser = recogniser
-        self.queue = FrameQueue(queue_size)
+        self.queue = FrameQueue(
+            recogniser.prepare,
+            capacity=queue_size,
+            frames=recogniser.bundle.spec.frames,
+            frame_period_ns=recogniser.settings.frame_period_ns,
+            effort=recogniser.effort,
+        )
         self.failures = 0
-        self.busy_ms: deque[float] = deque(maxlen=RECENT)
         self._on_hypothesis = on_hypothesis
         self._on_problem = on_problem
         self._on_failure = on_failure
@@ -54,22 +54,32 @@ class Worker:
         if self._thread.is_alive():
             self._thread.join()
 
-    def _work(self) -> None:
-        while frames := self.queue.take():
-            self._turn(frames)
-
-    def _turn(self, frames: list[Frame]) -> None:
-        started = time.monotonic_ns()
+    def put(self, frame: Frame) -> None:
+        """Take a frame from the executor's thread."""
         try:
-            hypotheses = self.recogniser.process(frames)
+            self.queue.put(frame)
+        except FrameError as error:
+            self._report(frame.camera, error)
+
+    def refuse(self, camera: str, error: FrameError) -> None:
+        """Count a message that is no frame, from the executor's thread."""
+        self.recogniser.prepare(camera).refuse(error.cause)
+        self._report(camera, error)
+
+    def _report(self, camera: str, error: FrameError) -> None:
+        self._on_problem(FrameProblem(camera=camera, cause=error.cause, detail=str(error)))
+
+    def _work(self) -> None:
+        while batch := self.queue.take():
+            self._turn(batch)
+
+    def _turn(self, batch: Batch) -> None:
+        try:
+            hypotheses = self.recogniser.recognise(batch.frames, newest_only=batch.newest_only)
         except Exception as error:  # whatever the model raises must not end perception silently
             self.failures += 1
-            self.recogniser.reset()
+            self.queue.restart()
             self._on_failure(error)
             return
-        for problem in self.recogniser.problems:
-            self._on_problem(problem)
         for hypothesis in hypotheses:
             self._on_hypothesis(hypothesis)
-        if hypotheses:
-            self.busy_ms.append((time.monotonic_ns() - started) / 1e6)

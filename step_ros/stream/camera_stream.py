@@ -1,11 +1,17 @@
 """What is kept of one camera: grid, window, the heads' cache and counters."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 from step_ros.stream.frame import Frame, FrameError, GridFrame
 from step_ros.stream.grid import FrameGrid, GridSettings, Placement
 from step_ros.stream.head_cache import HeadCache
 from step_ros.stream.window import Window
+
+
+def frames_used(counts: Mapping[str, int]) -> int:
+    """Return how many of the counted frames have entered a window."""
+    return sum(counts.get(placement.value, 0) for placement in Placement if placement.on_grid)
 
 
 class CameraStream:
@@ -34,12 +40,17 @@ class CameraStream:
     @property
     def used(self) -> int:
         """How many frames have entered the window."""
-        return sum(self.counts[placement.value] for placement in Placement if placement.on_grid)
+        return frames_used(self.counts)
 
     def reset(self) -> None:
         """Empty the window; counters go on."""
         self.grid.reset()
         self.window.clear()
+
+    def refuse(self, cause: str) -> None:
+        """Count a frame that cannot even be placed."""
+        self.counts['received'] += 1
+        self.counts[cause] += 1
 
     def admit(self, frame: Frame) -> GridFrame | None:
         """Place a frame and load it; None if it is not on the grid.
@@ -56,10 +67,10 @@ class CameraStream:
         Raises:
             FrameError: It has no stamp.
         """
-        self.counts['received'] += 1
         if frame.stamp_ns <= 0:
-            self.counts['zero_stamp'] += 1
+            self.refuse('zero_stamp')
             raise FrameError('zero_stamp', 'its header has no stamp; the driver must set one')
+        self.counts['received'] += 1
         placement, slot = self.grid.place(frame.stamp_ns)
         if placement.on_grid:
             return placement, slot

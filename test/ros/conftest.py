@@ -309,6 +309,8 @@ def managed_node(tiny_bundle):
             'image_topics': ['/camera/image_raw'],
             'autostart': False,
             'device': 'cpu',
+            # Images are published at once, whatever their stamps say: that is no overload.
+            'queue_size': 100,
             **parameters,
         }
         overrides = [Parameter(name, value=value) for name, value in values.items()]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from lifecycle_msgs.msg import State, Transition
 from rclpy.qos import ReliabilityPolicy
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
@@ -140,15 +141,17 @@ def test_bad_input_is_counted_and_the_node_goes_on(camera, user):
     short = stamped(0)
     short.data = short.data[:-7]
     unstamped = stamped(0, stamp_ns=0)
-    for message in (unknown, short, unstamped):
+    damaged = serialize_message(stamped(0))[:-3]
+    for message in (unknown, short, unstamped, damaged):
         camera.publish(message)
     for index in range(FRAMES):
         camera.publish(stamped(index))
     user.wait_for(lambda: len(user.hypotheses) == 1, 'a hypothesis after bad images')
     user.wait_for(lambda: user.counts('camera').get('start') == 1, 'diagnostics')
     counts = user.counts('camera')
-    assert counts['unknown_encoding'] == counts['size_mismatch'] == counts['zero_stamp'] == 1
-    assert counts['received'] == 3 + FRAMES
+    causes = ('unknown_encoding', 'size_mismatch', 'zero_stamp', 'malformed')
+    assert [counts[cause] for cause in causes] == [1, 1, 1, 1]
+    assert counts['received'] == counts['used'] + 4 == FRAMES + 4
 
 
 def test_time_that_jumps_back_clears_the_window(camera, user):

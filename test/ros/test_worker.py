@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from step_ros.ros.diagnostics import camera_status, model_status
 from step_ros.ros.worker import Worker
 from step_ros.stream.encoder import TorchEncoder
 from step_ros.stream.frame import Frame, FrameError
@@ -43,16 +42,23 @@ def test_hypotheses_and_problems_come_out(running):
         raise FrameError('undecodable', 'not a JPEG')
 
     for slot in range(4):
-        worker.queue.put(frame(slot))
+        worker.put(frame(slot))
     assert out['hypothesis'].get(timeout=20).stamp_ns == 1 + 3 * PERIOD_NS
-    worker.queue.put(frame(4, unreadable))
+    worker.put(frame(4, unreadable))
     assert out['problem'].get(timeout=20).cause == 'undecodable'
-    worker.queue.put(frame(5))
+    worker.put(frame(5))
     assert out['hypothesis'].get(timeout=20).stamp_ns == 1 + 5 * PERIOD_NS
-    status = camera_status('/perception', 'front', worker, frames=4)
-    assert 'window 4/4' in status.message
-    assert 'undecodable 1' in status.message
-    assert 'missed_slots 1' in status.message
+    counts = worker.queue.counts('front')
+    assert (counts['undecodable'], counts['missed_slots'], counts['waiting']) == (1, 1, 0)
+
+
+def test_a_message_that_is_no_frame_is_counted_and_reported(running):
+    worker, out = running
+    worker.refuse('front', FrameError('malformed', 'it ends within data'))
+    problem = out['problem'].get(timeout=20)
+    assert (problem.camera, problem.cause) == ('front', 'malformed')
+    counts = worker.queue.counts('front')
+    assert counts == {'received': 1, 'malformed': 1, 'waiting': 0}
 
 
 def test_a_failing_model_is_reported_and_work_goes_on(running, monkeypatch):
@@ -63,45 +69,18 @@ def test_a_failing_model_is_reported_and_work_goes_on(running, monkeypatch):
         raise MemoryError('out of memory')
 
     monkeypatch.setattr(worker.recogniser.encoder, 'encode', broken)
-    worker.queue.put(frame(0))
+    worker.put(frame(0))
     assert isinstance(out['failure'].get(timeout=20), MemoryError)
-    assert worker.recogniser.cameras['front'].counts['failed'] == 1
+    assert worker.failures == 1
     for slot in range(1, 5):
-        worker.queue.put(frame(slot))
-    assert out['hypothesis'].get(timeout=20).stamp_ns == 1 + 4 * PERIOD_NS
-    status = model_status('/perception', worker, model_id='tiny@1', device='cpu')
-    assert status.message == '1 failures of the model'
+        worker.put(frame(slot))
+    hypothesis = out['hypothesis'].get(timeout=20)
+    assert hypothesis.window_start_ns == 1 + PERIOD_NS
+    assert worker.queue.counts('front')['failed'] == 1
 
 
 def test_stopping_twice_is_fine(running):
     worker, _ = running
     worker.stop()
     worker.stop()
-    worker.queue.put(frame(0))
-
-
-def test_a_camera_that_never_spoke_is_a_warning(running):
-    worker, _ = running
-    assert (
-        camera_status('/perception', 'rear', worker, frames=4).message == 'no frame received yet'
-    )
-
-
-def test_a_prepared_camera_that_never_spoke_is_a_warning_too(running):
-    worker, _ = running
-    worker.recogniser.prepare('rear')
-    assert (
-        camera_status('/perception', 'rear', worker, frames=4).message == 'no frame received yet'
-    )
-
-
-def test_the_model_says_how_its_heads_run_and_what_they_keep(running):
-    worker, _ = running
-    cache = worker.recogniser.prepare('rear').cache
-    values = {
-        value.key: value.value
-        for value in model_status('/perception', worker, model_id='tiny@1', device='cpu').values
-    }
-    assert values['heads'] == 'streaming'
-    assert values['exponentials_kept'] == cache.kept
-    assert int(values['bytes_per_camera_and_task']) == cache.bytes_per_task > 0
+    worker.put(frame(0))
