@@ -8,14 +8,14 @@ from step_ros.data.bag_metadata import BagError
 from step_ros.data.bag_reader import BagEvent, BagReader
 from step_ros.data.bag_writer import BagWriter
 from step_ros.model.bundle import Bundle
+from step_ros.stream.answers import Answers
 from step_ros.stream.encoder import Encoder
-from step_ros.stream.events import Event, EventDetector
+from step_ros.stream.events import Event
 from step_ros.stream.frame import Frame
 from step_ros.stream.grid import NANOSECONDS
 from step_ros.stream.hypothesis import Hypothesis
 from step_ros.stream.recogniser import StreamingRecogniser
 from step_ros.stream.settings import StreamSettings
-from step_ros.stream.smoothing import ScoreSmoother
 from step_ros.training.progress import track
 
 HYPOTHESES_TOPIC = '/perception/hypotheses'
@@ -91,9 +91,7 @@ def replay_bag(
         ValueError: The settings do not fit the bundle.
     """
     recogniser = settings.recogniser(bundle, encoder)
-    max_gap_ns = recogniser.settings.max_gap_ns
-    smoother = ScoreSmoother(settings.smoothing, max_gap_ns=max_gap_ns)
-    detector = EventDetector(settings.events(), max_gap_ns=max_gap_ns)
+    answers = Answers(settings, max_gap_ns=recogniser.settings.max_gap_ns)
     clock = _Stamps(bag, round(settings.order_tolerance * NANOSECONDS))
     hypotheses: dict[str, list[Hypothesis]] = {topic: [] for topic in topics}
     events: dict[str, list[ToldEvent]] = {topic: [] for topic in topics}
@@ -108,22 +106,23 @@ def replay_bag(
     frames = clock.watch(track(bag.frames(topics), bag.path.name, total, shown=shown))
     while batch := list(islice(frames, _BATCH)):
         for given in recogniser.process(batch):
-            hypothesis = smoother.smooth(given)
-            hypotheses[hypothesis.camera].append(hypothesis)
-            output.hypothesis(
-                HYPOTHESES_TOPIC,
-                hypothesis,
-                model_id=bundle.model_id,
-                top_k=top_k,
-                log_ns=hypothesis.received_ns,
-            )
-            tell(detector.update(hypothesis), hypothesis)
+            for answer in answers.update(given):
+                hypothesis = answer.hypothesis
+                hypotheses[hypothesis.camera].append(hypothesis)
+                output.hypothesis(
+                    HYPOTHESES_TOPIC,
+                    hypothesis,
+                    model_id=bundle.model_id,
+                    top_k=top_k,
+                    log_ns=hypothesis.received_ns,
+                )
+                tell(answer.events, hypothesis)
         for problem in recogniser.problems:
             problems.setdefault(problem.camera, problem.detail)
     for topic in topics:
         if not hypotheses[topic]:
             raise BagError(bag.path, _why_none(topic, recogniser, problems.get(topic, '')))
-        tell(detector.close(topic), hypotheses[topic][-1])
+        tell(answers.close(topic), hypotheses[topic][-1])
     return [
         CameraReplay(
             topic=topic,
@@ -190,4 +189,5 @@ def _bag_event(event: Event) -> BagEvent:
         camera=event.camera,
         frame_id=event.frame_id,
         score=event.score,
+        order_evidence=event.order_evidence,
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -17,8 +18,8 @@ from step_ros.training.ablation_plots import plot_confusion, save_figure
 from step_ros.training.replay_scores import Recording, pooled
 
 # A longer recording is drawn in parts, and no more than this many of them.
-PART_SECONDS = 60.0
-MOST_PARTS = 10
+PART_SECONDS = 30.0
+MOST_PARTS = 20
 # Width of a letter, as a share of the picture's; in a bar too narrow for two lines nothing stands.
 _LETTER = 0.0052
 _HUES = ('tab20', 'tab20b', 'tab20c')
@@ -70,7 +71,7 @@ def plot_replay_confusion(
 
 
 def timeline_parts(recording: Recording) -> int:
-    """Return in how many pictures a recording's timeline is drawn."""
+    """Return in how many pictures a recording's timeline is drawn; a very long one in part."""
     answers = recording.answers
     seconds = (answers.last_ns - answers.first_ns) / NANOSECONDS
     return max(1, min(MOST_PARTS, int(np.ceil(seconds / PART_SECONDS))))
@@ -103,7 +104,7 @@ def plot_replay_timeline(
     figure = Figure(figsize=(14, 0.9 + len(names) * (0.5 + 0.34 * lanes)), layout='constrained')
     axes = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
     for axis, name in zip(axes, names, strict=True):
-        colours = _Colours()
+        colours = _Colours(name, one, tasks)
         rows: list[str] = []
         truth = [
             (
@@ -144,24 +145,34 @@ def plot_replay_timeline(
 
 
 class _Colours:
-    """A colour for each label, in the order in which they come."""
+    """A colour for each label of a task, the same in all pictures of the same bundles."""
 
-    def __init__(self) -> None:
-        from matplotlib import colormaps
-
-        self._all = [colour for name in _HUES for colour in colormaps[name].colors]  # type: ignore[attr-defined]
-        self._of: dict[str, int] = {}
+    def __init__(
+        self, name: str, recording: Recording, tasks: Mapping[str, Sequence[TaskSpec]]
+    ) -> None:
+        all_colours = [colour for hue in _HUES for colour in colormaps[hue].colors]  # type: ignore[attr-defined]
+        # Neighbours in these maps are shades of one hue: every second one first.
+        self._all = [*all_colours[::2], *all_colours[1::2]]
+        of_bundles = [
+            label
+            for some in tasks.values()
+            for task in some
+            if task.name == name
+            for label in task.labels
+        ]
+        of_truth = [segment.label for segment in recording.truth.segments.get(name, ())]
+        labels = dict.fromkeys([*of_bundles, *of_truth])
+        self._of = {label: place for place, label in enumerate(labels)}
+        self.drawn: set[str] = set()
         self.named: set[str] = set()
 
     def of(self, label: str) -> tuple[float, float, float]:
-        place = self._of.setdefault(label, len(self._of)) % len(self._all)
-        # Every second one first: neighbours of these maps are shades of one hue.
-        half = len(self._all) // 2
-        return to_rgb(self._all[2 * place if place < half else 2 * (place - half) + 1])
+        self.drawn.add(label)
+        return to_rgb(self._all[self._of[label] % len(self._all)])
 
     def legend(self, axis: Axes) -> None:
         """Name the colours of labels that stand in no bar."""
-        unnamed = [label for label in self._of if label not in self.named]
+        unnamed = [label for label in self._of if label in self.drawn - self.named]
         if unnamed:
             axis.legend(
                 handles=[Patch(color=self.of(label), label=label) for label in unnamed],

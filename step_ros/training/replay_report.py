@@ -102,6 +102,10 @@ def write_replay_report(result: ReplayResult, output: Path) -> dict[str, Any]:
             'replays': [asdict(each) for each in result.times],
         },
     )
+    # Pictures of an earlier report would stay where this one has fewer.
+    for kind in ('confusion', 'timeline'):
+        for picture in (output / IMAGES).glob(f'{kind}-*.png'):
+            picture.unlink()
     text = '\n'.join(_markdown(result, content, output)).rstrip() + '\n'
     (output / 'report.md').write_text(text, encoding='utf-8')
     (output / 'report.html').write_text(html_report(text, output), encoding='utf-8')
