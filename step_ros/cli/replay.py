@@ -59,8 +59,8 @@ def replay(
     from step_ros.resources import find_bundle, load_defaults, read_parameters
     from step_ros.stream.encoder import choose_device
     from step_ros.stream.settings import StreamSettings
-    from step_ros.training.replay import ReplayPlan
     from step_ros.training.replay import replay as replay_bags
+    from step_ros.training.replay_plan import ReplayPlan
     from step_ros.training.replay_report import write_replay_report
 
     given = {
@@ -108,7 +108,7 @@ def replay(
 
 def _summary(content: dict[str, Any], task: str) -> Table:
     """Lay out the figures of one task, bundle beside bundle."""
-    from step_ros.training.replay_report import score_rows
+    from step_ros.training.replay_rows import score_rows
 
     scores = {
         title: tasks[task] for title, tasks in content['overall'].items() if task in tasks

@@ -1,7 +1,7 @@
 """The report of a replay: report.json, report.md, report.html; timing.json apart from them."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,71 +13,17 @@ from step_ros.stream.benchmark_report import machine
 from step_ros.stream.grid import NANOSECONDS
 from step_ros.training.ablation_html import html_report
 from step_ros.training.ablation_report import markdown_table
-from step_ros.training.ablation_tables import MISSING, Grid, plain
-from step_ros.training.replay import ReplayResult
+from step_ros.training.ablation_tables import Grid, plain
+from step_ros.training.replay_plan import ReplayResult
 from step_ros.training.replay_plots import (
     plot_replay_confusion,
     plot_replay_timeline,
     timeline_parts,
 )
+from step_ros.training.replay_rows import SHORT, figure, percent, score_rows
 from step_ros.training.replay_scores import Recording, coverage, score_task
-from step_ros.training.segment_metrics import OVERLAPS
 
 IMAGES = 'images'
-Cell = Callable[[Any], str]
-
-
-def _percent(value: Any) -> str:
-    return f'{100 * value:.1f}'
-
-
-def _seconds(value: Any) -> str:
-    return f'{value:.2f}'
-
-
-# Title of a row, where its figure is in `score_task`, and how it is written.
-ROWS: tuple[tuple[str, tuple[str, ...], Cell], ...] = (
-    ('hypotheses with a label at the newest frame', ('judged',), str),
-    ('accuracy, %', ('newest', 'top1'), _percent),
-    ('balanced accuracy, %', ('newest', 'balanced'), _percent),
-    ('symmetric accuracy, %', ('newest', 'symmetric_top1'), _percent),
-    ('within its pair, %', ('newest', 'within_pair'), _percent),
-    ('taken for the counterpart, %', ('newest', 'to_counterpart'), _percent),
-    ('settled windows', ('settled',), str),
-    ('accuracy on settled windows, %', ('settled_windows', 'top1'), _percent),
-    (
-        'symmetric accuracy on settled windows, %',
-        ('settled_windows', 'symmetric_top1'),
-        _percent,
-    ),
-    *(
-        (f'segmental F1@{overlap}, %', ('segments', f'f1_{overlap}'), _percent)
-        for overlap in OVERLAPS
-    ),
-    ('edit score, %', ('segments', 'edit'), _percent),
-    ('actions', ('events', 'actions'), str),
-    ('told by an event, %', ('events', 'told_share'), _percent),
-    ('detection delay, median, s', ('events', 'delay_s', 'p50'), _seconds),
-    ('detection delay, 95th percentile, s', ('events', 'delay_s', 'p95'), _seconds),
-    ('false events a minute', ('events', 'false_per_minute'), _seconds),
-    ('order evidence of right answers, median', ('order_evidence', 'right', 'p50'), _seconds),
-    ('order evidence of wrong answers, median', ('order_evidence', 'wrong', 'p50'), _seconds),
-    (
-        'order evidence of answers with the counterpart, median',
-        ('order_evidence', 'to_counterpart', 'p50'),
-        _seconds,
-    ),
-)
-# Of a single recording.
-SHORT = (
-    ('accuracy, %', ('newest', 'top1'), _percent),
-    ('F1@50, %', ('segments', 'f1_50'), _percent),
-    ('edit, %', ('segments', 'edit'), _percent),
-    ('told', ('events', 'told'), str),
-    ('of actions', ('events', 'actions'), str),
-    ('delay, s', ('events', 'delay_s', 'p50'), _seconds),
-    ('false a minute', ('events', 'false_per_minute'), _seconds),
-)
 
 
 def write_replay_report(result: ReplayResult, output: Path) -> dict[str, Any]:
@@ -142,20 +88,6 @@ def report_content(result: ReplayResult) -> dict[str, Any]:
         ],
         'failures': result.failures,
     }
-
-
-def score_rows(scores: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Lay out what `score_task` said about several bundles, a column for each.
-
-    Returns:
-        Rows with their titles; those in which no bundle has a figure are left out.
-    """
-    rows = []
-    for title, path, written in ROWS:
-        cells = [_cell(found, path, written) for found in scores]
-        if any(cell != MISSING for cell in cells):
-            rows.append((title, *cells))
-    return rows
 
 
 def _scores(
@@ -272,7 +204,7 @@ def _coverage_grid(content: dict[str, Any], titles: Sequence[str]) -> Grid:
         cells = [plain(one['bag']), f'`{one["camera"]}`', f'{one["seconds"]:.1f}']
         for title in titles:
             found = one['bundles'][title]
-            cells += [str(found['hypotheses']), _percent(found['coverage'])]
+            cells += [str(found['hypotheses']), percent(found['coverage'])]
         rows.append(tuple(cells))
     return Grid(head=tuple(head), rows=tuple(rows))
 
@@ -285,7 +217,7 @@ def _of_recording(
     for title, found in one['bundles'].items():
         for task, scores in found['tasks'].items():
             if scores['judged']:
-                cells = [_cell(scores, path, written) for _, path, written in SHORT]
+                cells = [figure(scores, path, written) for _, path, written in SHORT]
                 rows.append((plain(task), plain(title), *cells))
     if rows:
         head = ('task', 'bundle', *(title for title, _, _ in SHORT))
@@ -297,13 +229,6 @@ def _of_recording(
         plot_replay_timeline(picture, recordings, tasks, part=part)
         lines += [f'![Timeline of {plain(one["bag"])}]({IMAGES}/{picture.name})', '']
     return lines
-
-
-def _cell(scores: Mapping[str, Any], path: Sequence[str], written: Cell) -> str:
-    value: Any = scores
-    for key in path:
-        value = None if value is None else value.get(key)
-    return MISSING if value is None else written(value)
 
 
 def _file_name(task: str) -> str:

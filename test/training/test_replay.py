@@ -17,7 +17,8 @@ from step_ros.resources import load_defaults
 from step_ros.stream.encoder import TorchEncoder, choose_device
 from step_ros.stream.settings import StreamSettings
 from step_ros.training import replay as module
-from step_ros.training.replay import ReplayPlan, replay
+from step_ros.training.replay import replay
+from step_ros.training.replay_plan import ReplayPlan
 from step_ros.training.replay_report import write_replay_report
 
 ZERO = 1_700_000_000 * 10**9
