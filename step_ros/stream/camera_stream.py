@@ -87,6 +87,8 @@ class CameraStream:
         """
         try:
             image_hw3 = frame.load()
+            rows, columns = image_hw3.shape[:2]
+            box = None if frame.crop is None else frame.crop((rows, columns))
         except FrameError as error:
             self.counts[error.cause] += 1
             raise
@@ -102,6 +104,7 @@ class CameraStream:
             placement=placement,
             slot=slot,
             image_hw3=image_hw3,
+            box=box,
         )
 
     def leave_out(self, frame: Frame, placement: Placement, slot: int, *, cause: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from step_ros.stream.grid import Placement
+from step_ros.stream.region import Box
 
 
 class FrameError(ValueError):
@@ -47,6 +48,7 @@ class Frame:
         received_ns: When it came, in nanoseconds of the monotonic clock.
         load: Gives the pixels, uint8 RGB `[h, w, 3]`, or raises `FrameError`. It is called only
             for frames on the grid: a frame that is not looked at costs no conversion.
+        crop: Tells which part of an image of this height and width is looked at; None: all of it.
     """
 
     camera: str
@@ -54,6 +56,7 @@ class Frame:
     frame_id: str = ''
     received_ns: int = 0
     load: Callable[[], np.ndarray]
+    crop: Callable[[tuple[int, int]], Box] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,7 @@ class GridFrame:
         placement: How it came onto the grid.
         slot: Its place on the grid.
         image_hw3: Its pixels, uint8 RGB.
+        box: The part of them that is looked at; None: all of it.
     """
 
     camera: str
@@ -77,3 +81,12 @@ class GridFrame:
     placement: Placement
     slot: int
     image_hw3: np.ndarray
+    box: Box | None = None
+
+    @property
+    def seen_hw3(self) -> np.ndarray:
+        """The pixels that are looked at."""
+        if self.box is None:
+            return self.image_hw3
+        top, left, height, width = self.box
+        return self.image_hw3[top : top + height, left : left + width]

@@ -188,7 +188,7 @@ class StreamingRecogniser:
         whole, deciding = Stopwatch(), Stopwatch()
         try:
             with whole:
-                tokens_bnd = self.encoder.encode([frame.image_hw3 for frame in frames])
+                tokens_bnd = self.encoder.encode([frame.seen_hw3 for frame in frames])
                 windows = self._advance(frames, tokens_bnd, newest_only, deciding)
                 with deciding:
                     hypotheses = self._decide(windows) if windows else []

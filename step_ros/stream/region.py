@@ -32,36 +32,19 @@ class Region:
                 raise ValueError(f'{name}={getattr(self, name)}; expected 0 or more pixels')
 
 
-def crop(
-    image_hw3: np.ndarray, region: Region, *, margin: float, shape: tuple[int, int]
-) -> np.ndarray:
-    """Cut a region out, with room around it, in the shape that the encoder takes.
+def crop_box(
+    image_shape: tuple[int, int], region: Region, *, margin: float, shape: tuple[int, int]
+) -> Box:
+    """Choose what to cut out: a region, with room around it, in the shape that the encoder takes.
 
     The region grows, it is never cut: by the margin, then to the shape. Where it would reach over
     the image's edge it is moved inside. What is larger than the image is as large as the image.
 
     Args:
-        image_hw3: The image.
-        region: What must be seen. The whole image is returned if it is empty or lies outside.
+        image_shape: Height and width of the image.
+        region: What must be seen. The whole image is chosen if it is empty or lies outside.
         margin: Room on each side, as a share of the region's own width and height.
         shape: Height and width that the encoder takes, of which only the ratio matters.
-
-    Returns:
-        A view of the image.
-
-    Raises:
-        ValueError: The margin is negative.
-    """
-    top, left, height, width = crop_box(
-        (image_hw3.shape[0], image_hw3.shape[1]), region, margin=margin, shape=shape
-    )
-    return image_hw3[top : top + height, left : left + width]
-
-
-def crop_box(
-    image_shape: tuple[int, int], region: Region, *, margin: float, shape: tuple[int, int]
-) -> Box:
-    """Return what `crop` cuts out of an image of this height and width.
 
     Raises:
         ValueError: The margin is negative.
@@ -82,27 +65,15 @@ def crop_box(
     return top, left, height, width
 
 
-def seen_box(
-    image_shape: tuple[int, int],
-    shape: tuple[int, int],
-    *,
-    region: Region | None = None,
-    margin: float = 0.0,
-) -> Box:
+def seen_box(image_shape: tuple[int, int], shape: tuple[int, int], box: Box | None) -> Box:
     """Return the part of an image that the encoder sees in the end.
 
     Args:
         image_shape: Height and width of the image.
         shape: Height and width that the encoder takes.
-        region: What is cut out (`crop`) before the rest is fitted (`fit_image`); None: nothing is.
-        margin: As for `crop`.
-
-    Raises:
-        ValueError: The margin is negative.
+        box: What is cut out of it before the rest is fitted (`fit_image`); None: nothing is.
     """
-    if region is None:
-        return fitted_box(image_shape, shape)
-    top, left, height, width = crop_box(image_shape, region, margin=margin, shape=shape)
+    top, left, height, width = box or (0, 0, *image_shape)
     inner_top, inner_left, *size = fitted_box((height, width), shape)
     return top + inner_top, left + inner_left, size[0], size[1]
 

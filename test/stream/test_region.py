@@ -1,12 +1,16 @@
 """Regions: what the encoder sees of an image."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from step_ros.stream.preprocess import cut_image
-from step_ros.stream.region import Region, crop, seen_box
+from step_ros.stream.recogniser import StreamingRecogniser
+from step_ros.stream.region import Region, crop_box, seen_box
 
 ROWS, COLUMNS = 48, 64
 # Each pixel tells where it is.
@@ -14,6 +18,11 @@ PLACES = np.stack(
     [*np.meshgrid(np.arange(ROWS), np.arange(COLUMNS), indexing='ij'), np.zeros((ROWS, COLUMNS))],
     axis=-1,
 ).astype(np.uint8)
+
+
+def crop(image, region, *, margin, shape):
+    top, left, height, width = crop_box(image.shape[:2], region, margin=margin, shape=shape)
+    return image[top : top + height, left : left + width]
 
 
 def box(image):
@@ -90,8 +99,28 @@ def test_the_region_is_always_seen_whole(left, top, width, height, margin, shape
     st.tuples(st.integers(1, 40), st.integers(1, 40)),
 )
 def test_the_box_is_where_the_pixels_come_from(region, margin, shape):
+    cut = None
+    if region is not None:
+        cut = crop_box((ROWS, COLUMNS), region, margin=margin, shape=shape)
     image = PLACES if region is None else crop(PLACES, region, margin=margin, shape=shape)
     seen = cut_image(image, shape)
-    top, left, height, width = seen_box((ROWS, COLUMNS), shape, region=region, margin=margin)
+    top, left, height, width = seen_box((ROWS, COLUMNS), shape, cut)
     assert seen.shape[:2] == (height, width)
     assert box(seen)[:2] == (top, left)
+
+
+def test_the_recogniser_sees_the_region_alone(tiny_bundle, counting_encoder, film):
+    region = Region(left=8, top=4, width=8, height=8)
+    frames = [
+        replace(frame, crop=partial(crop_box, region=region, margin=0.0, shape=(8, 8)))
+        for frame in film.steady(4)
+    ]
+    [cropped] = StreamingRecogniser(tiny_bundle, counting_encoder).process(frames)
+    pixels = [frame.load()[4:12, 8:16] for frame in frames]
+    by_hand = [
+        replace(frame, load=lambda image=image: image, crop=None)
+        for frame, image in zip(frames, pixels, strict=True)
+    ]
+    [expected] = StreamingRecogniser(tiny_bundle, counting_encoder).process(by_hand)
+    for task, other in zip(cropped.tasks, expected.tasks, strict=True):
+        assert (task.scores_k == other.scores_k).all()
