@@ -11,13 +11,34 @@ import yaml
 from rosbags.highlevel import AnyReader
 
 from step_ros.data.bag_reader import END, START, BagEvent, BagReader
-from step_ros.data.bag_types import ACTION_EVENT, ACTION_HYPOTHESIS, IMAGE, our_types
+from step_ros.data.bag_types import (
+    ACTION_EVENT,
+    ACTION_HYPOTHESIS,
+    COMPRESSED_IMAGE,
+    IMAGE,
+    TASK_HYPOTHESIS,
+    our_types,
+)
 from step_ros.data.bag_writer import BagWriter
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.stream.hypothesis import Hypothesis, TaskHypothesis
 from step_ros.stream.image_encodings import ImageError
 
 PAIR = {'open': 'close', 'close': 'open'}
+HYPOTHESIS = Hypothesis(
+    camera='front',
+    frame_id='optical',
+    stamp_ns=3_000_000_007,
+    window_start_ns=1_000_000_001,
+    received_ns=0,
+    tasks=(
+        TaskHypothesis(
+            spec=TaskSpec(name='verb', labels=('open', 'close', 'idle'), counterparts=PAIR),
+            scores_k=np.array([0.2, 0.5, 0.3]),
+            order_evidence=0.75,
+        ),
+    ),
+)
 EVENT = BagEvent(
     type=END,
     stamp_ns=3_000_000_007,
@@ -49,18 +70,8 @@ def test_frames_and_events_come_back(storage, tmp_path, bag_image):
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
 def test_hypotheses_come_back_by_the_definitions_in_the_bag_alone(storage, tmp_path):
-    spec = TaskSpec(name='verb', labels=('open', 'close', 'idle'), counterparts=PAIR)
-    task = TaskHypothesis(spec=spec, scores_k=np.array([0.2, 0.5, 0.3]), order_evidence=0.75)
-    hypothesis = Hypothesis(
-        camera='front',
-        frame_id='optical',
-        stamp_ns=3_000_000_007,
-        window_start_ns=1_000_000_001,
-        received_ns=0,
-        tasks=(task,),
-    )
     with BagWriter(tmp_path / 'bag', storage) as writer:
-        writer.hypothesis('/said', hypothesis, model_id='tiny@0', top_k=2, log_ns=9)
+        writer.hypothesis('/said', HYPOTHESIS, model_id='tiny@0', top_k=2, log_ns=9)
     with AnyReader([tmp_path / 'bag']) as reader:
         ((connection, log_ns, data),) = reader.messages()
         message = reader.deserialize(data, connection.msgtype)
@@ -114,9 +125,24 @@ def test_ros_reads_the_messages_and_knows_their_types(tmp_path, bag_image):
     assert (ActionEvent.START, ActionEvent.END) == (START, END)
 
 
+def test_a_hypothesis_is_the_message_that_the_node_publishes(tmp_path):
+    serialization = pytest.importorskip('rclpy.serialization')
+    from step_ros.msg import ActionHypothesis
+    from step_ros.ros.conversion import hypothesis_message
+
+    with BagWriter(tmp_path / 'bag') as writer:
+        writer.hypothesis('/said', HYPOTHESIS, model_id='tiny@0', top_k=2)
+    with AnyReader([tmp_path / 'bag']) as reader:
+        ((_, _, data),) = reader.messages()
+    message = serialization.deserialize_message(bytes(data), ActionHypothesis)
+    published = hypothesis_message(HYPOTHESIS, model_id='tiny@0', top_k=2)
+    published.latency = message.latency
+    sent = serialization.serialize_message(published)
+    assert message == serialization.deserialize_message(sent, ActionHypothesis)
+
+
 @pytest.mark.parametrize(
-    'kind',
-    ['step_ros/msg/ActionEvent', 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'],
+    'kind', [ACTION_EVENT, ACTION_HYPOTHESIS, TASK_HYPOTHESIS, IMAGE, COMPRESSED_IMAGE]
 )
 def test_the_hashes_of_types_are_those_of_ros(kind):
     prefixes = [*os.environ.get('AMENT_PREFIX_PATH', '').split(':'), sys.prefix]
