@@ -15,6 +15,7 @@ from step_ros.cli.replay import replay
 from step_ros.cli.teach import teach
 from step_ros.cli.teach_curve import teach_curve
 from step_ros.cli.train import train
+from step_ros.cli.watch import watch
 
 app = typer.Typer(
     name='step_ros',
@@ -35,6 +36,7 @@ app.command()(replay)
 app.command()(teach)
 app.command(name='teach-curve')(teach_curve)
 app.command()(train)
+app.command()(watch)
 
 
 def main() -> None:
