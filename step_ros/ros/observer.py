@@ -1,16 +1,10 @@
 """Listens to a running perception node and a camera, as any user of the package would."""
 
-import contextlib
-import threading
 from collections import deque
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import rclpy
-from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
@@ -18,6 +12,7 @@ from step_ros.msg import ActionEvent, ActionHypothesis, ModelInfo
 from step_ros.ros.conversion import to_nanoseconds
 from step_ros.ros.images import to_rgb
 from step_ros.ros.qos import LATCHED
+from step_ros.ros.spinning_node import SpinningNode
 from step_ros.stream.frame import FrameError
 from step_ros.training.truth import Answer, Observation, Truth
 
@@ -62,9 +57,8 @@ class Observer:
         self.pictures: list[Picture] = []
         self.model: ModelInfo | None = None
         self.arrivals_ns: deque[int] = deque(maxlen=90)
-        self._context = Context()
-        rclpy.init(context=self._context)
-        self._node = Node('step_ros_observer', context=self._context)
+        self._spinning = SpinningNode('step_ros_observer')
+        self._node = self._spinning.node
         self._node.create_subscription(
             ActionHypothesis, f'{perception}/hypotheses', self._on_hypothesis, 50
         )
@@ -74,21 +68,11 @@ class Observer:
         latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._node.create_subscription(ActionEvent, truth_topic, self._on_truth, latched)
         self._node.create_subscription(Image, image_topic, self._on_image, qos_profile_sensor_data)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._thread = threading.Thread(target=self._spin, name='observer', daemon=True)
-        self._thread.start()
+        self._spinning.start()
 
     def close(self) -> None:
         """Stop listening."""
-        self._executor.shutdown()
-        self._thread.join()
-        self._node.destroy_node()
-        rclpy.try_shutdown(context=self._context)
-
-    def _spin(self) -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            self._executor.spin()
+        self._spinning.close()
 
     def _on_model(self, message: ModelInfo) -> None:
         self.model = message
