@@ -1,13 +1,15 @@
-"""What a benchmark says beside its numbers: the machine, and the table."""
+"""What a benchmark says beside its numbers: the machine, tables, a file."""
 
+import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from step_ros.model.bundle import Bundle
 from step_ros.stream.benchmark import StreamTimes
 
 COLUMNS = (
@@ -30,23 +32,50 @@ def machine() -> dict[str, Any]:
     }
 
 
-def markdown_table(rows: Sequence[StreamTimes]) -> str:
-    """Write the rows as a Markdown table."""
-    lines = [
-        '| ' + ' | '.join(COLUMNS) + ' |',
-        '|---|' + '---:|' * (len(COLUMNS) - 1),
-    ]
+def bundle_digests(bundle: Bundle) -> dict[str, Any]:
+    """Name a bundle and all that decides its answers."""
+    return {
+        'model_id': bundle.model_id,
+        'backbone_digest': bundle.spec.backbone.digest,
+        'heads_digest': bundle.spec.heads.digest,
+    }
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write what was measured; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a Markdown table, its first column on the left, the others on the right.
+
+    Raises:
+        ValueError: A row has more or fewer cells than there are columns.
+    """
     for row in rows:
-        cells = [
-            row.backbone,
-            str(row.tasks),
-            *(f'{value:.1f}' for value in (row.naive_ms, row.stream_ms)),
-            f'{row.ratio:.1f}',
-            *(f'{v:.1f}' for v in (row.backbone_ms, row.plain_heads_ms, row.stream_heads_ms)),
-            f'{row.max_abs_diff:.0e}',
-        ]
-        lines.append('| ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines)
+        if len(row) != len(columns):
+            raise ValueError(f'{len(row)} cells {list(row)} for {len(columns)} columns')
+    lines = [columns, ['---', *['---:'] * (len(columns) - 1)], *rows]
+    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+
+
+def markdown_table(rows: Sequence[StreamTimes]) -> str:
+    """Write the rows of the streaming benchmark as a Markdown table."""
+    return table(
+        COLUMNS,
+        [
+            [
+                row.backbone,
+                str(row.tasks),
+                *(f'{value:.1f}' for value in (row.naive_ms, row.stream_ms)),
+                f'{row.ratio:.1f}',
+                *(f'{v:.1f}' for v in (row.backbone_ms, row.plain_heads_ms, row.stream_heads_ms)),
+                f'{row.max_abs_diff:.0e}',
+            ]
+            for row in rows
+        ],
+    )
 
 
 def _processor() -> str:

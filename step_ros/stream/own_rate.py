@@ -1,0 +1,88 @@
+"""What the recogniser does by itself, in one process, without ROS: what a node is held against."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from step_ros.model.bundle import Bundle
+from step_ros.stream.encoder import Encoder
+from step_ros.stream.frame import Frame
+from step_ros.stream.recogniser import StreamingRecogniser
+
+_WARM_UP = 3
+# Fewer turns make no median.
+_FEWEST_TURNS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnRate:
+    """The recogniser's own times, each from frames in memory to hypotheses.
+
+    Attributes:
+        frame_ms: Median of the time for one frame of one camera.
+        frames_per_s: Frames that it answers in a second, taking one of each camera at once.
+    """
+
+    frame_ms: float
+    frames_per_s: float
+
+
+class OwnRateMeter:
+    """Runs a recogniser on full windows of images of noise.
+
+    Args:
+        bundle: The model.
+        encoder: Runs its backbone.
+        cameras: How many cameras there are.
+        image_size: Height and width of their images in pixels.
+
+    Raises:
+        ValueError: There is no camera.
+    """
+
+    def __init__(
+        self, bundle: Bundle, encoder: Encoder, *, cameras: int, image_size: tuple[int, int]
+    ) -> None:
+        if cameras < 1:
+            raise ValueError(f'cameras={cameras}: expected at least 1')
+        self._recogniser = StreamingRecogniser(bundle, encoder)
+        self._names = [f'camera{index}' for index in range(cameras)]
+        random = np.random.default_rng(0)
+        self._image_hw3 = random.integers(0, 256, (*image_size, 3), dtype=np.uint8)
+        self._stamps_ns = dict.fromkeys(self._names, 1)
+        for _ in range(bundle.spec.frames + _WARM_UP):
+            self._process(self._names)
+        self._one_ms: list[float] = []
+        self._all_ms: list[float] = []
+
+    def measure(self, seconds: float) -> OwnRate:
+        """Measure in turns, one camera and all; medians over all turns of all calls.
+
+        Args:
+            seconds: How long, but a few turns at least.
+        """
+        end = time.perf_counter() + seconds
+        while len(self._all_ms) < _FEWEST_TURNS or time.perf_counter() < end:
+            self._one_ms.append(self._process(self._names[:1]))
+            # The others' windows go on as well, or they would restart.
+            self._process(self._names[1:])
+            self._all_ms.append(self._process(self._names))
+        return OwnRate(
+            frame_ms=float(np.median(self._one_ms)),
+            frames_per_s=1e3 * len(self._names) / float(np.median(self._all_ms)),
+        )
+
+    def _process(self, cameras: list[str]) -> float:
+        """Take the next frame of some cameras; return the milliseconds it took."""
+        frames = []
+        for camera in cameras:
+            self._stamps_ns[camera] += self._recogniser.settings.frame_period_ns
+            frames.append(
+                Frame(
+                    camera=camera, stamp_ns=self._stamps_ns[camera], load=lambda: self._image_hw3
+                )
+            )
+        started = time.perf_counter()
+        self._recogniser.process(frames)
+        return 1e3 * (time.perf_counter() - started)
