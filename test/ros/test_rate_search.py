@@ -1,0 +1,41 @@
+"""The highest rate that is kept is found by halving."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from step_ros.model.bundle import load_bundle
+from step_ros.ros.rate_search import RateSearch, faster_bundle, highest_kept
+
+
+@given(limit=st.floats(10, 100), steps=st.integers(0, 10))
+def test_the_limit_is_found_up_to_the_last_step(limit, steps):
+    tried = []
+
+    def kept(rate):
+        tried.append(rate)
+        return rate <= limit
+
+    found = highest_kept(10, 110, steps=steps, kept=kept)
+    assert limit - 100 / 2**steps <= found <= limit
+    assert found in tried
+    assert len(tried) == steps + 1
+
+
+def test_a_rate_that_is_never_kept_is_none():
+    assert highest_kept(10, 110, steps=3, kept=lambda rate: False) == 0
+
+
+def test_the_bar_is_a_share_of_the_recognisers_own_rate():
+    assert RateSearch(highest=90.0, own=100.0, probes=[]).bar.passed
+    assert not RateSearch(highest=89.0, own=100.0, probes=[]).bar.passed
+
+
+def test_afaster_bundle_differs_in_its_frame_period_alone(tiny_bundle):
+    with faster_bundle(tiny_bundle.path, frame_period=0.0125) as folder:
+        faster = load_bundle(folder)
+    assert faster.spec.frame_period == 0.0125
+    assert faster.spec.model_copy(update={'frame_period': 0.1}) == tiny_bundle.spec
+    assert not folder.exists()
+    with pytest.raises(FileNotFoundError), faster_bundle(folder, frame_period=0.1):
+        pass
