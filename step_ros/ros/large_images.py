@@ -9,7 +9,7 @@ from step_ros.resources import share_directory
 _VARIABLE, _OLD_VARIABLE = 'FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE'
 _OLD_DISTRIBUTIONS = ('humble', 'iron', 'jazzy')
 # Whoever has chosen something here or there knows better.
-_CHOICES = (_VARIABLE, _OLD_VARIABLE, 'FASTDDS_BUILTIN_TRANSPORTS')
+CHOICES = (_VARIABLE, _OLD_VARIABLE, 'FASTDDS_BUILTIN_TRANSPORTS')
 _DEFAULT_FILES = ('DEFAULT_FASTDDS_PROFILES.xml', 'DEFAULT_FASTRTPS_PROFILES.xml')
 
 
@@ -18,7 +18,7 @@ def make_room_for_large_images() -> None:
 
     Call it before `rclpy.init`. Other middlewares do not look at it.
     """
-    if any(os.environ.get(name) for name in _CHOICES):
+    if any(os.environ.get(name) for name in CHOICES):
         return
     if any(Path(name).exists() for name in _DEFAULT_FILES):
         return

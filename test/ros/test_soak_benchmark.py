@@ -1,0 +1,67 @@
+"""What must hold after a long run is judged on what was counted."""
+
+import pytest
+
+from step_ros.ros.frame_counts import FrameCounts
+from step_ros.ros.process_usage import Memory
+from step_ros.ros.soak_benchmark import CameraFrames, MemorySample, SoakPlan, SoakResult
+from step_ros.ros.soak_report import conditions_table, frames_table
+
+SOUND = FrameCounts(received=100, used=20, off_grid=78, dropped={'late': 2})
+
+
+def result(*, sent=100, counts=SOUND, resident=lambda seconds: 900e6, hypotheses=12):
+    plan = SoakPlan(seconds=600.0, cameras=1, rate=30.0, size=(64, 48))
+    samples = [
+        MemorySample(
+            seconds=float(second),
+            memory=Memory(resident=int(resident(second)), anonymous=0, shared=0),
+        )
+        for second in range(1, 601)
+    ]
+    return SoakResult(
+        plan=plan,
+        restarts=3,
+        hypotheses={'camera0': hypotheses},
+        frames={'camera0': CameraFrames(sent=sent, counts=counts)},
+        samples=samples,
+    )
+
+
+def failed(run):
+    return [condition.what.split()[0] for condition in run.conditions() if not condition.passed]
+
+
+def test_a_sound_run_passes():
+    assert failed(result()) == []
+    assert 'NO' not in conditions_table(result())
+    assert '| camera0 | 100 | 0 | 100 | 20 | 78 | 2 | 0 | 12 |' in frames_table(result())
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'what'),
+    [
+        ({'resident': lambda seconds: 900e6 + 1e5 * seconds}, 'memory'),
+        ({'counts': FrameCounts(received=100, used=20, off_grid=79)}, 'received'),
+        ({'sent': 99}, 'sent'),
+        ({'sent': 102}, 'sent'),
+        ({'hypotheses': 0}, 'every'),
+    ],
+)
+def test_each_condition_can_fail(wrong, what):
+    assert failed(result(**wrong)) == [what]
+
+
+def test_memory_is_compared_after_the_warm_up():
+    grown = result(resident=lambda seconds: 500e6 if seconds < 60 else 900e6)
+    assert grown.growth_percent == 0
+    # Half a percent more in the last minute, and a peak that is no longer there.
+    peak = result(
+        resident=lambda seconds: 904.5e6 if seconds >= 540 else 2e9 if seconds == 300 else 900e6
+    )
+    assert peak.growth_percent == pytest.approx(0.5)
+
+
+def test_a_plan_without_time_is_refused():
+    with pytest.raises(ValueError, match='for 0 s'):
+        SoakPlan(seconds=0.0, cameras=4, rate=30.0, size=(64, 48))
