@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from step_ros.model.bundle import Bundle, load_bundle
@@ -23,6 +22,8 @@ from step_ros.msg import ActionHypothesis, ModelInfo
 from step_ros.resources import find_bundle, load_defaults
 from step_ros.ros.conversion import hypothesis_message, model_info_message
 from step_ros.ros.diagnostics import Diagnostics
+from step_ros.ros.executors import ExecutorError, create_executor
+from step_ros.ros.freed_memory import keep_freed_memory
 from step_ros.ros.node_main import run_node
 from step_ros.ros.parameters import declare_parameters, parameter_values
 from step_ros.ros.perception_parameters import DEFAULTS_FILE, NOT_CONFIGURED, PARAMETERS
@@ -251,7 +252,8 @@ class PerceptionNode(LifecycleNode):
 
 
 def _run(node: PerceptionNode, stop: threading.Event) -> None:
-    executor = SingleThreadedExecutor()
+    executor, which = create_executor(node.get_parameter('executor').value)
+    node.get_logger().info(f'executor: {which}')
     executor.add_node(node)
     if node.autostart and node.trigger_configure() == SUCCESS:
         node.trigger_activate()
@@ -265,7 +267,8 @@ def main(args: list[str] | None = None) -> int:
     Returns:
         0; or 1 after one line on what was wrong.
     """
-    return run_node('perception', PerceptionNode, _run, args=args)
+    keep_freed_memory()
+    return run_node('perception', PerceptionNode, _run, args=args, expected=(ExecutorError,))
 
 
 if __name__ == '__main__':

@@ -6,11 +6,18 @@ DEFAULTS_FILE = 'perception.yaml'
 # How the line in the log begins that says why; `step_ros demo` looks for it.
 NOT_CONFIGURED = 'not configured'
 
-# All are read when the node is configured; a later change takes effect at the next configuring.
+# All but the executor are read when the node is configured; a later change takes effect at the
+# next configuring.
 PARAMETERS = (
     Parameter(
         name='autostart',
         description='Configure and activate on starting, without a lifecycle manager.',
+    ),
+    Parameter(
+        name='executor',
+        description="What spins the node, chosen when it starts: `events`, rclpy's cheapest, "
+        '`single`, or `auto`: events where rclpy has it.',
+        choices=('auto', 'events', 'single'),
     ),
     Parameter(
         name='bundle',

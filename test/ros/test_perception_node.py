@@ -1,5 +1,6 @@
 """The perception node, both sides of it over real DDS."""
 
+import signal
 import time
 
 import numpy as np
@@ -200,13 +201,20 @@ def test_the_subscription_matches_what_is_offered(managed_node, user, reliabilit
     publish_until_answered(publisher, user)
 
 
-def test_as_a_process_it_starts_itself_and_ends_cleanly(user, tiny_bundle, start_node):
+@pytest.mark.parametrize(
+    ('executor', 'how'), [('auto', signal.SIGINT), ('single', signal.SIGTERM)]
+)
+def test_as_a_process_it_starts_itself_and_ends_cleanly(
+    executor, how, user, tiny_bundle, start_node
+):
     process = start_node(
         'perception_node',
+        executor=executor,
         bundle=str(tiny_bundle.path),
         image_topics=['/camera/image_raw'],
         autostart=True,
     )
     publish_until_answered(user.publisher('/camera/image_raw'), user)
-    assert process.end() == 0, process.output
+    assert process.end(how) == 0, process.output
     assert 'Traceback' not in process.output
+    assert 'executor: ' in process.output

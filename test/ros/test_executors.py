@@ -1,0 +1,102 @@
+"""The executor: what a node needs of it, whichever it is."""
+
+import sys
+import time
+
+import pytest
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
+from std_msgs.msg import Header
+
+from step_ros.ros.conversion import to_time
+from step_ros.ros.executors import ExecutorError, create_executor
+
+WAIT = 20.0
+MS = 1_000_000
+
+
+@pytest.fixture(params=['single', 'events'])
+def executor(request):
+    context = Context()
+    rclpy.init(context=context)
+    try:
+        executor, which = create_executor(request.param, context=context)
+    except ExecutorError as error:
+        rclpy.try_shutdown(context=context)
+        pytest.skip(str(error))
+    assert which == f'{request.param}, as wanted'
+    yield executor, context
+    executor.shutdown()
+    rclpy.try_shutdown(context=context)
+
+
+def spin_until(executor, condition):
+    end = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < end, f'waited {WAIT} s in vain'
+        executor.spin_once(timeout_sec=0.05)
+
+
+def test_subscriptions_may_come_and_go_in_callbacks(executor):
+    # As those of the cameras do, when a publisher offers another reliability.
+    executor, context = executor
+    node, heard = Node('node', context=context), []
+    executor.add_node(node)
+    publisher = node.create_publisher(Header, '/heard', 10)
+    first = node.create_subscription(Header, '/heard', lambda _: heard.append('first'), 10)
+
+    def exchange():
+        node.destroy_timer(timer)
+        node.destroy_subscription(first)
+        node.create_subscription(Header, '/heard', lambda _: heard.append('second'), 10)
+
+    ticker = node.create_timer(0.02, lambda: publisher.publish(Header()))
+    spin_until(executor, lambda: 'first' in heard)
+    timer = node.create_timer(0.05, exchange)
+    spin_until(executor, lambda: 'second' in heard)
+    heard.clear()
+    spin_until(executor, lambda: len(heard) == 5)
+    assert set(heard) == {'second'}
+    node.destroy_timer(ticker)
+    executor.remove_node(node)
+    node.destroy_node()
+
+
+def test_timers_follow_simulated_time_also_when_it_jumps(executor):
+    executor, context = executor
+    simulated = [Parameter('use_sim_time', value=True)]
+    node = Node('node', context=context, parameter_overrides=simulated)
+    executor.add_node(node)
+    clock, ticks = node.create_publisher(Clock, '/clock', 10), []
+    node.create_timer(1.0, lambda: ticks.append(node.get_clock().now().nanoseconds))
+    for begin in (100, 50, 500):
+        ticks.clear()
+        now_ns, until_ns = begin * 1000 * MS, (begin + 5) * 1000 * MS
+        # A jump back moves a timer's next tick, which then comes within a period of it.
+        while not ticks or ticks[-1] < until_ns:
+            clock.publish(Clock(clock=to_time(now_ns)))
+            spin_until(executor, lambda n=now_ns: node.get_clock().now().nanoseconds == n)
+            executor.spin_once(timeout_sec=0)
+            now_ns += 250 * MS
+            assert now_ns < until_ns + 5000 * MS, 'no tick'
+        assert len(ticks) >= 3
+        assert ticks == sorted(ticks)
+    executor.remove_node(node)
+    node.destroy_node()
+
+
+def test_without_an_events_executor_there_is_the_other_one(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'rclpy.experimental', None)
+    context = Context()
+    rclpy.init(context=context)
+    executor, which = create_executor('auto', context=context)
+    assert isinstance(executor, SingleThreadedExecutor)
+    assert which == 'single, for this rclpy has no events executor'
+    with pytest.raises(ExecutorError, match='auto or single'):
+        create_executor('events', context=context)
+    executor.shutdown()
+    rclpy.try_shutdown(context=context)
