@@ -22,7 +22,7 @@ def record_demo(
     train: Annotated[int, typer.Option(min=0, help='Bags of scenes for training.')] = 1,
     test: Annotated[int, typer.Option(min=0, help='Bags of scenes kept apart.')] = 1,
     view: Annotated[
-        list[str] | None, typer.Option(help='front, side or top; repeatable. [default: front]')
+        list[str] | None, typer.Option(help='front, side or top; repeatable. Without it front.')
     ] = None,
     compressed: Annotated[
         bool, typer.Option('--compressed', help='JPEG instead of raw images.')

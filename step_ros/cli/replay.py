@@ -26,10 +26,10 @@ def replay(
     ] = '',
     bundle: Annotated[
         list[str] | None,
-        typer.Option(help='Bundle: a folder or a shipped name; repeatable, to compare.'),
+        typer.Option(help="Bundle: a folder or a shipped name; repeatable, to compare. Without it the node's."),
     ] = None,
     topic: Annotated[
-        list[str] | None, typer.Option(help='Image topic; repeatable. [default: all of a bag]')
+        list[str] | None, typer.Option(help='Image topic; repeatable. Without it all of a bag.')
     ] = None,
     device: Annotated[str | None, typer.Option(help='auto, cpu, cuda or cuda:N.')] = None,
     threads: Annotated[

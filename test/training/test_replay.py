@@ -128,8 +128,7 @@ def test_hypotheses_and_events_are_written_to_a_bag(bags, tiny_bundle, tmp_path)
     written = BagReader(metadata.parent)
     events = list(written.events())
     told = [each for one in result.recordings['tiny'] for each in one.answers.events]
-    key = lambda event: (event.camera, event.task, event.stamp_ns, event.type)  # noqa: E731
-    assert sorted(map(key, events)) == sorted(key(each.event) for each in told)
+    assert sorted(map(about, events)) == sorted(about(each.event) for each in told)
     for camera in (FRONT, SIDE):
         for task in ('action', 'verb', 'object'):
             types = [e.type for e in events if (e.camera, e.task) == (camera, task)]
@@ -144,6 +143,10 @@ def test_hypotheses_and_events_are_written_to_a_bag(bags, tiny_bundle, tmp_path)
     assert {message.camera for message in messages} == {FRONT, SIDE}
     assert messages[0].model_id == tiny_bundle.model_id
     assert [task.task for task in messages[0].tasks] == ['action', 'verb', 'object']
+
+
+def about(event):
+    return event.camera, event.task, event.stamp_ns, event.type
 
 
 # ---- the report
