@@ -49,7 +49,7 @@ class PromptedBlock(AdaptedLayer):
     def forward(self, x_bld: Tensor) -> Tensor:
         """Return the tokens after the block, `[b, l, d]`, with or without `p` for prompts."""
         if self.prompts_pd is not None:
-            prompts_bpd = self.prompts_pd.expand(len(x_bld), -1, -1)
+            prompts_bpd = self.prompts_pd.expand(x_bld.shape[0], -1, -1)
             before, after = x_bld[:, : self.prefix], x_bld[:, self.prefix :]
             x_bld = torch.cat([before, prompts_bpd, after], dim=1)
         x_bld = self.frozen(x_bld)

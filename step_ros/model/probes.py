@@ -122,7 +122,7 @@ class AttentiveProbe(Head):
         self.check_window(x_btnd)
         if self.positions is not None:
             x_btnd = self.positions(x_btnd)
-        query_b1d: Tensor = self.query_1d.expand(len(x_btnd), -1, -1)
+        query_b1d: Tensor = self.query_1d.expand(x_btnd.shape[0], -1, -1)
         query_b1d = query_b1d + self.attention(query_b1d, self.norm(x_btnd.flatten(1, 2)))
         query_b1d = query_b1d + self.feed_forward(query_b1d)
         return query_b1d[:, 0]

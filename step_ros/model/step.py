@@ -113,7 +113,7 @@ class StepHead(Head):
         x_bld = x_btnd.flatten(1, 2)
         if self.cls_d is None:
             return x_bld
-        return torch.cat([self.cls_d.expand(len(x_bld), 1, -1), x_bld], dim=1)
+        return torch.cat([self.cls_d.expand(x_bld.shape[0], 1, -1), x_bld], dim=1)
 
     def attention_maps(self, x_btnd: Tensor) -> AttentionMaps:
         """Return where the head looks in windows, laid out like their patches.
