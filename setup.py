@@ -34,6 +34,6 @@ setup(
     package_data={'step_ros': ['py.typed', 'stream/*.cpp']},
     data_files=share_files(),
     install_requires=requirements('core'),
-    extras_require={name: requirements(name) for name in ('train', 'openvino', 'dev')},
+    extras_require={name: requirements(name) for name in ('train', 'openvino', 'onnx', 'dev')},
     entry_points={'console_scripts': ['step_ros = step_ros.cli:main']},
 )

