@@ -32,6 +32,10 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option(help='train, val or test.')] = 'test',
     windows: Annotated[int, typer.Option(min=1, help='Windows of a clip that are averaged.')] = 3,
+    runtime: Annotated[
+        str | None,
+        typer.Option(help='What runs the encoder, see docs/runtimes.md; else torch in float32.'),
+    ] = None,
     cache: Annotated[Path, typer.Option(help='Folder of all token caches.')] = Path('runs/cache'),
     json_file: Annotated[
         Path | None, typer.Option('--json', help='Write everything to this file.')
@@ -41,14 +45,19 @@ def evaluate(
     from step_ros.model.bundle import load_bundle
     from step_ros.resources import find_bundle
     from step_ros.stream.encoder import choose_device
+    from step_ros.stream.runtimes import create_encoder
     from step_ros.training.dataset_recipe import CacheRecipe
     from step_ros.training.evaluate_bundle import evaluate_bundle
     from step_ros.training.team import Team
 
     console = Console()
     with said_in_words(console):
+        loaded = load_bundle(find_bundle(bundle))
+        encoder = None
+        if runtime is not None:
+            encoder = create_encoder(loaded.model.backbone, runtime=runtime, bundle=loaded.path)
         found = evaluate_bundle(
-            load_bundle(find_bundle(bundle)),
+            loaded,
             dataset,
             root,
             options=split_options('--option', option),
@@ -56,9 +65,11 @@ def evaluate(
             windows=windows,
             cache=CacheRecipe(folder=cache),
             team=Team(device=choose_device('auto')),
+            encoder=encoder,
         )
     title = f'{found["bundle"]} on {found["dataset"]}, {found["split"]}: {found["clips"]} clips'
     console.print(Text(f'{title}, {found["left_out"]} left out'), soft_wrap=True)
+    console.print(Text(f'encoder: {found["encoder"]}'), soft_wrap=True)
     rows = {f'frames {order}': tasks for order, tasks in found['orders'].items()}
     rows |= {f'view {view}': tasks for view, tasks in found['views'].items()}
     for task in found['orders']['correct']:

@@ -14,6 +14,7 @@ def expected_errors() -> tuple[type[Exception], ...]:
     from step_ros.data.video import VideoError
     from step_ros.model.bundle_files import BundleError
     from step_ros.model.weights import WeightsError
+    from step_ros.stream.batches import EncoderError
     from step_ros.training.cache_spec import CacheError
     from step_ros.training.checkpoint import CheckpointError
     from step_ros.training.fit import FitError
@@ -23,6 +24,7 @@ def expected_errors() -> tuple[type[Exception], ...]:
         CacheError,
         CheckpointError,
         DatasetError,
+        EncoderError,
         FileNotFoundError,
         FitError,
         ValueError,

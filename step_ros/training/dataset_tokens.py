@@ -242,6 +242,10 @@ def cached_tokens(
         dataset: Name of the dataset and of its options.
     """
     spec = _spec(sampler, backbone, cache, dataset)
+    if (encoder.runtime, encoder.precision) != ('torch', 'float32'):
+        # Other numbers, if only by rounding: they must not pass for those of the weights alone.
+        runs = ' '.join(filter(None, [encoder.runtime, encoder.precision, encoder.variant]))
+        spec = spec.model_copy(update={'digest': f'{spec.digest} {runs}'})
     folder = extract(
         cache.folder,
         spec,

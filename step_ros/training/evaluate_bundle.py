@@ -9,7 +9,7 @@ from step_ros.data.datasets import Dataset, read_dataset
 from step_ros.model.bundle import Bundle
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.model.head import Head
-from step_ros.stream.encoder import TorchEncoder
+from step_ros.stream.encoder import Encoder, TorchEncoder
 from step_ros.stream.grid import NANOSECONDS
 from step_ros.training.answers import ORDERS, answer_clips, score_answers
 from step_ros.training.dataset_recipe import CacheRecipe
@@ -29,6 +29,7 @@ def evaluate_bundle(
     windows: int = 3,
     cache: CacheRecipe | None = None,
     team: Team = ALONE,
+    encoder: Encoder | None = None,
 ) -> dict[str, Any]:
     """Score a bundle's heads on the clips of a split.
 
@@ -41,10 +42,11 @@ def evaluate_bundle(
         windows: Windows of each clip whose answers are averaged.
         cache: Where tokens are kept; None for the default.
         team: The processes that share the work.
+        encoder: Runs the bundle's backbone; None for torch in float32 on the team's device.
 
     Returns:
-        `clips`, `left_out`; `orders`: order to task to `task_metrics`; `views`: the same for each
-        view where there are several, frames in order.
+        `encoder`, its description; `clips`, `left_out`; `orders`: order to task to
+        `task_metrics`; `views`: the same for each view where there are several, frames in order.
 
     Raises:
         DatasetError: The dataset cannot be read.
@@ -57,7 +59,7 @@ def evaluate_bundle(
     if not records:
         raise FitError(f'{root}: split {split!r} has no clips')
     tasks = _common_tasks(bundle, dataset)
-    encoder = TorchEncoder(bundle.model.backbone, device=team.device)
+    encoder = encoder or TorchEncoder(bundle.model.backbone, device=team.device)
     tokens = cached_tokens(
         records,
         Sampler(
@@ -90,6 +92,7 @@ def evaluate_bundle(
     views = sorted({record.view for record in answers.records})
     return {
         'bundle': bundle.model_id,
+        'encoder': encoder.description,
         'dataset': dataset.config.title,
         'split': split,
         'clips': len(answers.records),
