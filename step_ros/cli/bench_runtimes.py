@@ -1,0 +1,84 @@
+"""`step_ros bench runtimes`: what the encoder costs in each runtime on this machine."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from step_ros.cli.failures import said_in_words
+
+if TYPE_CHECKING:
+    from step_ros.model.backbone import Backbone
+
+DEFAULT_BACKBONES = ('vit_small_patch14_dinov2',)
+
+
+def runtimes(
+    bundle: Annotated[
+        list[str] | None,
+        typer.Option(help='Bundles: folders, or names of shipped ones. Default: tabletop-tiny.'),
+    ] = None,
+    backbone: Annotated[
+        list[str] | None,
+        typer.Option(help="Backbones with random weights, by timm's names. Default: DINOv2 S."),
+    ] = None,
+    image_size: Annotated[int, typer.Option(min=1, help='Their images: side in pixels.')] = 224,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Processor threads; else torch's own choice.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option('--json', help='Write machine, configuration and times here.')
+    ] = None,
+) -> None:
+    """Measure an image through the encoder in every runtime, and compare the tokens.
+
+    Times are the shortest of several calls; differences are to eager torch in float32 on the CPU.
+    Without --bundle and --backbone: the shipped bundle, and DINOv2-S with random weights.
+    """
+    import torch
+
+    from step_ros.stream.benchmark_report import machine
+    from step_ros.stream.runtime_benchmark import RuntimeCost, markdown_rows, measure_runtimes
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if bundle is None and backbone is None:
+        bundle, backbone = ['tabletop-tiny'], list(DEFAULT_BACKBONES)
+    rows: list[RuntimeCost] = []
+    configurations: list[dict[str, object]] = []
+    try:
+        with said_in_words(Console(stderr=True)):
+            for each, folder in _backbones(bundle or [], backbone or [], image_size):
+                configurations.append(
+                    {'backbone': each.name, 'digest': each.digest, 'image': each.image_size}
+                )
+                rows += measure_runtimes(each, bundle=folder)
+    finally:
+        if rows:
+            typer.echo(markdown_rows(rows))
+    if json_file is not None:
+        content = {
+            'machine': machine(),
+            'configurations': configurations,
+            'rows': [row.as_dict() for row in rows],
+        }
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+
+
+def _backbones(
+    bundles: list[str], names: list[str], image_size: int
+) -> 'Iterator[tuple[Backbone, Path | None]]':
+    from step_ros.model.backbone import create_backbone
+    from step_ros.model.bundle import load_bundle
+    from step_ros.resources import find_bundle
+
+    for name in bundles:
+        loaded = load_bundle(find_bundle(name))
+        yield loaded.model.backbone, loaded.path
+    size = (image_size, image_size)
+    for name in names:
+        yield create_backbone(name, weights='random', image_size=size), None

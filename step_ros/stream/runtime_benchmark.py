@@ -1,0 +1,133 @@
+"""What the encoder costs in each runtime, and how far its tokens are from torch's in float32."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from step_ros.model.backbone import Backbone
+from step_ros.stream.encoder import Encoder, TorchEncoder
+from step_ros.stream.exported_encoder import EXPORTS
+from step_ros.stream.runtimes import INT8, PRECISIONS, RUNTIMES, create_encoder, milliseconds
+
+COLUMNS = ('backbone', 'runtime', 'device', 'precision', 'ms', 'ratio', 'max_abs_diff', 'note')
+EAGER = 'torch (eager)'
+# Images that tokens are compared on.
+IMAGES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeCost:
+    """What one backbone costs in one runtime.
+
+    Attributes:
+        backbone: timm's name of the architecture.
+        runtime: As asked for.
+        device: Where.
+        precision: What it computes with.
+        ms: Milliseconds for one image, the shortest of several; None where it does not run.
+        ratio: How many times faster than eager torch in float32 on the CPU.
+        max_abs_diff: Greatest difference of a token's channel from it.
+        note: What runs, or why nothing does.
+    """
+
+    backbone: str
+    runtime: str
+    device: str
+    precision: str
+    ms: float | None
+    ratio: float | None
+    max_abs_diff: float | None
+    note: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything, for JSON."""
+        return asdict(self)
+
+
+def measure_runtimes(backbone: Backbone, *, bundle: Path | None = None) -> Iterator[RuntimeCost]:
+    """Run a backbone in every runtime and precision that there is, one after the other.
+
+    Args:
+        backbone: The frozen encoder.
+        bundle: The bundle's folder, for an encoder that was exported beside it.
+    """
+    random = np.random.default_rng(1)
+    images = [
+        random.integers(0, 256, (*backbone.image_size, 3), dtype=np.uint8) for _ in range(IMAGES)
+    ]
+    eager = TorchEncoder(backbone, device=torch.device('cpu'))
+    (eager_ms,) = milliseconds([eager], image_size=backbone.image_size)
+    expected_bnd = eager.encode(images)
+    yield _row(backbone, EAGER, eager, eager_ms, eager_ms, 0.0)
+    for runtime, device, precision in _choices(bundle):
+        encoder = create_encoder(
+            backbone, runtime=runtime, device=device, precision=precision, bundle=bundle
+        )
+        if encoder.runtime != runtime.partition('-')[0] or encoder.device.type != device:
+            yield RuntimeCost(
+                backbone=backbone.name,
+                runtime=runtime,
+                device=device,
+                precision=precision,
+                ms=None,
+                ratio=None,
+                max_abs_diff=None,
+                note=encoder.description,
+            )
+            continue
+        (ms,) = milliseconds([encoder], image_size=backbone.image_size)
+        difference = float((encoder.encode(images).cpu() - expected_bnd).abs().max())
+        yield _row(backbone, runtime, encoder, ms, eager_ms, difference)
+
+
+def markdown_rows(rows: Sequence[RuntimeCost]) -> str:
+    """Write the rows as a Markdown table."""
+    lines = ['| ' + ' | '.join(COLUMNS) + ' |', '|---|---|---|---|---:|---:|---:|---|']
+    for row in rows:
+        cells = [
+            *(row.backbone, row.runtime, row.device, row.precision),
+            '-' if row.ms is None else f'{row.ms:.2f}',
+            '-' if row.ratio is None else f'{row.ratio:.1f}',
+            '-' if row.max_abs_diff is None else f'{row.max_abs_diff:.0e}',
+            row.note,
+        ]
+        lines.append('| ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+def _choices(bundle: Path | None) -> list[tuple[str, str, str]]:
+    """List runtime, device and precision of all that may run here."""
+    found = [
+        (runtime, 'cpu', precision)
+        for runtime in RUNTIMES
+        for precision in PRECISIONS.get(runtime, ())
+    ]
+    if torch.cuda.is_available():
+        found += [('torch', 'cuda', precision) for precision in PRECISIONS['cuda']]
+    if bundle is not None and (bundle / EXPORTS / INT8).is_dir():
+        found.append((INT8, 'cpu', 'auto'))
+    return found
+
+
+def _row(
+    backbone: Backbone,
+    runtime: str,
+    encoder: Encoder,
+    ms: float,
+    eager_ms: float,
+    difference: float,
+) -> RuntimeCost:
+    return RuntimeCost(
+        backbone=backbone.name,
+        runtime=runtime,
+        device=str(encoder.device),
+        precision=encoder.precision,
+        ms=ms,
+        ratio=eager_ms / ms,
+        max_abs_diff=difference,
+        note=encoder.description,
+    )
