@@ -48,16 +48,14 @@ def record_demo(
             rate=rate,
             compressed=compressed,
         )
-        wanted = [
-            (split, name, number)
+        scenes = [
+            (split, output / split / name, number)
             for split, count in (('train', train), ('test', test))
             for name, number in scene_names(count, seed)
         ]
-        for split, name, number in wanted:
-            if (output / split / name).exists():
-                raise ValueError(f'{output / split / name} exists; choose another folder')
-        for split, name, number in track(wanted, 'film the tabletop'):
-            path = output / split / name
+        if taken := [str(path) for _, path, _ in scenes if path.exists()]:
+            raise ValueError(f'{taken[0]} exists; choose another folder')
+        for split, path, number in track(scenes, 'film the tabletop'):
             lasts = record_tabletop(
                 path, seed=number, split=split, seconds=seconds, storage=kind, camera=camera
             )

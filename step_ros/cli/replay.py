@@ -26,7 +26,9 @@ def replay(
     ] = '',
     bundle: Annotated[
         list[str] | None,
-        typer.Option(help="Bundle: a folder or a shipped name; repeatable, to compare. Without it the node's."),
+        typer.Option(
+            help="Bundle: a folder or a shipped name; repeatable, to compare. Without it the node's."
+        ),
     ] = None,
     topic: Annotated[
         list[str] | None, typer.Option(help='Image topic; repeatable. Without it all of a bag.')
