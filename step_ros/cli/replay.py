@@ -27,7 +27,7 @@ def replay(
     bundle: Annotated[
         list[str] | None,
         typer.Option(
-            help="Bundle: a folder or a shipped name; repeatable, to compare. Without it the node's."
+            help="Bundle: a folder or a shipped name; repeatable. Without it the node's."
         ),
     ] = None,
     topic: Annotated[
