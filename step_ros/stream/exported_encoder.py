@@ -83,7 +83,7 @@ def backbone_fingerprint(backbone: Backbone) -> str:
     sha = hashlib.sha256()
     decisive = (
         *(backbone.name, backbone.image_size, backbone.mean, backbone.std),
-        *(backbone.consumed, backbone.tokens, backbone.adapters),
+        *(backbone.consumed, backbone.token_grid, backbone.adapters),
     )
     sha.update(repr(decisive).encode())
     for key, tensor in sorted(backbone.state_dict().items()):

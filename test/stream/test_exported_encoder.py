@@ -4,6 +4,7 @@ import pytest
 import torch
 import yaml
 
+from step_ros.model.backbone import create_backbone
 from step_ros.model.bundle_files import BundleError
 from step_ros.stream.exported_encoder import (
     SPEC_FILE,
@@ -61,7 +62,7 @@ def test_names():
     assert export_name('openvino', 'int8') == 'openvino-int8'
 
 
-@pytest.mark.parametrize('what', ['weights', 'mean', 'tokens'])
+@pytest.mark.parametrize('what', ['weights', 'mean', 'tokens', 'token grid'])
 def test_another_backbone_is_refused(what, folder, backbone, tiny_model):
     other = tiny_model().backbone
     assert backbone_fingerprint(other) == backbone_fingerprint(backbone)
@@ -70,10 +71,23 @@ def test_another_backbone_is_refused(what, folder, backbone, tiny_model):
             other.vit.norm.weight[0] += 1e-3
     elif what == 'mean':
         other.mean = (0.4, 0.5, 0.5)
+    elif what == 'token grid':
+        other.average_onto((2, 1))
     else:
         other.give('all')
     with pytest.raises(BundleError, match=r'made from a backbone .* export it anew'):
         load_export(folder, other)
+
+
+def test_grids_of_as_many_tokens_are_told_apart():
+    backbone = create_backbone(
+        'vit_tiny_patch16_224',
+        weights='random',
+        image_size=(32, 32),
+        arguments={'embed_dim': 32, 'depth': 1, 'num_heads': 2},
+    )
+    row = backbone_fingerprint(backbone.average_onto((1, 2)))
+    assert row != backbone_fingerprint(backbone.average_onto((2, 1)))
 
 
 @pytest.mark.parametrize('name', ['encoder.xml', 'encoder.bin'])

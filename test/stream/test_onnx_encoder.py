@@ -15,8 +15,9 @@ pytest.importorskip('onnxscript', reason='onnxscript is not installed')
 CPU = torch.device('cpu')
 
 
-def test_tokens_are_those_of_torch(tiny_model, tmp_path):
-    backbone = tiny_model().backbone
+@pytest.mark.parametrize('token_grid', [None, (2, 1)])
+def test_tokens_are_those_of_torch(token_grid, tiny_model, tmp_path):
+    backbone = tiny_model(token_grid=token_grid).backbone
     random = np.random.default_rng(0)
     shapes = [(32, 48), (480, 640), (20, 20), (32, 48), (32, 48)]
     images = [random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]

@@ -24,10 +24,17 @@ def images():
 
 
 @pytest.mark.parametrize(
-    ('head', 'precision'), [('step', 'float32'), ('step', 'bfloat16'), ('linear', 'float32')]
+    ('head', 'precision', 'token_grid'),
+    [
+        ('step', 'float32', None),
+        ('step', 'float32', (2, 1)),
+        ('step', 'bfloat16', None),
+        ('linear', 'float32', None),
+    ],
 )
-def test_tokens_are_those_of_torch(head, precision, tiny_model, images):
-    backbone = tiny_model(head=head, options=None if head == 'step' else {}).backbone
+def test_tokens_are_those_of_torch(head, precision, token_grid, tiny_model, images):
+    options = None if head == 'step' else {}
+    backbone = tiny_model(head=head, options=options, token_grid=token_grid).backbone
     expected = TorchEncoder(backbone, device=CPU).encode(images)
     encoder = OpenVinoEncoder(convert_backbone(backbone), precision=precision)
     found = encoder.encode(images)
