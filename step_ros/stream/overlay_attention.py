@@ -88,13 +88,12 @@ def draw_attention(
         raise ValueError('weights are negative or not finite; expected attention weights')
     top, left, height, width = box
     high = float(weights_rc.max()) if high is None else high
-    heat = np.clip((weights_rc - low) / max(high - low, 1e-12), 0, 1)
-    heat = cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR)
-    colours = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    colours = cv2.cvtColor(colours, cv2.COLOR_BGR2RGB).astype(np.float32)
+    heat_rc = np.clip((weights_rc - low) / max(high - low, 1e-12), 0, 1)
+    heat_hw = cv2.resize(heat_rc, (width, height), interpolation=cv2.INTER_LINEAR)
+    colours_hw3 = cv2.applyColorMap((heat_hw * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    colours_hw3 = cv2.cvtColor(colours_hw3, cv2.COLOR_BGR2RGB)
     drawn = image_hw3.copy()
-    seen = drawn[top : top + height, left : left + width].astype(np.float32)
-    share = STRONGEST * heat[..., None]
-    mixed = (1 - share) * seen + share * colours
-    drawn[top : top + height, left : left + width] = np.rint(mixed).astype(np.uint8)
+    seen_hw3 = drawn[top : top + height, left : left + width]
+    share_hw = STRONGEST * heat_hw
+    seen_hw3[:] = cv2.blendLinear(seen_hw3, colours_hw3, 1 - share_hw, share_hw)
     return drawn
