@@ -1,5 +1,5 @@
 # Everything a newcomer needs; each target sets the machine up first if it has not been done.
-.PHONY: setup demo test check docs model results clean
+.PHONY: setup demo test check bench soak docs model results clean
 PYTHON ?=
 export PYTHON
 
@@ -14,7 +14,13 @@ check: setup
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 
-bench: setup ; @.venv/bin/step_ros bench stream --json demo_output/bench_stream.json
+bench: setup
+	@.venv/bin/step_ros bench stream --json demo_output/bench_stream.json
+	@.venv/bin/step_ros bench node --cameras 1 --cameras 4 --json demo_output/bench_node.json
+	@.venv/bin/step_ros bench tasks --json demo_output/bench_tasks.json --plot demo_output/bench_tasks.png
+
+# Ten minutes of restarts, gaps and jumps; every image accounted for.
+soak: setup ; @.venv/bin/step_ros bench soak --json demo_output/bench_soak.json
 
 docs: setup
 	@PYTHONPATH=. .venv/bin/python scripts/write_parameter_tables.py

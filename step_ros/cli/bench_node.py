@@ -1,0 +1,122 @@
+"""`step_ros bench node`: what the perception node adds to the recogniser, over real DDS."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from step_ros.cli.bench_options import (
+    LOGS,
+    SHIPPED,
+    BundleName,
+    Device,
+    Height,
+    JsonFile,
+    Logs,
+    Threads,
+    Width,
+    said,
+)
+from step_ros.cli.isolation import isolate, ros_imported
+
+CAMERAS = (1, 4, 8)
+RATES = (15.0, 30.0, 60.0)
+
+
+def node(
+    bundle: BundleName = SHIPPED,
+    cameras: Annotated[
+        list[int] | None, typer.Option(min=1, help='Numbers of cameras. Default: 1, 4 and 8.')
+    ] = None,
+    rate: Annotated[
+        list[float] | None,
+        typer.Option(min=0.1, help='Images of each in a second. Default: 15, 30 and 60.'),
+    ] = None,
+    # A hundred hypotheses of the shipped bundle: with fewer, p99 is the maximum.
+    seconds: Annotated[
+        float, typer.Option(min=1, help='How long each is measured, without the first windows.')
+    ] = 20.0,
+    width: Width = 640,
+    height: Height = 480,
+    search: Annotated[
+        bool, typer.Option(help='Search for the highest rate of grid frames, too.')
+    ] = True,
+    search_cameras: Annotated[
+        int, typer.Option(min=1, help='Cameras that share the grid frames of the search.')
+    ] = 4,
+    search_seconds: Annotated[
+        float, typer.Option(min=1, help='How long each rate of the search is measured.')
+    ] = 8.0,
+    search_steps: Annotated[
+        int, typer.Option(min=0, help='How often the search halves its range.')
+    ] = 6,
+    threads: Threads = None,
+    device: Device = 'auto',
+    logs: Logs = LOGS,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure the node: publisher process, DDS, node process, DDS, subscriber.
+
+    Latency runs from an image's stamp, given when it is published, to the arrival of its
+    hypothesis. The search shortens the frame period of a copy of the bundle until more than 5 % of
+    the grid frames are lost, and compares that with what the recogniser does by itself.
+    """
+    import torch
+
+    from step_ros.model.bundle import load_bundle
+    from step_ros.resources import find_bundle
+    from step_ros.stream.benchmark_report import bundle_digests, machine, write_json
+    from step_ros.stream.encoder import TorchEncoder, choose_device
+    from step_ros.training.progress import track
+
+    console = Console(stderr=True)
+    with ros_imported(console, 'this benchmark'):
+        from step_ros.ros.node_benchmark import NodeBenchmark, NodePlan
+        from step_ros.ros.node_report import bars_table, node_table, search_table
+        from step_ros.ros.processes import NodeError
+
+    isolate()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    plan = NodePlan(
+        cameras=sorted(cameras or CAMERAS),
+        rates=sorted(rate or RATES),
+        seconds=seconds,
+        size=(width, height),
+        search_cameras=search_cameras,
+        search_seconds=search_seconds,
+        search_steps=search_steps,
+    )
+    with said(console, NodeError):
+        logs.mkdir(parents=True, exist_ok=True)
+        model = load_bundle(find_bundle(bundle))
+        parameters = {'device': device, 'threads': threads or 0}
+        benchmark = NodeBenchmark(
+            plan,
+            bundle=model,
+            encoder=TorchEncoder(model.model.backbone, device=choose_device(device)),
+            parameters=parameters,
+            folder=logs,
+        )
+        result = benchmark.result
+
+        def write() -> None:
+            if json_file is not None:
+                about = {'machine': machine(), 'bundle': bundle_digests(model)}
+                plans = {'plan': vars(plan), 'parameters': parameters}
+                write_json(json_file, {**about, **plans, **result.as_dict()})
+
+        try:
+            total = len(plan.cameras) * len(plan.rates)
+            for _ in track(benchmark.run(), 'cameras and rates', total):
+                write()  # what is done is not lost
+            if search:
+                with console.status('searching for the highest rate'):
+                    benchmark.search()
+                write()
+        finally:
+            if result.rows:
+                typer.echo(node_table(result.rows))
+            if result.search is not None:
+                typer.echo('\n' + search_table(result.search))
+            typer.echo('\n' + bars_table(result.bars))

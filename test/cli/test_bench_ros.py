@@ -1,0 +1,105 @@
+"""`step_ros bench node`, `soak` and `transport` as a user runs them: short, over real DDS."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+COMMAND = [sys.executable, '-c', 'from step_ros.cli import main; main()', 'bench']
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """Run a benchmark in an empty folder: exit code, output and what it wrote as JSON."""
+    chosen = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTDDS_BUILTIN_TRANSPORTS')
+    environment = {key: value for key, value in os.environ.items() if key not in chosen}
+    environment['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 40)
+
+    def run(*arguments):
+        file = tmp_path / 'out' / 'figures.json'
+        done = subprocess.run(
+            [*COMMAND, *map(str, arguments), '--json', str(file)],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        content = json.loads(file.read_text()) if file.is_file() else None
+        return done.returncode, done.stdout, content
+
+    return run
+
+
+def test_the_node_is_measured(bench):
+    code, output, content = bench(
+        *('node', '--cameras', 1, '--rate', 30, '--seconds', 3),
+        *('--search-cameras', 2, '--search-seconds', 2, '--search-steps', 0),
+    )
+    assert code == 0, output
+    (row,) = content['rows']
+    assert (row['cameras'], row['rate']) == (1, 30.0)
+    # The shipped bundle looks five times a second.
+    assert 3 <= row['seconds'] <= 30
+    assert 1 <= row['hypotheses'] <= 5 * row['seconds'] + 2
+    latency = row['latency_ms']
+    assert 0 < latency['p50'] <= latency['p95'] <= latency['p99'] <= latency['max']
+    assert row['added_ms']['p99'] == pytest.approx(latency['p99'] - content['own_frame_ms'])
+    assert row['resident_mb'] > 50
+    assert set(row['cpu_percent']) == {'executor', 'model', 'dds', 'publisher', 'listener'}
+    assert row['cpu_percent']['model'] > 0
+    search = content['search']
+    (probe,) = search['probes']
+    assert probe['times']['cameras'] == 2
+    assert search['highest'] == (probe['rate'] if probe['kept'] else 0)
+    assert search['own'] > 0
+    assert content['bundle']['model_id'].startswith('tabletop-tiny@')
+    assert len(content['bars']) == 2
+    assert '| cameras | rate_hz |' in output
+    assert 'highest rate kept' in output
+
+
+def test_every_image_of_a_soak_is_accounted_for(bench):
+    code, output, content = bench('soak', '--minutes', 8 / 60, '--cameras', 2)
+    assert content is not None, output
+    passed = {condition['what'].split()[0]: condition for condition in content['conditions']}
+    assert passed['received']['passed'], output
+    assert code == (0 if all(each['passed'] for each in passed.values()) else 1), output
+    assert content['restarts'] >= 1
+    for frames in content['frames'].values():
+        counts = frames['counts']
+        assert 0 < counts['received'] <= frames['sent']
+        accounted = counts['used'] + counts['off_grid'] + counts['waiting']
+        assert counts['received'] == accounted + sum(counts['dropped'].values())
+    assert len(content['samples']) >= 4
+    assert all(sample['memory']['resident'] > 50e6 for sample in content['samples'])
+    assert '| camera0 |' in output
+    if code:
+        assert 'does not hold' in output
+
+
+def test_the_transport_is_measured(bench):
+    code, output, content = bench('transport', '--size', '320x240', '--seconds', 1)
+    assert code == 0, output
+    assert [row['profile'] for row in content['rows']] == [False, True]
+    assert all(row['sent'] >= row['received'] > 0 for row in content['rows'])
+    assert '| 320x240 | yes |' in output
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'why'),
+    [
+        (('node', '--bundle', 'no-such-bundle'), 'no-such-bundle'),
+        (('soak', '--bundle', 'no-such-bundle'), 'no-such-bundle'),
+        (('transport', '--size', '640'), '--size 640: expected WIDTHxHEIGHT'),
+    ],
+)
+def test_what_is_wrong_is_one_line(arguments, why, bench):
+    code, output, _ = bench(*arguments)
+    assert code == 1
+    assert why in output
+    assert 'Traceback' not in output
