@@ -4,6 +4,7 @@ import copy
 import logging
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,7 +112,8 @@ class CudaEncoder:
         """Encode the first images of the input; the result is the caller's."""
         size = next((size for size in sorted(self._graphs) if size >= batch), None)
         if size is None:
-            return self._pixels(self._input_bhw3[:batch])
+            tokens_bnd: Tensor = self._pixels(self._input_bhw3[:batch])
+            return tokens_bnd
         # The next replay writes where this one wrote.
         return self._graphs[size].replay()[:batch].clone()
 
@@ -125,16 +127,19 @@ class CudaEncoder:
             if self._batches.attempt(size, lambda size=size: self._try(size)) is None:  # type: ignore[misc]
                 continue
             if pool is None or not self._capture(size, pool):
-                return
+                break
+        if pool is not None:
+            torch.cuda.empty_cache()  # what passes outside of the graphs took
 
     def _try(self, size: int) -> Tensor:
         """Run a batch of this size; raises where there is no memory for it."""
         if len(self._input_bhw3) < size:
             shape = (size, *self._pixels.image_size, 3)
             self._input_bhw3 = torch.zeros(shape, dtype=torch.uint8, device=self.device)
-        return self._pixels(self._input_bhw3[:size])
+        tokens_bnd: Tensor = self._pixels(self._input_bhw3[:size])
+        return tokens_bnd
 
-    def _capture(self, size: int, pool: tuple[int, int]) -> bool:
+    def _capture(self, size: int, pool: Any) -> bool:
         """Capture a graph of this batch size; say whether that worked."""
         try:
             graph = self._batches.attempt(
@@ -165,12 +170,10 @@ class _Graph:
         pool: Memory that all graphs share; they never run at the same time.
     """
 
-    def __init__(
-        self, pixels: PixelBackbone, input_bhw3: Tensor, pool: tuple[int, int]
-    ) -> None:
+    def __init__(self, pixels: PixelBackbone, input_bhw3: Tensor, pool: Any) -> None:
         device = input_bhw3.device
         with torch.cuda.device(device):
-            side = torch.cuda.Stream()
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(WARM_UP):
@@ -181,7 +184,7 @@ class _Graph:
             with torch.cuda.graph(
                 self._graph, pool=pool, stream=side, capture_error_mode='thread_local'
             ):
-                self._tokens_bnd = pixels(input_bhw3)
+                self._tokens_bnd: Tensor = pixels(input_bhw3)
 
     def replay(self) -> Tensor:
         """Run it; the tokens are overwritten by the next replay of any graph."""
@@ -209,7 +212,7 @@ class _Source:
         self._host_bhw3 = torch.empty((most, *cut, 3), dtype=torch.uint8, pin_memory=cuda)
         self._pixels_bhw3 = self._host_bhw3.numpy()
         self._device_bhw3 = torch.empty((most, *cut, 3), dtype=torch.uint8, device=device)
-        self._uploaded = torch.cuda.Event() if cuda else None
+        self._uploaded = torch.cuda.Event() if cuda else None  # type: ignore[no-untyped-call]
         self._resize = DeviceResize(shape, cut=cut, size=size, device=device)
 
     def fit(self, images: Sequence[np.ndarray]) -> Tensor:

@@ -44,7 +44,7 @@ class DeviceResize:
             return x_bhw3
         height, width = x_bhw3.shape[1:3]
         x_bhx = x_bhw3.view(-1, height, width * 3).to(torch.float32)
-        x_bhw3 = torch.matmul(self._rows, x_bhx).unflatten(-1, (width, 3))
+        x_bhw3 = torch.matmul(self._rows, x_bhx).view(len(x_bhx), -1, width, 3)
         x_bh3w = torch.matmul(x_bhw3.transpose(-1, -2), self._columns)
         x_bhw3 = x_bh3w.transpose(-1, -2)
         # OpenCV rounds ties up when it halves an image, else to the even number.

@@ -161,7 +161,7 @@ def _trace(pixels: PixelBackbone, device: torch.device) -> Callable[[Tensor], Te
             warnings.simplefilter('ignore')
             example = pixels.noise(max(TRACED_BATCHES)).to(device)
             recorded: Callable[[Tensor], Tensor] = torch.jit.freeze(
-                torch.jit.trace(pixels, example, check_trace=False)
+                torch.jit.trace(pixels, example, check_trace=False)  # type: ignore[no-untyped-call]
             )
             for batch in TRACED_BATCHES:
                 x_bhw3 = pixels.noise(batch, seed=batch).to(device)

@@ -4,7 +4,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,16 +15,11 @@ from step_ros.model.backbone import Backbone
 from step_ros.stream.encoder import PixelBackbone, Precision
 from step_ros.stream.preprocess import fit_image
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
-    import openvino
-
 # OpenVINO's names for what it computes with; it would else take bfloat16 where there is any.
 _HINTS = {'float32': 'f32', 'bfloat16': 'bf16', 'int8': 'f32'}
 
 
-def load_openvino() -> 'ModuleType':
+def load_openvino() -> Any:
     """Import OpenVINO, without its telemetry: a robot reports to nobody.
 
     Raises:
@@ -44,7 +40,8 @@ class OpenVinoEncoder:
     faster than at shapes that vary. It takes as many threads as torch.
 
     Args:
-        model: Takes uint8 images `[1, h, w, 3]`, gives tokens; see `convert_backbone`.
+        model: An `openvino.Model` that takes uint8 images `[1, h, w, 3]`, and gives tokens; see
+            `convert_backbone`.
         precision: Of what it computes; `int8` goes with a quantised model alone.
         variant: As in `Encoder`.
 
@@ -56,7 +53,7 @@ class OpenVinoEncoder:
     runtime = 'openvino'
 
     def __init__(
-        self, model: 'openvino.Model', *, precision: Precision = 'float32', variant: str = ''
+        self, model: Any, *, precision: Precision = 'float32', variant: str = ''
     ) -> None:
         self.device = torch.device('cpu')
         self.precision = precision
@@ -68,6 +65,8 @@ class OpenVinoEncoder:
             'PERFORMANCE_HINT': 'LATENCY',
             'INFERENCE_PRECISION_HINT': _HINTS[precision],
             'INFERENCE_NUM_THREADS': torch.get_num_threads(),
+            # Heads and other programs of the robot want the processors, too.
+            'ENABLE_CPU_PINNING': False,
         }
         compiled = openvino.Core().compile_model(model, 'CPU', settings)
         self._shape = tuple(int(side) for side in compiled.output(0).shape[1:])
@@ -85,8 +84,8 @@ class OpenVinoEncoder:
         return torch.from_numpy(tokens_bnd)
 
 
-def convert_backbone(backbone: Backbone) -> 'openvino.Model':
-    """Convert a backbone, with what is done to its pixels, for single images.
+def convert_backbone(backbone: Backbone) -> Any:
+    """Convert a backbone, with what is done to its pixels, to an `openvino.Model` of one image.
 
     Raises:
         ImportError: OpenVINO is not installed.
@@ -98,14 +97,14 @@ def convert_backbone(backbone: Backbone) -> 'openvino.Model':
         warnings.simplefilter('ignore')  # OpenVINO traces, which torch calls deprecated
         model = openvino.convert_model(pixels, example_input=pixels.noise(1))
     model.reshape([1, *backbone.image_size, 3])
-    return cast('openvino.Model', model)
+    return model
 
 
-def read_model(path: Path) -> 'openvino.Model':
+def read_model(path: Path) -> Any:
     """Read a converted backbone from its `.xml` file, with the `.bin` file beside it.
 
     Raises:
         ImportError: OpenVINO is not installed.
         RuntimeError: OpenVINO cannot read it.
     """
-    return cast('openvino.Model', load_openvino().Core().read_model(path))
+    return load_openvino().Core().read_model(path)

@@ -101,7 +101,7 @@ def markdown_rows(rows: Sequence[RuntimeCost]) -> str:
 
 def _choices(bundle: Path | None) -> list[tuple[str, str, str]]:
     """List runtime, device and precision of all that may run here."""
-    found = [
+    found: list[tuple[str, str, str]] = [
         (runtime, 'cpu', precision)
         for runtime in RUNTIMES
         for precision in PRECISIONS.get(runtime, ())

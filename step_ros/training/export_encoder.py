@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -28,9 +28,6 @@ from step_ros.stream.onnx_encoder import export_encoder, export_heads
 from step_ros.stream.openvino_encoder import convert_backbone, load_openvino
 from step_ros.stream.preprocess import fit_images
 from step_ros.stream.runtimes import install_hint
-
-if TYPE_CHECKING:
-    import openvino
 
 # NNCF's own default; more hardly change the ranges that are found.
 CALIBRATION_FRAMES = 300
@@ -141,14 +138,14 @@ def _write_openvino(
     return about
 
 
-def quantise(model: 'openvino.Model', images_bhw3: np.ndarray) -> 'openvino.Model':
+def quantise(model: Any, images_bhw3: np.ndarray) -> Any:
     """Quantise a converted backbone to int8 after training, with NNCF.
 
     Activations and weights of matrix products become int8; what suffers by it, such as softmax and
     norms, stays as it was (NNCF's scheme for transformers).
 
     Args:
-        model: Takes single images, see `convert_backbone`.
+        model: An `openvino.Model` of one image, see `convert_backbone`.
         images_bhw3: What the ranges of activations are found on.
 
     Raises:
@@ -159,15 +156,12 @@ def quantise(model: 'openvino.Model', images_bhw3: np.ndarray) -> 'openvino.Mode
 
     nncf.set_log_level(logging.ERROR)
     images = nncf.Dataset(list(images_bhw3), lambda image_hw3: image_hw3[None])
-    return cast(
-        'openvino.Model',
-        nncf.quantize(
-            model,
-            images,
-            subset_size=len(images_bhw3),
-            model_type=nncf.ModelType.TRANSFORMER,
-            preset=nncf.QuantizationPreset.MIXED,
-        ),
+    return nncf.quantize(
+        model,
+        images,
+        subset_size=len(images_bhw3),
+        model_type=nncf.ModelType.TRANSFORMER,
+        preset=nncf.QuantizationPreset.MIXED,
     )
 
 
