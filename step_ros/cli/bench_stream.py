@@ -7,6 +7,7 @@ from rich.console import Console
 
 from step_ros.cli.bench_options import JsonFile, Threads
 from step_ros.cli.failures import say
+from step_ros.cli.options import grid_of
 
 BACKBONES = ('vit_small_patch14_dinov2', 'vit_base_patch14_dinov2')
 TASKS = (1, 3)
@@ -26,6 +27,10 @@ def stream(
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help='Frames in their windows.')] = 16,
     image_size: Annotated[int, typer.Option(min=1, help='Their images: side in pixels.')] = 224,
+    token_grid: Annotated[
+        str | None,
+        typer.Option(help='Their patch tokens averaged onto ROWSxCOLUMNS; else one per patch.'),
+    ] = None,
     turns: Annotated[int, typer.Option(min=1, help='How often each is measured.')] = 7,
     threads: Threads = None,
     order_evidence: Annotated[
@@ -55,6 +60,7 @@ def stream(
     from step_ros.stream.head_cache import MEMORY_BUDGET
     from step_ros.training.progress import track
 
+    grid = None if token_grid is None else grid_of('--token-grid', token_grid)
     if threads is not None:
         torch.set_num_threads(threads)
     if bundle is None and backbone is None:
@@ -66,7 +72,11 @@ def stream(
         chosen = choose_device(device)
         shipped = (load_bundle(find_bundle(name)) for name in names)
         made = random_bundles(
-            backbones, tasks=counts, frames=frames, image_size=(image_size, image_size)
+            backbones,
+            tasks=counts,
+            frames=frames,
+            image_size=(image_size, image_size),
+            token_grid=grid,
         )
         total = len(names) + len(backbones) * len(counts)
         bundles = (each for source in (shipped, made) for each in source)

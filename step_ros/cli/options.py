@@ -1,5 +1,7 @@
 """Options that several verbs take."""
 
+import re
+
 import typer
 
 
@@ -28,3 +30,15 @@ def split_options(
             raise typer.BadParameter(f'{option} {text}: expected {expected}')
         found[key] = value
     return found
+
+
+def grid_of(option: str, text: str) -> tuple[int, int]:
+    """Read a grid of tokens, ROWSxCOLUMNS.
+
+    Raises:
+        BadParameter: It is something else.
+    """
+    found = re.fullmatch(r'([1-9]\d*)x([1-9]\d*)', text)
+    if found is None:
+        raise typer.BadParameter(f'{option} {text}: expected ROWSxCOLUMNS, for example 8x8')
+    return int(found[1]), int(found[2])

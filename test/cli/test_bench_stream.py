@@ -44,6 +44,10 @@ def test_backbones_with_random_weights_are_measured(tmp_path):
     [
         (['--bundle', 'no-such-bundle'], 'no-such-bundle'),
         (['--backbone', 'no-such-vit'], "backbone 'no-such-vit' is unknown"),
+        (
+            ['--backbone', 'vit_tiny_patch16_224', '--token-grid', '4x4'],
+            'token grid 4 x 4 does not divide the grid of 14 x 14 tokens',
+        ),
         (['--device', 'abacus', '--backbone', 'vit_tiny_patch16_224'], "device 'abacus'"),
     ],
 )
@@ -51,6 +55,22 @@ def test_what_is_wrong_is_one_line(arguments, why):
     done = bench(*arguments)
     assert done.exit_code == 1
     assert why in done.output
+
+
+def test_random_backbones_may_have_fewer_tokens(tmp_path):
+    file = tmp_path / 'stream.json'
+    options = ['--frames', 2, '--image-size', 64, '--turns', 1, '--tasks', 1, '--json', file]
+    done = bench('--backbone', 'vit_tiny_patch16_224', '--token-grid', '2x1', *options)
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(file.read_text())['rows']
+    assert (row['details']['token_grid'], row['details']['tokens_per_frame']) == ([2, 1], 2)
+
+
+@pytest.mark.parametrize('text', ['8', '8x', '0x8', '-1x2', 'x', '8x8x8', '8 x 8'])
+def test_what_is_no_grid_is_refused(text):
+    done = bench('--backbone', 'vit_tiny_patch16_224', f'--token-grid={text}')
+    assert done.exit_code == 2
+    assert 'ROWSxCOLUMNS' in done.output
 
 
 def test_what_was_measured_before_a_failure_is_not_lost(tiny_bundle, tmp_path):
