@@ -15,8 +15,8 @@ from step_ros.cli.bench_options import (
     Logs,
     Threads,
     Width,
-    said,
 )
+from step_ros.cli.failures import said_in_words
 from step_ros.cli.isolation import isolate, ros_imported
 
 CAMERAS = (1, 4, 8)
@@ -87,7 +87,7 @@ def node(
         search_seconds=search_seconds,
         search_steps=search_steps,
     )
-    with said(console, NodeError):
+    with said_in_words(console, NodeError):
         logs.mkdir(parents=True, exist_ok=True)
         model = load_bundle(find_bundle(bundle))
         parameters = {'device': device, 'threads': threads or 0}
@@ -119,4 +119,5 @@ def node(
                 typer.echo(node_table(result.rows))
             if result.search is not None:
                 typer.echo('\n' + search_table(result.search))
-            typer.echo('\n' + bars_table(result.bars))
+            if result.bars:
+                typer.echo('\n' + bars_table(result.bars))

@@ -14,8 +14,8 @@ from step_ros.cli.bench_options import (
     JsonFile,
     Logs,
     Width,
-    said,
 )
+from step_ros.cli.failures import said_in_words
 from step_ros.cli.isolation import isolate, ros_imported
 
 
@@ -45,7 +45,7 @@ def soak(
         from step_ros.ros.soak_report import conditions_table, frames_table
 
     isolate()
-    with said(console, NodeError):
+    with said_in_words(console, NodeError):
         logs.mkdir(parents=True, exist_ok=True)
         plan = SoakPlan(seconds=60 * minutes, cameras=cameras, rate=rate, size=(width, height))
         model = load_bundle(find_bundle(bundle))

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from step_ros.cli.bench_options import Device, JsonFile, Threads, said
+from step_ros.cli.bench_options import Device, JsonFile, Threads
+from step_ros.cli.failures import said_in_words
 
 BACKBONE = 'vit_small_patch14_dinov2'
 TASKS = tuple(range(1, 9))
@@ -59,7 +60,7 @@ def tasks(
         },
     }
     try:
-        with said(Console(stderr=True)):
+        with said_in_words(Console(stderr=True)):
             benchmark = TasksBenchmark(
                 backbone,
                 frames=frames,

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from step_ros.cli.bench_options import LOGS, JsonFile, Logs, said
+from step_ros.cli.bench_options import LOGS, JsonFile, Logs
+from step_ros.cli.failures import said_in_words
 from step_ros.cli.isolation import isolate, ros_imported
 
 SIZES = ('640x480', '1280x720', '1920x1080')
@@ -42,7 +43,7 @@ def transport(
     rows: list[TransportTimes] = []
     content: dict[str, Any] = {'machine': machine(), 'seconds': seconds}
     try:
-        with said(console, NodeError):
+        with said_in_words(console, NodeError):
             logs.mkdir(parents=True, exist_ok=True)
             ways = list(product(map(_size, size or SIZES), (False, True)))
             for (width, height), profile in track(ways, 'sizes and profiles'):

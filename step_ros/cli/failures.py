@@ -39,14 +39,18 @@ def say(console: Console, error: Exception) -> None:
 
 
 @contextmanager
-def said_in_words(console: Console) -> Iterator[None]:
+def said_in_words(console: Console, *more: type[Exception]) -> Iterator[None]:
     """Say an expected error and exit with 1.
+
+    Args:
+        console: Where to say it.
+        more: Errors that are expected here beside those of training and evaluation.
 
     Raises:
         Exit: There was one.
     """
     try:
         yield
-    except expected_errors() as error:
+    except (*expected_errors(), *more) as error:
         say(console, error)
         raise typer.Exit(1) from error
