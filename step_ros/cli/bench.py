@@ -3,6 +3,7 @@
 import typer
 
 from step_ros.cli.bench_node import node
+from step_ros.cli.bench_runtimes import runtimes
 from step_ros.cli.bench_soak import soak
 from step_ros.cli.bench_stream import stream
 from step_ros.cli.bench_tasks import tasks
@@ -10,6 +11,7 @@ from step_ros.cli.bench_transport import transport
 
 app = typer.Typer(help='Measure what things cost on this machine.', no_args_is_help=True)
 app.command()(node)
+app.command()(runtimes)
 app.command()(soak)
 app.command()(stream)
 app.command()(tasks)

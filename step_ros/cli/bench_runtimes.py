@@ -1,6 +1,5 @@
 """`step_ros bench runtimes`: what the encoder costs in each runtime on this machine."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from step_ros.cli.bench_options import SHIPPED, JsonFile, Threads
 from step_ros.cli.failures import said_in_words
 
 if TYPE_CHECKING:
@@ -26,12 +26,8 @@ def runtimes(
         typer.Option(help="Backbones with random weights, by timm's names. Default: DINOv2 S."),
     ] = None,
     image_size: Annotated[int, typer.Option(min=1, help='Their images: side in pixels.')] = 224,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Processor threads; else torch's own choice.")
-    ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option('--json', help='Write machine, configuration and times here.')
-    ] = None,
+    threads: Threads = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure an image through the encoder in every runtime, and compare the tokens.
 
@@ -40,33 +36,24 @@ def runtimes(
     """
     import torch
 
-    from step_ros.stream.benchmark_report import machine
+    from step_ros.stream.benchmark_report import machine, write_json
     from step_ros.stream.runtime_benchmark import RuntimeCost, markdown_rows, measure_runtimes
 
     if threads is not None:
         torch.set_num_threads(threads)
     if bundle is None and backbone is None:
-        bundle, backbone = ['tabletop-tiny'], list(DEFAULT_BACKBONES)
+        bundle, backbone = [SHIPPED], list(DEFAULT_BACKBONES)
     rows: list[RuntimeCost] = []
-    configurations: list[dict[str, object]] = []
     try:
         with said_in_words(Console(stderr=True)):
             for each, folder in _backbones(bundle or [], backbone or [], image_size):
-                configurations.append(
-                    {'backbone': each.name, 'digest': each.digest, 'image': each.image_size}
-                )
                 rows += measure_runtimes(each, bundle=folder)
     finally:
         if rows:
             typer.echo(markdown_rows(rows))
     if json_file is not None:
-        content = {
-            'machine': machine(),
-            'configurations': configurations,
-            'rows': [row.as_dict() for row in rows],
-        }
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+        content = {'machine': machine(), 'rows': [row.as_dict() for row in rows]}
+        write_json(json_file, content)
 
 
 def _backbones(

@@ -1,7 +1,7 @@
 """What the encoder costs in each runtime, and how far its tokens are from torch's in float32."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from step_ros.model.backbone import Backbone
+from step_ros.stream.benchmark_report import table
 from step_ros.stream.encoder import Encoder, TorchEncoder
 from step_ros.stream.exported_encoder import EXPORTS
 from step_ros.stream.runtimes import INT8, PRECISIONS, RUNTIMES, create_encoder, milliseconds
@@ -25,23 +26,27 @@ class RuntimeCost:
 
     Attributes:
         backbone: timm's name of the architecture.
+        digest: Of its weights.
+        image_size: Height and width in pixels.
         runtime: As asked for.
         device: Where.
         precision: What it computes with.
+        note: What runs, or why nothing does.
         ms: Milliseconds for one image, the shortest of several; None where it does not run.
         ratio: How many times faster than eager torch in float32 on the CPU.
         max_abs_diff: Greatest difference of a token's channel from it.
-        note: What runs, or why nothing does.
     """
 
     backbone: str
+    digest: str
+    image_size: tuple[int, int]
     runtime: str
     device: str
     precision: str
-    ms: float | None
-    ratio: float | None
-    max_abs_diff: float | None
     note: str
+    ms: float | None = None
+    ratio: float | None = None
+    max_abs_diff: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything, for JSON."""
@@ -62,41 +67,37 @@ def measure_runtimes(backbone: Backbone, *, bundle: Path | None = None) -> Itera
     eager = TorchEncoder(backbone, device=torch.device('cpu'))
     (eager_ms,) = milliseconds([eager], image_size=backbone.image_size)
     expected_bnd = eager.encode(images)
-    yield _row(backbone, EAGER, eager, eager_ms, eager_ms, 0.0)
+    yield _row(backbone, EAGER, eager, ms=eager_ms, ratio=1.0, max_abs_diff=0.0)
     for runtime, device, precision in _choices(bundle):
         encoder = create_encoder(
             backbone, runtime=runtime, device=device, precision=precision, bundle=bundle
         )
         if encoder.runtime != runtime.partition('-')[0] or encoder.device.type != device:
-            yield RuntimeCost(
-                backbone=backbone.name,
-                runtime=runtime,
-                device=device,
-                precision=precision,
-                ms=None,
-                ratio=None,
-                max_abs_diff=None,
-                note=encoder.description,
-            )
+            row = _row(backbone, runtime, encoder)
+            yield replace(row, device=device, precision=precision)
             continue
         (ms,) = milliseconds([encoder], image_size=backbone.image_size)
         difference = float((encoder.encode(images).cpu() - expected_bnd).abs().max())
-        yield _row(backbone, runtime, encoder, ms, eager_ms, difference)
+        yield _row(
+            backbone, runtime, encoder, ms=ms, ratio=eager_ms / ms, max_abs_diff=difference
+        )
 
 
 def markdown_rows(rows: Sequence[RuntimeCost]) -> str:
     """Write the rows as a Markdown table."""
-    lines = ['| ' + ' | '.join(COLUMNS) + ' |', '|---|---|---|---|---:|---:|---:|---|']
-    for row in rows:
-        cells = [
-            *(row.backbone, row.runtime, row.device, row.precision),
-            '-' if row.ms is None else f'{row.ms:.2f}',
-            '-' if row.ratio is None else f'{row.ratio:.1f}',
-            '-' if row.max_abs_diff is None else f'{row.max_abs_diff:.0e}',
-            row.note,
-        ]
-        lines.append('| ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines)
+    return table(
+        COLUMNS,
+        [
+            [
+                *(row.backbone, row.runtime, row.device, row.precision),
+                '-' if row.ms is None else f'{row.ms:.2f}',
+                '-' if row.ratio is None else f'{row.ratio:.1f}',
+                '-' if row.max_abs_diff is None else f'{row.max_abs_diff:.0e}',
+                row.note,
+            ]
+            for row in rows
+        ],
+    )
 
 
 def _choices(bundle: Path | None) -> list[tuple[str, str, str]]:
@@ -114,20 +115,15 @@ def _choices(bundle: Path | None) -> list[tuple[str, str, str]]:
 
 
 def _row(
-    backbone: Backbone,
-    runtime: str,
-    encoder: Encoder,
-    ms: float,
-    eager_ms: float,
-    difference: float,
+    backbone: Backbone, runtime: str, encoder: Encoder, **measured: float
 ) -> RuntimeCost:
     return RuntimeCost(
         backbone=backbone.name,
+        digest=backbone.digest,
+        image_size=backbone.image_size,
         runtime=runtime,
         device=str(encoder.device),
         precision=encoder.precision,
-        ms=ms,
-        ratio=eager_ms / ms,
-        max_abs_diff=difference,
         note=encoder.description,
+        **measured,
     )

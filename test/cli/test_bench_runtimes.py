@@ -2,16 +2,13 @@
 
 import json
 
-import typer
 from typer.testing import CliRunner
 
-from step_ros.cli.bench_runtimes import runtimes
+from step_ros.cli import app
 
 
 def bench(*arguments):
-    app = typer.Typer()
-    app.command()(runtimes)
-    return CliRunner().invoke(app, [*map(str, arguments)])
+    return CliRunner().invoke(app, ['bench', 'runtimes', *map(str, arguments)])
 
 
 def test_a_bundle_is_measured_and_written_down(tiny_bundle, tmp_path):
@@ -21,7 +18,7 @@ def test_a_bundle_is_measured_and_written_down(tiny_bundle, tmp_path):
     assert '| vit_tiny_patch16_224 | torch | cpu | float32 |' in done.output
     content = json.loads(file.read_text())
     assert content['machine']['threads'] >= 1
-    assert content['configurations'][0]['digest'] == tiny_bundle.spec.backbone.digest
+    assert content['rows'][0]['digest'] == tiny_bundle.spec.backbone.digest
     assert content['rows'][0]['ms'] > 0
 
 
