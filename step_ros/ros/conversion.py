@@ -11,6 +11,7 @@ from step_ros.stream.grid import NANOSECONDS
 # Not at run time: a camera or an observer converts stamps, and does without torch.
 if TYPE_CHECKING:
     from step_ros.model.bundle import Bundle
+    from step_ros.stream.encoder import Encoder
     from step_ros.stream.events import Event
     from step_ros.stream.hypothesis import Hypothesis
 
@@ -71,12 +72,14 @@ def event_message(event: 'Event') -> ActionEvent:
     return message
 
 
-def model_info_message(bundle: 'Bundle', *, stamp_ns: int, device: str) -> ModelInfo:
-    """Write what a bundle decides as a message."""
+def model_info_message(
+    bundle: 'Bundle', encoder: 'Encoder', *, model_id: str, stamp_ns: int
+) -> ModelInfo:
+    """Write what a bundle decides, and what runs it, as a message."""
     spec = bundle.spec
     return ModelInfo(
         stamp=to_time(stamp_ns),
-        model_id=bundle.model_id,
+        model_id=model_id,
         backbone=spec.backbone.name,
         tasks=[
             TaskInfo(
@@ -90,5 +93,6 @@ def model_info_message(bundle: 'Bundle', *, stamp_ns: int, device: str) -> Model
         frame_period=to_duration(round(spec.frame_period * NANOSECONDS)),
         image_width=spec.image.width,
         image_height=spec.image.height,
-        device=device,
+        device=str(encoder.device),
+        runtime=encoder.description,
     )

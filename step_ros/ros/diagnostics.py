@@ -5,7 +5,7 @@ all other counts but those in `NO_FRAMES` and in `PLACEMENTS`, into which `used`
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import quantiles
 
 from builtin_interfaces.msg import Time
@@ -32,6 +32,8 @@ class Diagnostics:
         cameras: Names of the cameras.
         frames: Frames in a window (T).
         about: What else is to be said of the model: values by key, `model_id` among them.
+        trouble: Says why nothing may come from a camera; empty where that is not so.
+        newest_ns: Tells the stamp of a camera's newest message; None before the first.
     """
 
     def __init__(
@@ -42,35 +44,65 @@ class Diagnostics:
         cameras: Sequence[str],
         frames: int,
         about: dict[str, object],
+        trouble: Callable[[str], str],
+        newest_ns: Callable[[str], int | None],
     ) -> None:
         self._name, self._worker, self._cameras = name, worker, cameras
         self._frames, self._about = frames, about
+        self._trouble, self._newest_ns = trouble, newest_ns
+        self._received_before: dict[str, tuple[int, int]] = {}
         self._lost_before: dict[str, dict[str, int]] = {camera: {} for camera in cameras}
         self._failures_before = 0
 
-    def message(self, stamp: Time) -> DiagnosticArray:
-        """Say how things are."""
-        array = DiagnosticArray()
-        array.header.stamp = stamp
-        array.status = [*(self._camera(camera) for camera in self._cameras), self._model()]
-        return array
+    def statuses(self, now_ns: int) -> list[DiagnosticStatus]:
+        """Say how things are.
 
-    def _camera(self, camera: str) -> DiagnosticStatus:
+        Args:
+            now_ns: The time by the clock of the stamps.
+        """
+        return [*(self._camera(camera, now_ns) for camera in self._cameras), self._model()]
+
+    def _camera(self, camera: str, now_ns: int) -> DiagnosticStatus:
         counts = self._worker.queue.counts(camera)
         name = f'{self._name}: {camera}'
+        trouble = self._trouble(camera)
         if not counts.get(RECEIVED):
-            return _status(DiagnosticStatus.WARN, name, 'no frame received yet', {}, camera)
+            message = 'no frame received yet' + (f': {trouble}' if trouble else '')
+            return _status(DiagnosticStatus.WARN, name, message, {}, camera)
         counts[USED] = frames_used(counts)
         lost = {key: count for key, count in counts.items() if key not in _SOUND and count}
         window = self._worker.recogniser.cameras[camera].window
         serves = self._worker.queue.serves(camera)
         message = f'window {len(window)}/{self._frames}' if serves else 'waits for its turn'
+        rate = self._rate(camera, counts[RECEIVED])
+        if rate == 0:
+            message = 'no frame since the last message' + (f': {trouble}' if trouble else '')
         if lost:
             message += '; lost: ' + ', '.join(f'{key} {count}' for key, count in lost.items())
         anew = lost != self._lost_before[camera]
         self._lost_before[camera] = lost
-        level = DiagnosticStatus.WARN if anew or not serves else DiagnosticStatus.OK
-        return _status(level, name, message, dict(counts), camera)
+        sound = serves and not anew and rate != 0
+        newest_ns = self._newest_ns(camera)
+        age = 'none yet' if newest_ns is None else f'{(now_ns - newest_ns) / 1e6:.0f}'
+        about: dict[str, object] = {
+            'window': f'{len(window)}/{self._frames}',
+            'rate_hz': 'none yet' if rate is None else f'{rate:.1f}',
+            'stamp_age_ms': age,
+        }
+        return _status(
+            DiagnosticStatus.OK if sound else DiagnosticStatus.WARN,
+            name,
+            message,
+            {**counts, **about},
+            camera,
+        )
+
+    def _rate(self, camera: str, received: int) -> float | None:
+        """Return how many frames came per second since the last message; None for the first."""
+        now_ns = time.monotonic_ns()
+        before = self._received_before.get(camera)
+        self._received_before[camera] = received, now_ns
+        return None if before is None else (received - before[0]) * 1e9 / (now_ns - before[1])
 
     def _model(self) -> DiagnosticStatus:
         worker = self._worker
@@ -105,6 +137,26 @@ class Diagnostics:
         return _status(
             level, f'{self._name}: model', message, values, str(self._about['model_id'])
         )
+
+
+def diagnostics_message(statuses: Sequence[DiagnosticStatus], stamp: Time) -> DiagnosticArray:
+    """Put statuses into one message."""
+    message = DiagnosticArray(status=list(statuses))
+    message.header.stamp = stamp
+    return message
+
+
+def node_status(name: str, state: str, *, error: str) -> DiagnosticStatus:
+    """Say in which state of its life the node is, and what has brought it down.
+
+    Args:
+        name: Name of the node.
+        state: Of its life cycle.
+        error: What has brought it down; empty for nothing.
+    """
+    message = f'{error}; configure and activate it to go on' if error else state
+    level = DiagnosticStatus.ERROR if error else DiagnosticStatus.OK
+    return _status(level, f'{name}: node', message, {'state': state}, name)
 
 
 def _status(

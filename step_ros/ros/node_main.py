@@ -1,12 +1,12 @@
 """Running a node as a program that ends cleanly: on signals, on wrong arguments."""
 
-import atexit
-import gc
+import logging
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import rclpy
 from rclpy.exceptions import ParameterException
@@ -37,8 +37,6 @@ def run_node(
     Returns:
         Exit code: 0; or 1 after one line on what was wrong.
     """
-    # Python would look for garbage among all of torch before it ends, which takes seconds.
-    atexit.register(gc.freeze)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         # Instead of rclpy's handlers, which invalidate the context under a thread that publishes.
@@ -60,6 +58,17 @@ def run_node(
             node.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+def leave(code: int) -> NoReturn:
+    """End the program at once.
+
+    Python would look for garbage among all of torch first, which takes seconds.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _say(name: str, error: Exception) -> None:

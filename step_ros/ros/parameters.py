@@ -1,6 +1,6 @@
 """Node parameters, declared once: meaning, range and unit here, defaults in `config/*.yaml`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ class Parameter:
         minimum: Smallest value of a number.
         maximum: Largest value of a number.
         choices: The only values of a string; empty for any.
+        live: Whether a change takes effect at once; else when the node is configured again.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Parameter:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    live: bool = False
 
     @property
     def constraint(self) -> str:
@@ -68,25 +70,48 @@ class Parameter:
 
 
 def declare_parameters(
-    node: Node, parameters: Sequence[Parameter], defaults: Mapping[str, Value]
+    node: Node,
+    parameters: Sequence[Parameter],
+    defaults: Mapping[str, Value],
+    *,
+    change: Callable[[dict[str, Any], list[Parameter]], None] | None = None,
 ) -> None:
-    """Declare every parameter with its default and descriptor, and refuse values that break it."""
+    """Declare every parameter with its default and descriptor, and refuse values that break it.
+
+    Args:
+        node: The node.
+        parameters: The parameters.
+        defaults: Their defaults.
+        change: Called, once all are declared, before some change: with all values as they will be,
+            and those that change. It puts them into effect, or raises `ValueError` with the reason
+            why they are refused.
+    """
     by_name = {parameter.name: parameter for parameter in parameters}
 
     def check(changes: list[RclParameter]) -> SetParametersResult:
-        for change in changes:
-            parameter = by_name.get(change.name)
-            if parameter and parameter.choices and change.value not in parameter.choices:
+        for each in changes:
+            parameter = by_name.get(each.name)
+            if parameter and parameter.choices and each.value not in parameter.choices:
                 return SetParametersResult(
                     successful=False,
-                    reason=f'{change.name} is {change.value!r}; expected {parameter.constraint}',
+                    reason=f'{each.name} is {each.value!r}; expected {parameter.constraint}',
                 )
+        changed = [by_name[each.name] for each in changes if each.name in by_name]
+        if change is not None and declared and changed:
+            values = parameter_values(node, parameters)
+            values |= {each.name: each.value for each in changes if each.name in by_name}
+            try:
+                change(values, changed)
+            except ValueError as error:
+                return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
+    declared = False
     node.add_on_set_parameters_callback(check)
     for parameter in parameters:
         default = defaults[parameter.name]
         node.declare_parameter(parameter.name, default, parameter.descriptor(default))
+    declared = True
 
 
 def parameter_values(node: Node, parameters: Sequence[Parameter]) -> dict[str, Any]:
@@ -96,12 +121,13 @@ def parameter_values(node: Node, parameters: Sequence[Parameter]) -> dict[str, A
 
 def markdown_table(parameters: Sequence[Parameter], defaults: Mapping[str, Value]) -> str:
     """Write the parameters as the Markdown table that the README shows."""
-    rows = ['| parameter | default | unit | values | meaning |', '|---|---|---|---|---|']
+    rows = ['| parameter | default | unit | values | live | meaning |', '|---' * 6 + '|']
     for parameter in parameters:
         default = yaml.safe_dump(defaults[parameter.name], default_flow_style=True)
         default = default.removesuffix('...\n').strip()
         rows.append(
             f'| `{parameter.name}` | `{default}` | {parameter.unit or "–"} '
-            f'| {parameter.constraint or "any"} | {parameter.description} |'
+            f'| {parameter.constraint or "any"} | {"yes" if parameter.live else ""} '
+            f'| {parameter.description} |'
         )
     return '\n'.join(rows)

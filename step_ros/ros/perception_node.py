@@ -6,39 +6,42 @@ configured again with another one.
 """
 
 import functools
-import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from step_ros.model.bundle import Bundle, load_bundle
 from step_ros.model.bundle_files import BundleError
-from step_ros.msg import ActionHypothesis, ModelInfo
+from step_ros.msg import ModelInfo
 from step_ros.resources import find_bundle, load_defaults
-from step_ros.ros.conversion import hypothesis_message, model_info_message
-from step_ros.ros.diagnostics import Diagnostics
+from step_ros.ros.answer_publisher import AnswerPublisher, Telling
+from step_ros.ros.conversion import model_info_message
+from step_ros.ros.diagnostics import diagnostics_message, node_status
+from step_ros.ros.executor_call import call_soon
 from step_ros.ros.executors import ExecutorError, create_executor
 from step_ros.ros.freed_memory import keep_freed_memory
-from step_ros.ros.node_main import run_node
-from step_ros.ros.parameters import declare_parameters, parameter_values
+from step_ros.ros.node_main import leave, run_node
+from step_ros.ros.parameters import Parameter, declare_parameters, parameter_values
 from step_ros.ros.perception_parameters import DEFAULTS_FILE, NOT_CONFIGURED, PARAMETERS
+from step_ros.ros.perception_session import PerceptionSession
 from step_ros.ros.qos import LATCHED
-from step_ros.ros.subscriptions import Camera, ImageSubscriptions, choose_cameras
-from step_ros.ros.warnings import RepeatedWarnings
-from step_ros.ros.worker import Worker
-from step_ros.stream.encoder import TorchEncoder, choose_device
-from step_ros.stream.frame import Frame, FrameProblem
-from step_ros.stream.hypothesis import Hypothesis
-from step_ros.stream.recogniser import StreamingRecogniser
+from step_ros.ros.subscriptions import Camera, choose_cameras
+from step_ros.stream.batches import EncoderError
+from step_ros.stream.encoder import Encoder
+from step_ros.stream.frame import Frame
+from step_ros.stream.runtimes import create_encoder
+from step_ros.stream.settings import StreamSettings
 
-# Hypotheses are few and small: a subscriber that is slow for a moment should not lose any.
-HYPOTHESIS_DEPTH = 10
 DIAGNOSTICS_PERIOD = 1.0
+# How long it goes on to say goodbye, in seconds.
+FAREWELL = 0.1
 # How soon the node notices that it is to end, in seconds.
 SPIN_PERIOD = 0.2
 
@@ -65,25 +68,26 @@ def reported(transition: Transition) -> Transition:
 class PerceptionNode(LifecycleNode):
     """Tells what the person in front of the cameras does.
 
-    Publishes `~/hypotheses` (`ActionHypothesis`) while active, `~/model_info` (`ModelInfo`,
-    latched) on configuring, and `/diagnostics` once a second while active.
+    Publishes `~/hypotheses` (`ActionHypothesis`), `~/events` (`ActionEvent`) and, when somebody
+    looks, `~/overlay` (`sensor_msgs/Image`) while active, `~/model_info` (`ModelInfo`, latched) on
+    configuring, and `/diagnostics` once a second. Serves the action `~/wait_for_action`.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__('perception', **options)
         self._bundle: Bundle | None = None
-        self._device = torch.device('cpu')
+        self._encoder: Encoder | None = None
+        self._model_id = ''
         self._cameras: list[Camera] = []
-        self._values: dict[str, Any] = {}
-        self._worker: Worker | None = None
-        self._image_subscriptions: ImageSubscriptions | None = None
-        self._diagnostics_timer: Any = None
-        declare_parameters(self, PARAMETERS, load_defaults(DEFAULTS_FILE))
-        self._hypotheses = self.create_lifecycle_publisher(
-            ActionHypothesis, '~/hypotheses', HYPOTHESIS_DEPTH
-        )
+        self._session: PerceptionSession | None = None
+        self._life, self._error = 'unconfigured', ''
+        self._answers = AnswerPublisher(self)
+        declare_parameters(self, PARAMETERS, load_defaults(DEFAULTS_FILE), change=self._change)
         self._model_info = self.create_publisher(ModelInfo, '~/model_info', LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        # Simulated time may stand still, and what is wrong be said all the same.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(DIAGNOSTICS_PERIOD, self._diagnose, clock=steady)
 
     @property
     def autostart(self) -> bool:
@@ -93,63 +97,76 @@ class PerceptionNode(LifecycleNode):
     @reported
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the bundle, warm the model up and say what it decides."""
-        self._values = parameter_values(self, PARAMETERS)
+        values = parameter_values(self, PARAMETERS)
         try:
             self._cameras = choose_cameras(
-                self._values['cameras'], self._values['image_topics'], self._values['transport']
+                values['cameras'], values['image_topics'], values['transport']
             )
-            self._device = choose_device(self._values['device'])
-            if self._values['threads']:
-                torch.set_num_threads(self._values['threads'])
-            self._bundle = load_bundle(find_bundle(self._values['bundle']))
-            self._warm_up()
-        except (ValueError, FileNotFoundError, BundleError) as error:
+            if values['threads']:
+                torch.set_num_threads(values['threads'])
+            bundle = load_bundle(find_bundle(values['bundle']))
+            Telling.from_values(values).check(bundle)
+            self._encoder = create_encoder(
+                bundle.model.backbone,
+                runtime=values['runtime'],
+                device=values['device'],
+                precision=values['precision'],
+                bundle=bundle.path,
+            )
+            self._bundle = bundle
+            self._warm_up(StreamSettings.from_values(values))
+        except (ValueError, FileNotFoundError, BundleError, EncoderError) as error:
             self.get_logger().error(f'{NOT_CONFIGURED}: {error}')
-            self._bundle = None
+            self._let_go()
             return FAILURE
-        now_ns = self.get_clock().now().nanoseconds
+        # Another encoder's answers are not the bundle's own.
+        self._model_id = '+'.join(filter(None, (bundle.model_id, self._encoder.variant)))
         self._model_info.publish(
-            model_info_message(self._bundle, stamp_ns=now_ns, device=str(self._device))
+            model_info_message(
+                bundle,
+                self._encoder,
+                model_id=self._model_id,
+                stamp_ns=self.get_clock().now().nanoseconds,
+            )
         )
-        spec = self._bundle.spec
+        spec = bundle.spec
         self.get_logger().info(
-            f'configured: {self._bundle.model_id} on {self._device}; tasks '
+            f'configured: {self._model_id} by {self._encoder.description}; tasks '
             + ', '.join(f'{task.name} ({len(task.labels)})' for task in spec.tasks)
             + f'; window of {spec.frames} frames, one every {spec.frame_period:g} s'
         )
+        self._life, self._error = 'inactive', ''
         return super().on_configure(state)
 
     @reported
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the cameras and start the worker."""
+        assert self._bundle is not None
+        assert self._encoder is not None
         result = super().on_activate(state)
         if result != SUCCESS:
             return result
-        warnings = RepeatedWarnings(self.get_logger().warning, period=self._values['warn_period'])
-
-        def on_problem(problem: FrameProblem) -> None:
-            warnings.add(problem.camera, problem.cause, problem.detail)
-
-        recogniser = self._recogniser()
-        for camera in self._cameras:
-            # All memory is taken now; none later, however long the node runs.
-            recogniser.prepare(camera.name)
-        self._worker = Worker(
-            recogniser,
-            queue_size=self._values['queue_size'],
-            on_hypothesis=self._publish,
-            on_problem=on_problem,
-            on_failure=self._report_failure,
-        )
-        self._worker.start()
-        self._image_subscriptions = ImageSubscriptions(
-            self,
-            self._cameras,
-            reliability=self._values['reliability'],
-            take=self._worker.put,
-            refuse=self._worker.refuse,
-        )
-        self._diagnostics_timer = self.create_timer(DIAGNOSTICS_PERIOD, self._diagnose())
+        values = parameter_values(self, PARAMETERS)
+        about = {
+            'model_id': self._model_id,
+            'device': self._encoder.device,
+            'runtime': self._encoder.description,
+        }
+        try:
+            self._session = PerceptionSession(
+                self,
+                StreamSettings.from_values(values).recogniser(self._bundle, self._encoder),
+                cameras=self._cameras,
+                answers=self._answers,
+                values=values,
+                about=about,
+                on_crash=self._crash,
+            )
+        except ValueError as error:
+            self.get_logger().error(f'not activated: {error}')
+            super().on_deactivate(state)
+            return FAILURE
+        self._life = 'active'
         self.get_logger().info(
             'active: ' + ', '.join(f'{camera.name} on {camera.topic}' for camera in self._cameras)
         )
@@ -157,98 +174,96 @@ class PerceptionNode(LifecycleNode):
 
     @reported
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and stop the worker."""
+        """Unsubscribe, stop the worker and end what is open."""
         self._stop()
+        if self._error:
+            return TransitionCallbackReturn.ERROR
+        self._life = 'inactive'
         return super().on_deactivate(state)
 
     @reported
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let the model go."""
-        self._stop()
-        self._bundle = None
+        self._let_go()
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let everything go."""
-        self._stop()
-        self._bundle = None
+        self._let_go()
+        self._life = 'finalized'
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Recover from a transition that raised: back to unconfigured, ready to be configured."""
-        self.get_logger().error('a transition failed; the node is unconfigured again')
-        self._stop()
-        self._bundle = None
+        self.get_logger().error('the node is unconfigured again')
+        self._error = self._error or 'a transition failed'
+        self._let_go()
         return SUCCESS
 
     def destroy_node(self) -> None:
         """Stop the worker before the publishers go."""
         self._stop()
+        self._answers.close()
         super().destroy_node()
 
+    def end(self) -> None:
+        """Deactivate, so that open events end and those who wait are told."""
+        if self._session is not None:
+            self.trigger_deactivate()
+
     def _stop(self) -> None:
-        if self._image_subscriptions is not None:
-            self._image_subscriptions.close()
-            self._image_subscriptions = None
-        if self._diagnostics_timer is not None:
-            self.destroy_timer(self._diagnostics_timer)
-            self._diagnostics_timer = None
-        if self._worker is not None:
-            self._worker.stop()
-            self._worker = None
+        if self._session is not None:
+            self._session.close()
+            self._session = None
 
-    def _recogniser(self) -> StreamingRecogniser:
-        assert self._bundle is not None
-        return StreamingRecogniser(
-            self._bundle,
-            TorchEncoder(self._bundle.model.backbone, device=self._device),
-            order_tolerance=self._values['order_tolerance'],
-            max_gap=self._values['max_gap'] or None,
-            jump_back=self._values['jump_back'],
-            order_evidence=self._values['order_evidence'],
-            memory_budget=self._values['memory_budget'] * 2**20,
-        )
+    def _let_go(self) -> None:
+        self._stop()
+        self._bundle = self._encoder = None
+        self._life = 'unconfigured'
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, settings: StreamSettings) -> None:
         """Run a whole window once, so that the first real one is not late."""
         assert self._bundle is not None
+        assert self._encoder is not None
         spec = self._bundle.spec
         black_hw3 = np.zeros((spec.image.height, spec.image.width, 3), dtype=np.uint8)
-        recogniser = self._recogniser()
+        recogniser = settings.recogniser(self._bundle, self._encoder)
         period_ns = recogniser.settings.frame_period_ns
         for index in range(spec.frames):
             recogniser.process(
                 [Frame(camera='', stamp_ns=1 + index * period_ns, load=lambda: black_hw3)]
             )
 
-    def _diagnose(self) -> Callable[[], None]:
-        assert self._bundle is not None
-        assert self._worker is not None
-        diagnostics = Diagnostics(
-            self.get_fully_qualified_name(),
-            self._worker,
-            cameras=[camera.name for camera in self._cameras],
-            frames=self._bundle.spec.frames,
-            about={'model_id': self._bundle.model_id, 'device': self._device},
-        )
-        return lambda: self._diagnostics.publish(
-            diagnostics.message(self.get_clock().now().to_msg())
-        )
-
-    def _publish(self, hypothesis: Hypothesis) -> None:
-        assert self._bundle is not None
-        self._hypotheses.publish(
-            hypothesis_message(
-                hypothesis, model_id=self._bundle.model_id, top_k=self._values['top_k']
+    def _change(self, values: dict[str, Any], changed: list[Parameter]) -> None:
+        """Put changed parameters into effect, as far as that can be done now."""
+        telling = Telling.from_values(values)
+        if self._session is not None:
+            self._session.change(values)
+        elif self._bundle is not None:
+            telling.check(self._bundle)
+        later = [parameter.name for parameter in changed if not parameter.live]
+        if later and self._bundle is not None:
+            self.get_logger().warning(
+                f'{", ".join(later)}: takes effect when the node is configured again'
             )
-        )
 
-    def _report_failure(self, error: Exception) -> None:
-        self.get_logger().error(
-            f'the model failed on a batch, its frames are lost and the windows restart: '
-            f'{type(error).__name__}: {error}',
-            throttle_duration_sec=self._values['warn_period'],
-        )
+    def _crash(self, error: Exception) -> None:
+        """Take note that the worker has ended; called in its thread."""
+        self._error = f'the worker ended by {type(error).__name__}: {error}'
+        call_soon(self, self._fall)
+
+    def _fall(self) -> None:
+        self.get_logger().error(self._error)
+        if self._session is not None:
+            self.trigger_deactivate()
+
+    def _diagnose(self) -> None:
+        now = self.get_clock().now()
+        name = self.get_fully_qualified_name()
+        statuses = [node_status(name, self._life, error=self._error)]
+        if self._session is not None:
+            statuses += self._session.diagnostics.statuses(now.nanoseconds)
+        self._diagnostics.publish(diagnostics_message(statuses, now.to_msg()))
 
 
 def _run(node: PerceptionNode, stop: threading.Event) -> None:
@@ -259,6 +274,11 @@ def _run(node: PerceptionNode, stop: threading.Event) -> None:
         node.trigger_activate()
     while not stop.is_set():
         executor.spin_once(timeout_sec=SPIN_PERIOD)
+    node.end()
+    # Results of those who wait are sent by the executor.
+    until = time.monotonic() + FAREWELL
+    while time.monotonic() < until:
+        executor.spin_once(timeout_sec=FAREWELL)
 
 
 def main(args: list[str] | None = None) -> int:
@@ -272,4 +292,4 @@ def main(args: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    leave(main())

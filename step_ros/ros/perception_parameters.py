@@ -6,8 +6,8 @@ DEFAULTS_FILE = 'perception.yaml'
 # How the line in the log begins that says why; `step_ros demo` looks for it.
 NOT_CONFIGURED = 'not configured'
 
-# All but the executor are read when the node is configured; a later change takes effect at the
-# next configuring.
+# The executor is chosen when the node starts. The others are read when it is configured; a change
+# takes effect then, but for those that are live: at once.
 PARAMETERS = (
     Parameter(
         name='autostart',
@@ -29,6 +29,19 @@ PARAMETERS = (
         '`cuda:N`.',
     ),
     Parameter(
+        name='runtime',
+        description='What runs the encoder: `torch`, `openvino`, `onnx`, `openvino-int8` as '
+        'exported beside the bundle, the folder of an exported encoder, or `auto`: CUDA where '
+        'there is one, else the faster of torch and OpenVINO. One that does not start is replaced '
+        'by torch.',
+    ),
+    Parameter(
+        name='precision',
+        description='What the encoder computes with; `auto`: float32 on the CPU, bfloat16 or '
+        'float16 on CUDA.',
+        choices=('auto', 'float32', 'bfloat16', 'float16'),
+    ),
+    Parameter(
         name='threads',
         description='CPU threads of torch; 0 leaves it to torch.',
         minimum=0,
@@ -41,6 +54,45 @@ PARAMETERS = (
     Parameter(
         name='image_topics',
         description='Image topic of each camera, in the same order.',
+    ),
+    Parameter(
+        name='active_cameras',
+        description='Cameras that are looked at; a single empty name: all.',
+        live=True,
+    ),
+    Parameter(
+        name='fusion',
+        description='Whether the cameras show one scene: `mean` answers for all of them at once, '
+        'with the mean of the scores of synchronised views, as camera `fused`; `none`: each by '
+        'itself.',
+        choices=('none', 'mean'),
+    ),
+    Parameter(
+        name='region_topics',
+        description='Topic of each camera with the region to look at '
+        '(`sensor_msgs/RegionOfInterest`), as of a person detector; empty for a camera without '
+        'one. A single empty name: none has one.',
+    ),
+    Parameter(
+        name='region_margin',
+        description="Room around a region on each side, as a share of the region's size.",
+        minimum=0.0,
+        maximum=10.0,
+    ),
+    Parameter(
+        name='region_timeout',
+        description='How long a region holds; without a newer one the whole image is looked at.',
+        unit='s',
+        minimum=0.0,
+        maximum=3600.0,
+    ),
+    Parameter(
+        name='stream_timeout',
+        description='How long a camera may send nothing until it is lost: its open events end, '
+        'and so does waiting for it; 0: it is never lost.',
+        unit='s',
+        minimum=0.0,
+        maximum=3600.0,
     ),
     Parameter(
         name='transport',
@@ -97,11 +149,17 @@ PARAMETERS = (
         maximum=65536,
     ),
     Parameter(
+        name='active_tasks',
+        description='Tasks whose answers are published; a single empty name: all.',
+        live=True,
+    ),
+    Parameter(
         name='top_k',
         description='Labels of each task in a hypothesis, best first.',
         unit='labels',
         minimum=1,
         maximum=1000,
+        live=True,
     ),
     Parameter(
         name='smoothing',
@@ -110,6 +168,7 @@ PARAMETERS = (
         unit='s',
         minimum=0.0,
         maximum=60.0,
+        live=True,
     ),
     Parameter(
         name='on_threshold',
@@ -117,6 +176,7 @@ PARAMETERS = (
         '`minimum_duration`.',
         minimum=0.0,
         maximum=1.0,
+        live=True,
     ),
     Parameter(
         name='off_threshold',
@@ -124,6 +184,7 @@ PARAMETERS = (
         '`minimum_gap`; at most `on_threshold`.',
         minimum=0.0,
         maximum=1.0,
+        live=True,
     ),
     Parameter(
         name='minimum_duration',
@@ -131,6 +192,7 @@ PARAMETERS = (
         unit='s',
         minimum=0.0,
         maximum=60.0,
+        live=True,
     ),
     Parameter(
         name='minimum_gap',
@@ -139,17 +201,24 @@ PARAMETERS = (
         unit='s',
         minimum=0.0,
         maximum=60.0,
+        live=True,
     ),
     Parameter(
         name='minimum_order_evidence',
         description='Order evidence that a label with a counterpart needs for its event to start.',
         minimum=0.0,
         maximum=1.0,
+        live=True,
     ),
     Parameter(
         name='ignored_labels',
         description='Labels of any task that say that nothing happens: they start no event, but '
         'end that of another label.',
+        live=True,
+    ),
+    Parameter(
+        name='overlay_attention',
+        description='Task of which `~/overlay` shows where its head looks; empty: none.',
     ),
     Parameter(
         name='warn_period',

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rclpy.node import Node
-from rclpy.qos import ReliabilityPolicy
+from rclpy.qos import QoSPolicyKind, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
@@ -20,7 +21,7 @@ from step_ros.ros.cdr_images import (
 from step_ros.ros.conversion import to_nanoseconds
 from step_ros.ros.images import to_rgb
 from step_ros.ros.qos import choose_reliability, image_qos, offered_reliability
-from step_ros.stream.frame import Frame, FrameError
+from step_ros.stream.frame import Crop, Frame, FrameError
 
 # How often publishers are looked at, in seconds.
 CHECK_PERIOD = 1.0
@@ -109,8 +110,10 @@ class ImageSubscriptions:
 
     Args:
         node: The node.
-        cameras: What to subscribe to.
+        cameras: What can be subscribed to.
+        active: Names of the cameras that are.
         reliability: `auto`, `best_effort` or `reliable`.
+        crop: Tells which part of a camera's image is looked at; see `Frame.crop`.
         take: Called for each frame in the executor's thread.
         refuse: Called likewise for each message that is no frame, with the camera's name.
     """
@@ -120,12 +123,15 @@ class ImageSubscriptions:
         node: Node,
         cameras: Sequence[Camera],
         *,
+        active: frozenset[str],
         reliability: str,
+        crop: Callable[[str], Crop | None],
         take: Callable[[Frame], None],
         refuse: Callable[[str, FrameError], None],
     ) -> None:
         self._node, self._cameras, self._reliability = node, cameras, reliability
-        self._take, self._refuse = take, refuse
+        self._active, self._crop, self._take, self._refuse = active, crop, take, refuse
+        self._newest_ns: dict[str, int] = {}
         self._current: dict[str, tuple[Subscription, ReliabilityPolicy]] = {}
         self._match()
         self._timer = node.create_timer(CHECK_PERIOD, self._match)
@@ -137,8 +143,46 @@ class ImageSubscriptions:
             self._node.destroy_subscription(subscription)
         self._current.clear()
 
+    def set_active(self, active: frozenset[str]) -> None:
+        """Listen to these cameras and no others, from now on."""
+        self._active = active
+        for camera in self._cameras:
+            if camera.name not in active and camera.name in self._current:
+                self._node.destroy_subscription(self._current.pop(camera.name)[0])
+        self._match()
+
+    def newest_ns(self, camera: str) -> int | None:
+        """Return the stamp of a camera's newest message; None before the first."""
+        return self._newest_ns.get(camera)
+
+    def trouble(self, camera: str) -> str:
+        """Say in words why nothing may come from a camera; empty where that is not so."""
+        if camera not in self._active:
+            return 'not active'
+        wanted = next(each for each in self._cameras if each.name == camera)
+        topic = self._node.resolve_topic_name(wanted.topic)
+        publishers = self._node.get_publishers_info_by_topic(topic)
+        if not publishers:
+            return f'no publisher on topic {topic}'
+        kind = 'CompressedImage' if wanted.compressed else 'Image'
+        fitting = [each for each in publishers if each.topic_type == f'sensor_msgs/msg/{kind}']
+        if not fitting:
+            return (
+                f'topic {topic} carries {publishers[0].topic_type}, not sensor_msgs/msg/{kind}; '
+                'look at the parameters image_topics and transport'
+            )
+        offered = [each.qos_profile.reliability for each in fitting]
+        if self._reliability == 'reliable' and ReliabilityPolicy.RELIABLE not in offered:
+            return (
+                f'topic {topic} is published as best effort, incompatible with '
+                "reliability=reliable; set it to 'auto'"
+            )
+        return ''
+
     def _match(self) -> None:
         for camera in self._cameras:
+            if camera.name not in self._active:
+                continue
             topic = self._node.resolve_topic_name(camera.topic)
             reliability = choose_reliability(
                 self._reliability, offered_reliability(self._node, topic)
@@ -164,7 +208,8 @@ class ImageSubscriptions:
             except FrameError as error:
                 self._refuse(camera.name, error)
                 return
-            self._take(frame)
+            self._newest_ns[camera.name] = frame.stamp_ns
+            self._take(replace(frame, crop=self._crop(camera.name)))
 
         return self._node.create_subscription(
             CompressedImage if camera.compressed else Image,
@@ -172,4 +217,8 @@ class ImageSubscriptions:
             callback,
             image_qos(reliability),
             raw=True,
+            # Reliability follows the publishers; the parameter `reliability` decides it.
+            qos_overriding_options=QoSOverridingOptions(
+                (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.DURABILITY)
+            ),
         )

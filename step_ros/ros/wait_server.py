@@ -12,6 +12,7 @@ from rclpy.node import Node
 from step_ros.action import WaitForAction
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.ros.conversion import event_message, to_duration, to_nanoseconds
+from step_ros.ros.executor_call import call_soon
 from step_ros.ros.stream_watch import StreamWatch
 from step_ros.stream.action_wait import ActionWait, WaitGoal
 from step_ros.stream.answers import Answer
@@ -68,7 +69,6 @@ class WaitServer:
         self._lock = threading.Lock()
         self._waiting: list[_Waiting] = []
         self._stream: _Stream | None = None
-        self._ended = node.create_guard_condition(self._end_goals)
         self._server = ActionServer(
             node,
             WaitForAction,
@@ -127,12 +127,11 @@ class WaitServer:
                     )
                     found = True
         if found:
-            self._ended.trigger()
+            call_soon(self._node, self._end_goals)
 
     def close(self) -> None:
         """Leave the graph."""
         self._node.destroy_timer(self._timer)
-        self._node.destroy_guard_condition(self._ended)
         self._server.destroy()
 
     @property
@@ -164,7 +163,7 @@ class WaitServer:
         waiting.outcome = outcome
         with self._lock:
             self._waiting.append(waiting)
-        self._ended.trigger()
+        call_soon(self._node, self._end_goals)
 
     def _cancel(self, handle: ServerGoalHandle) -> CancelResponse:
         # The goal is ended by the next tick, when it is known to be canceling.

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from step_ros.stream.frame import Frame, FrameError, FrameProblem
+from step_ros.stream.frame import Frame, FrameError, FrameProblem, GridFrame
 from step_ros.stream.hypothesis import Hypothesis
 from step_ros.stream.queue import Batch, FrameQueue
 from step_ros.stream.recogniser import StreamingRecogniser
@@ -15,10 +15,15 @@ class Worker:
     Args:
         recogniser: Its windows are this thread's alone.
         queue_size: Grid frames of each camera that may wait.
-        on_hypothesis: Called in this thread for each hypothesis.
+        on_turn: Called in this thread with the grid frames of each turn and the hypotheses that
+            they gave.
         on_problem: Called for each unusable frame, in the thread that brings it.
         on_failure: Called in this thread when the model raises; the windows begin anew and the
             work goes on.
+        on_crash: Called in this thread when anything else raises; then the worker has ended.
+
+    Attributes:
+        failures: How often the model has raised.
     """
 
     def __init__(
@@ -26,9 +31,10 @@ class Worker:
         recogniser: StreamingRecogniser,
         *,
         queue_size: int,
-        on_hypothesis: Callable[[Hypothesis], None],
+        on_turn: Callable[[list[GridFrame], list[Hypothesis]], None],
         on_problem: Callable[[FrameProblem], None],
         on_failure: Callable[[Exception], None],
+        on_crash: Callable[[Exception], None],
     ) -> None:
         self.recogniser = recogniser
         self.queue = FrameQueue(
@@ -39,9 +45,10 @@ class Worker:
             effort=recogniser.effort,
         )
         self.failures = 0
-        self._on_hypothesis = on_hypothesis
+        self._on_turn = on_turn
         self._on_problem = on_problem
         self._on_failure = on_failure
+        self._on_crash = on_crash
         self._thread = threading.Thread(target=self._work, name='step_ros worker', daemon=True)
 
     def start(self) -> None:
@@ -70,8 +77,12 @@ class Worker:
         self._on_problem(FrameProblem(camera=camera, cause=error.cause, detail=str(error)))
 
     def _work(self) -> None:
-        while batch := self.queue.take():
-            self._turn(batch)
+        try:
+            while batch := self.queue.take():
+                self._turn(batch)
+        except Exception as error:  # nobody would notice a thread that ends
+            self.queue.close()
+            self._on_crash(error)
 
     def _turn(self, batch: Batch) -> None:
         try:
@@ -81,5 +92,4 @@ class Worker:
             self.queue.restart()
             self._on_failure(error)
             return
-        for hypothesis in hypotheses:
-            self._on_hypothesis(hypothesis)
+        self._on_turn(batch.frames, hypotheses)

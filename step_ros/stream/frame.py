@@ -9,6 +9,10 @@ from step_ros.stream.grid import Placement
 from step_ros.stream.region import Box
 
 
+# Tells which part of an image of this height and width is looked at.
+Crop = Callable[[tuple[int, int]], Box]
+
+
 class FrameError(ValueError):
     """A frame cannot be used.
 
@@ -56,7 +60,7 @@ class Frame:
     frame_id: str = ''
     received_ns: int = 0
     load: Callable[[], np.ndarray]
-    crop: Callable[[tuple[int, int]], Box] | None = None
+    crop: Crop | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -227,7 +227,7 @@ class User(Side):
     def counts(self, camera):
         for status in self.statuses:
             if status.name == f'/perception: {camera}':
-                return {value.key: int(value.value) for value in status.values}
+                return {v.key: int(v.value) for v in status.values if v.value.isdigit()}
         return {}
 
 

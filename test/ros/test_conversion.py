@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from builtin_interfaces.msg import Time
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from step_ros.ros.conversion import (
     to_nanoseconds,
     to_time,
 )
+from step_ros.stream.encoder import TorchEncoder
 from step_ros.stream.hypothesis import Hypothesis, TaskHypothesis
 
 
@@ -55,8 +57,10 @@ def test_a_hypothesis_becomes_a_message():
 
 
 def test_model_info_lists_labels_and_counterparts(tiny_bundle):
-    message = model_info_message(tiny_bundle, stamp_ns=5, device='cpu')
-    assert message.model_id == tiny_bundle.model_id
+    encoder = TorchEncoder(tiny_bundle.model.backbone, device=torch.device('cpu'))
+    message = model_info_message(tiny_bundle, encoder, model_id='tiny@1+int8:2', stamp_ns=5)
+    assert message.model_id == 'tiny@1+int8:2'
+    assert (message.device, message.runtime) == ('cpu', encoder.description)
     assert (message.frames, message.image_height, message.image_width) == (4, 32, 48)
     assert to_nanoseconds(message.frame_period) == 100_000_000
     action = message.tasks[0]

@@ -5,10 +5,9 @@ import time
 import numpy as np
 import pytest
 import torch
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from step_ros.ros.diagnostics import NO_FRAMES, PLACEMENTS, Diagnostics
+from step_ros.ros.diagnostics import NO_FRAMES, PLACEMENTS, Diagnostics, node_status
 from step_ros.ros.worker import Worker
 from step_ros.stream.encoder import TorchEncoder
 from step_ros.stream.frame import Frame, FrameError
@@ -23,13 +22,15 @@ class Watched:
     """A worker without its thread, stepped by hand, and what is said of it."""
 
     def __init__(self, bundle):
+        self.troubles = {}
         encoder = TorchEncoder(bundle.model.backbone, device=torch.device('cpu'))
         self.worker = Worker(
             StreamingRecogniser(bundle, encoder),
             queue_size=6,
-            on_hypothesis=lambda hypothesis: None,
+            on_turn=lambda frames, hypotheses: None,
             on_problem=lambda problem: None,
             on_failure=lambda error: None,
+            on_crash=lambda error: None,
         )
         self._diagnostics = Diagnostics(
             '/perception',
@@ -37,6 +38,8 @@ class Watched:
             cameras=['front', 'rear'],
             frames=FRAMES,
             about={'model_id': 'tiny@1', 'device': 'cpu'},
+            trouble=lambda camera: self.troubles.get(camera, ''),
+            newest_ns={'front': 1 + PERIOD_NS}.get,
         )
 
     def put(self, slot, *, camera='front', load=lambda: np.full((32, 48, 3), 90, np.uint8)):
@@ -49,7 +52,7 @@ class Watched:
             self.worker._turn(batch)
 
     def say(self):
-        front, rear, model = self._diagnostics.message(Time(sec=7)).status
+        front, rear, model = self._diagnostics.statuses(now_ns=1 + 3 * PERIOD_NS)
         return front, rear, model
 
 
@@ -80,7 +83,9 @@ def test_every_frame_is_accounted_for(watched):
     watched.worker.refuse('front', FrameError('malformed', 'it ends within data'))
     for slot in (5, 5.5, 6):
         watched.put(slot)
-    counts = {key: int(value) for key, value in values(watched.say()[0]).items()}
+    about = values(watched.say()[0])
+    counts = {key: int(value) for key, value in about.items() if value.isdigit()}
+    assert counts.pop('stamp_age_ms') == 2 * PERIOD_NS // 10**6
     assert counts['received'] == 14
     assert counts['waiting'] == 2
     assert counts['used'] == sum(counts[key] for key in PLACEMENTS & counts.keys())
@@ -96,7 +101,9 @@ def test_a_loss_is_a_warning_once_and_stays_in_the_words(watched):
     for slot in (0, 1, 2, 3, 0.4):
         watched.put(slot)
     watched.work()
-    first, again = watched.say()[0], watched.say()[0]
+    first = watched.say()[0]
+    watched.put(3.5)  # off the grid, and so nothing new but a frame
+    again = watched.say()[0]
     assert first.message == again.message == 'window 4/4; lost: late 1'
     assert (first.level, again.level) == (WARN, OK)
 
@@ -153,3 +160,27 @@ def test_the_model_says_how_its_heads_run_and_what_they_keep(watched):
     assert said['heads'] == 'streaming'
     assert said['exponentials_kept'] == cache.kept
     assert int(said['bytes_per_camera_and_task']) == cache.bytes_per_task > 0
+
+
+def test_a_silent_camera_is_a_warning_with_the_reason(watched):
+    watched.troubles['rear'] = 'no publisher on topic /rear/image_raw'
+    watched.put(0)
+    front, rear, _ = watched.say()
+    assert values(front)['rate_hz'] == 'none yet'
+    assert rear.message == 'no frame received yet: no publisher on topic /rear/image_raw'
+    watched.troubles['front'] = 'no publisher on topic /front/image_raw'
+    watched.work()
+    silent = watched.say()[0]
+    assert silent.level == DiagnosticStatus.WARN
+    assert silent.message.startswith('no frame since the last message: no publisher on topic /fr')
+    watched.put(1)
+    watched.work()
+    assert float(values(watched.say()[0])['rate_hz']) > 0
+
+
+def test_the_node_tells_what_has_brought_it_down():
+    sound = node_status('/perception', 'active', error='')
+    assert (sound.level, sound.message) == (DiagnosticStatus.OK, 'active')
+    down = node_status('/perception', 'unconfigured', error='the worker ended by OSError: no')
+    assert down.level == DiagnosticStatus.ERROR
+    assert down.message.startswith('the worker ended by OSError: no; configure and activate it')

@@ -22,13 +22,20 @@ def frame(slot, load=lambda: np.full((32, 48, 3), 90, np.uint8)):
 def running(tiny_bundle):
     """A running worker with queues of what it handed on."""
     encoder = TorchEncoder(tiny_bundle.model.backbone, device=torch.device('cpu'))
-    out = {name: queue.Queue() for name in ('hypothesis', 'problem', 'failure')}
+    out = {name: queue.Queue() for name in ('hypothesis', 'problem', 'failure', 'crash')}
+
+    def on_turn(frames, hypotheses):
+        assert {frame.stamp_ns for frame in frames} >= {each.stamp_ns for each in hypotheses}
+        for hypothesis in hypotheses:
+            out['hypothesis'].put(hypothesis)
+
     worker = Worker(
         StreamingRecogniser(tiny_bundle, encoder),
         queue_size=50,
-        on_hypothesis=out['hypothesis'].put,
+        on_turn=on_turn,
         on_problem=out['problem'].put,
         on_failure=out['failure'].put,
+        on_crash=out['crash'].put,
     )
     worker.start()
     yield worker, out
@@ -84,3 +91,12 @@ def test_stopping_twice_is_fine(running):
     worker.stop()
     worker.stop()
     worker.put(frame(0))
+
+
+def test_what_ends_the_worker_is_told(running, monkeypatch):
+    worker, out = running
+    monkeypatch.setattr(worker, '_on_turn', lambda frames, hypotheses: 1 / 0)
+    worker.put(frame(0))
+    assert isinstance(out['crash'].get(timeout=20), ZeroDivisionError)
+    worker.put(frame(1))
+    assert worker.queue.counts('front')['received'] == 1

@@ -1,0 +1,222 @@
+"""What the node says: hypotheses, events, and results for those who wait."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+from step_ros.model.bundle import Bundle
+from step_ros.msg import ActionEvent, ActionHypothesis
+from step_ros.ros.classifications import ClassificationPublisher
+from step_ros.ros.conversion import event_message, hypothesis_message
+from step_ros.ros.stream_watch import StreamWatch
+from step_ros.ros.wait_server import WaitServer
+from step_ros.stream.answers import Answer, Answers
+from step_ros.stream.camera_fusion import FUSED, CameraFusion
+from step_ros.stream.events import Event
+from step_ros.stream.hypothesis import Hypothesis
+from step_ros.stream.settings import StreamSettings
+
+# Answers are few and small: a subscriber that is slow for a moment should not lose any.
+DEPTH = 10
+# Neighbours on grids of two cameras are at most half a frame period apart, and a frame of jitter.
+FUSION_TOLERANCE = 0.6
+# Frame periods without an answer after which the other cameras do not wait for one.
+FUSION_PATIENCE = 5
+# How often silent cameras are looked for, in seconds.
+WATCH_PERIOD = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Telling:
+    """What decides what is told; all of it may change while the node is active.
+
+    Attributes:
+        settings: Smoothing and events.
+        top_k: Labels of each task in a hypothesis.
+        active_tasks: The tasks that are told; None for all.
+    """
+
+    settings: StreamSettings
+    top_k: int
+    active_tasks: frozenset[str] | None
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> 'Telling':
+        """Read the node's parameters.
+
+        Raises:
+            ValueError: They do not fit together.
+        """
+        # A ROS parameter cannot be an empty list; an empty name stands for none.
+        tasks = frozenset(values['active_tasks']) - {''}
+        return cls(
+            settings=StreamSettings.from_values(values),
+            top_k=values['top_k'],
+            active_tasks=tasks or None,
+        )
+
+    def check(self, bundle: Bundle) -> None:
+        """See that the bundle answers the active tasks.
+
+        Raises:
+            ValueError: It does not answer one of them.
+        """
+        known = [task.name for task in bundle.spec.tasks]
+        if unknown := sorted((self.active_tasks or frozenset()) - set(known)):
+            raise ValueError(
+                f'active_tasks={unknown}: {bundle.model_id} answers ' + ', '.join(known)
+            )
+
+
+class AnswerPublisher:
+    """Publishes `~/hypotheses` and `~/events`, and serves `~/wait_for_action`.
+
+    Hypotheses are taken in the worker's thread; all else is done in the executor's.
+
+    Args:
+        node: The node.
+    """
+
+    def __init__(self, node: LifecycleNode) -> None:
+        self._node = node
+        overriding = QoSOverridingOptions.with_default_policies()
+        self._hypotheses, self._events = (
+            node.create_lifecycle_publisher(
+                kind, topic, QoSProfile(depth=DEPTH), qos_overriding_options=overriding
+            )
+            for kind, topic in ((ActionHypothesis, '~/hypotheses'), (ActionEvent, '~/events'))
+        )
+        self._classifications = ClassificationPublisher(node, depth=DEPTH)
+        self._waits = WaitServer(node)
+        self._bundle: Bundle | None = None
+        self._model_id = ''
+        self._on_events: Callable[[Sequence[Event]], None] = lambda _: None
+        self._telling: Telling | None = None
+        self._answers: Answers | None = None
+        self._watch: StreamWatch | None = None
+        self._timer: Any = None
+
+    def activate(
+        self,
+        bundle: Bundle,
+        telling: Telling,
+        *,
+        cameras: Sequence[str],
+        fuse: bool,
+        max_gap_ns: int,
+        model_id: str,
+        received: Callable[[str], int],
+        stream_timeout: float,
+        on_events: Callable[[Sequence[Event]], None],
+    ) -> None:
+        """Begin.
+
+        Args:
+            bundle: What is answered.
+            telling: What is told of it.
+            cameras: Names of the cameras.
+            fuse: Whether they show one scene, which is answered as one.
+            max_gap_ns: As the recogniser has it.
+            model_id: What the model is called.
+            received: Tells how many frames a camera has sent.
+            stream_timeout: Seconds without a frame after which a camera is lost; 0: never.
+            on_events: Called with events that no hypothesis brought.
+
+        Raises:
+            ValueError: A single camera is to be fused, or a task is unknown.
+        """
+        telling.check(bundle)
+        period_ns = round(bundle.spec.frame_period * 1e9)
+        fusion = None
+        if fuse:
+            fusion = CameraFusion(
+                cameras,
+                tolerance_ns=round(FUSION_TOLERANCE * period_ns),
+                stale_ns=FUSION_PATIENCE * period_ns,
+            )
+        self._bundle, self._telling, self._model_id = bundle, telling, model_id
+        self._on_events = on_events
+        self._answers = Answers(
+            telling.settings,
+            max_gap_ns=max_gap_ns,
+            fusion=fusion,
+            active_tasks=telling.active_tasks,
+        )
+        self._watch = StreamWatch(
+            cameras, received=received, timeout_ns=round(stream_timeout * 1e9)
+        )
+        self._classifications.prepare([task.name for task in bundle.spec.tasks])
+        self._waits.activate(
+            tasks=bundle.spec.tasks,
+            cameras=[FUSED] if fuse else list(cameras),
+            open_events=self._answers.open_events,
+            watch=self._watch,
+        )
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = self._node.create_timer(WATCH_PERIOD, self._end_lost, clock=steady)
+
+    def change(self, telling: Telling) -> None:
+        """Go on with other settings, from the next hypothesis on.
+
+        Raises:
+            ValueError: A task is unknown; nothing has changed then.
+        """
+        if self._bundle is None or self._answers is None:
+            return
+        telling.check(self._bundle)
+        self._answers.change(telling.settings, active_tasks=telling.active_tasks)
+        self._telling = telling
+
+    def take(self, hypothesis: Hypothesis) -> list[Answer]:
+        """Tell what a camera's hypothesis says; called in the worker's thread."""
+        telling, answers = self._telling, self._answers
+        assert telling is not None
+        assert answers is not None
+        told = answers.update(hypothesis)
+        for answer in told:
+            self._hypotheses.publish(
+                hypothesis_message(
+                    answer.hypothesis, model_id=self._model_id, top_k=telling.top_k
+                )
+            )
+            self._classifications.publish(answer.hypothesis, top_k=telling.top_k)
+            self._publish_events(answer.events)
+            self._waits.update(answer)
+        return told
+
+    def deactivate(self) -> None:
+        """End what is open and those who wait; call it when no hypothesis will come any more."""
+        if self._timer is not None:
+            self._node.destroy_timer(self._timer)
+            self._timer = None
+        self._waits.deactivate()
+        if self._answers is not None:
+            self._publish_late(self._answers.close())
+        self._bundle = self._telling = self._answers = self._watch = None
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self.deactivate()
+        self._waits.close()
+
+    def _end_lost(self) -> None:
+        """End what is open on cameras that have fallen silent: nobody knows whether it goes on."""
+        answers, watch = self._answers, self._watch
+        if answers is None or watch is None:
+            return
+        lost = watch.lost(int(self._node.get_clock().now().nanoseconds))
+        for camera in {event.camera for event in answers.open_events()} & lost:
+            self._publish_late(answers.close(camera))
+
+    def _publish_late(self, events: Sequence[Event]) -> None:
+        self._publish_events(events)
+        self._on_events(events)
+
+    def _publish_events(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self._events.publish(event_message(event))

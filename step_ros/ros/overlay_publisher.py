@@ -1,0 +1,112 @@
+"""`~/overlay`: what the model sees and says, drawn when somebody looks at it."""
+
+import time
+from collections.abc import Iterable, Sequence
+
+from rclpy.lifecycle import LifecycleNode
+from rclpy.publisher import Publisher
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from step_ros.model.bundle_schema import TaskSpec
+from step_ros.ros.conversion import to_time
+from step_ros.ros.images import from_rgb
+from step_ros.ros.topics import topic_part
+from step_ros.stream.answers import Answer
+from step_ros.stream.camera_fusion import FUSED
+from step_ros.stream.events import Event
+from step_ros.stream.frame import GridFrame
+from step_ros.stream.overlay import Overlay
+from step_ros.stream.overlay_attention import newest_attention
+from step_ros.stream.recogniser import StreamingRecogniser
+from step_ros.stream.region import seen_box
+
+# Pictures are large, and only the newest is of interest.
+DEPTH = 2
+
+
+class OverlayPublisher:
+    """Draws and publishes a camera's frame with what is said of it.
+
+    With one camera the topic is `~/overlay`, with several `~/overlay/CAMERA`.
+
+    Args:
+        node: The node.
+        cameras: Names of the cameras.
+        tasks: The tasks.
+        recogniser: Tells where heads look.
+        attention_task: The task whose attention is drawn; empty for none.
+
+    Raises:
+        ValueError: The task is unknown.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        cameras: Sequence[str],
+        *,
+        tasks: Sequence[TaskSpec],
+        recogniser: StreamingRecogniser,
+        attention_task: str,
+    ) -> None:
+        names = [task.name for task in tasks]
+        if attention_task and attention_task not in names:
+            raise ValueError(
+                f'overlay_attention={attention_task!r}; expected one of: {", ".join(names)}, or '
+                'nothing'
+            )
+        self._node, self._recogniser = node, recogniser
+        self._attention_task = attention_task
+        self._overlays = {camera: Overlay(camera, tasks) for camera in cameras}
+        self._publishers: dict[str, Publisher] = {
+            camera: node.create_publisher(
+                Image,
+                '~/overlay' if len(cameras) == 1 else f'~/overlay/{topic_part(camera)}',
+                DEPTH,
+            )
+            for camera in cameras
+        }
+
+    def take(self, frames: Iterable[GridFrame], answers: Sequence[Answer]) -> None:
+        """Take what was told, and the newest grid frame of some cameras; draw if somebody looks.
+
+        Called in the worker's thread.
+        """
+        for answer in answers:
+            latency_ns = time.monotonic_ns() - answer.hypothesis.received_ns
+            for overlay in self._of(answer.hypothesis.camera):
+                overlay.update(answer.hypothesis, answer.events, latency_ns=latency_ns)
+        for frame in frames:
+            if self._publishers[frame.camera].get_subscription_count():
+                self._draw(frame)
+
+    def add_events(self, events: Sequence[Event]) -> None:
+        """Take events that came without a frame."""
+        for event in events:
+            for overlay in self._of(event.camera):
+                overlay.add_events([event])
+
+    def close(self) -> None:
+        """Leave the graph."""
+        for publisher in self._publishers.values():
+            self._node.destroy_publisher(publisher)
+
+    def _draw(self, frame: GridFrame) -> None:
+        attention = None
+        if self._attention_task:
+            attention = newest_attention(self._recogniser, frame.camera, self._attention_task)
+        rows, columns = frame.image_hw3.shape[:2]
+        image = self._recogniser.bundle.spec.image
+        drawn_hw3 = self._overlays[frame.camera].draw(
+            frame.image_hw3,
+            stamp_ns=frame.stamp_ns,
+            seen=seen_box((rows, columns), (image.height, image.width), frame.box),
+            attention=attention,
+        )
+        header = Header(stamp=to_time(frame.stamp_ns), frame_id=frame.frame_id)
+        self._publishers[frame.camera].publish(from_rgb(drawn_hw3, 'rgb8', header))
+
+    def _of(self, camera: str) -> list[Overlay]:
+        """Return the overlays that show what is said of a camera."""
+        return [*self._overlays.values()] if camera == FUSED else [self._overlays[camera]]

@@ -1,0 +1,160 @@
+"""What runs while the perception node is active: from image topics to answers."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+
+from step_ros.ros.answer_publisher import AnswerPublisher, Telling
+from step_ros.ros.diagnostics import Diagnostics
+from step_ros.ros.overlay_publisher import OverlayPublisher
+from step_ros.ros.region_subscriptions import RegionSubscriptions, choose_region_topics
+from step_ros.ros.subscriptions import Camera, ImageSubscriptions
+from step_ros.ros.warnings import RepeatedWarnings
+from step_ros.ros.worker import Worker
+from step_ros.stream.frame import FrameProblem, GridFrame
+from step_ros.stream.hypothesis import Hypothesis
+from step_ros.stream.recogniser import StreamingRecogniser
+
+
+class PerceptionSession:
+    """Subscribes, recognises and publishes until it is closed.
+
+    Args:
+        node: The node.
+        recogniser: Fresh; its cameras' memory is taken here, and none later.
+        cameras: What to subscribe to.
+        answers: Publishes what is said.
+        values: The node's parameters.
+        about: What is to be said of the model on `/diagnostics`, `model_id` among it.
+        on_crash: Called in the worker's thread when that ends by an error of its own.
+
+    Attributes:
+        diagnostics: Says how things are.
+
+    Raises:
+        ValueError: Parameters do not fit together or to the model.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        recogniser: StreamingRecogniser,
+        *,
+        cameras: Sequence[Camera],
+        answers: AnswerPublisher,
+        values: dict[str, Any],
+        about: dict[str, object],
+        on_crash: Callable[[Exception], None],
+    ) -> None:
+        self._node, self._recogniser, self._answers = node, recogniser, answers
+        self._cameras, self._values = list(cameras), values
+        names = [camera.name for camera in cameras]
+        bundle = recogniser.bundle
+        streams = {name: recogniser.prepare(name) for name in names}
+        region_topics = choose_region_topics(names, list(values['region_topics']))
+        active = active_cameras(values, names)
+        self._overlays = OverlayPublisher(
+            node,
+            names,
+            tasks=bundle.spec.tasks,
+            recogniser=recogniser,
+            attention_task=values['overlay_attention'],
+        )
+        try:
+            answers.activate(
+                bundle,
+                Telling.from_values(values),
+                model_id=str(about['model_id']),
+                cameras=names,
+                fuse=values['fusion'] == 'mean',
+                max_gap_ns=recogniser.settings.max_gap_ns,
+                received=lambda camera: streams[camera].counts['received'],
+                stream_timeout=values['stream_timeout'],
+                on_events=self._overlays.add_events,
+            )
+        except ValueError:
+            self._overlays.close()
+            raise
+        warnings = RepeatedWarnings(node.get_logger().warning, period=values['warn_period'])
+
+        def on_problem(problem: FrameProblem) -> None:
+            warnings.add(problem.camera, problem.cause, problem.detail)
+
+        self._worker = Worker(
+            recogniser,
+            queue_size=values['queue_size'],
+            on_turn=self._tell,
+            on_problem=on_problem,
+            on_failure=self._report_failure,
+            on_crash=on_crash,
+        )
+        self._regions = RegionSubscriptions(
+            node,
+            region_topics,
+            shape=(bundle.spec.image.height, bundle.spec.image.width),
+            margin=values['region_margin'],
+            timeout=values['region_timeout'],
+        )
+        self._worker.start()
+        self._images = ImageSubscriptions(
+            node,
+            cameras,
+            active=active,
+            reliability=values['reliability'],
+            crop=self._regions.crop,
+            take=self._worker.put,
+            refuse=self._worker.refuse,
+        )
+        self.diagnostics = Diagnostics(
+            node.get_fully_qualified_name(),
+            self._worker,
+            cameras=names,
+            frames=bundle.spec.frames,
+            about=about,
+            trouble=self._images.trouble,
+            newest_ns=self._images.newest_ns,
+        )
+
+    def change(self, values: dict[str, Any]) -> None:
+        """Go on with other parameters, as far as they can be changed now.
+
+        Raises:
+            ValueError: They do not fit; nothing has changed then.
+        """
+        active = active_cameras(values, [camera.name for camera in self._cameras])
+        self._answers.change(Telling.from_values(values))
+        self._images.set_active(active)
+
+    def _tell(self, frames: list[GridFrame], hypotheses: list[Hypothesis]) -> None:
+        told = [answer for each in hypotheses for answer in self._answers.take(each)]
+        newest = {frame.camera: frame for frame in frames}
+        self._overlays.take(newest.values(), told)
+
+    def _report_failure(self, error: Exception) -> None:
+        self._node.get_logger().error(
+            f'the model failed on a batch, its frames are lost and the windows restart: '
+            f'{type(error).__name__}: {error}',
+            throttle_duration_sec=self._values['warn_period'],
+        )
+
+    def close(self) -> None:
+        """Unsubscribe, finish the frames at hand, and end what is open."""
+        self._images.close()
+        self._regions.close()
+        self._worker.stop()
+        self._answers.deactivate()
+        self._overlays.close()
+
+
+def active_cameras(values: dict[str, Any], cameras: Sequence[str]) -> frozenset[str]:
+    """Read the parameter `active_cameras`.
+
+    Raises:
+        ValueError: It names a camera that is not there.
+    """
+    # A ROS parameter cannot be an empty list; an empty name stands for all.
+    wanted = frozenset(values['active_cameras']) - {''}
+    if unknown := sorted(wanted - set(cameras)):
+        raise ValueError(f'active_cameras={unknown}; cameras are ' + ', '.join(cameras))
+    return wanted or frozenset(cameras)
