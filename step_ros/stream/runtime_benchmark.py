@@ -18,6 +18,8 @@ COLUMNS = ('backbone', 'runtime', 'device', 'precision', 'ms', 'ratio', 'max_abs
 EAGER = 'torch (eager)'
 # Images that tokens are compared on.
 IMAGES = 4
+# Rounds of a measurement, see `milliseconds`.
+ROUNDS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ def measure_runtimes(backbone: Backbone, *, bundle: Path | None = None) -> Itera
         random.integers(0, 256, (*backbone.image_size, 3), dtype=np.uint8) for _ in range(IMAGES)
     ]
     eager = TorchEncoder(backbone, device=torch.device('cpu'))
-    (eager_ms,) = milliseconds([eager], image_size=backbone.image_size)
+    (eager_ms,) = milliseconds([eager], image_size=backbone.image_size, rounds=ROUNDS)
     expected_bnd = eager.encode(images)
     yield _row(backbone, EAGER, eager, ms=eager_ms, ratio=1.0, max_abs_diff=0.0)
     for runtime, device, precision in _choices(bundle):
@@ -76,7 +78,7 @@ def measure_runtimes(backbone: Backbone, *, bundle: Path | None = None) -> Itera
             row = _row(backbone, runtime, encoder)
             yield replace(row, device=device, precision=precision)
             continue
-        (ms,) = milliseconds([encoder], image_size=backbone.image_size)
+        (ms,) = milliseconds([encoder], image_size=backbone.image_size, rounds=ROUNDS)
         difference = float((encoder.encode(images).cpu() - expected_bnd).abs().max())
         yield _row(
             backbone, runtime, encoder, ms=ms, ratio=eager_ms / ms, max_abs_diff=difference
