@@ -1,11 +1,14 @@
 # Everything a newcomer needs; each target sets the machine up first if it has not been done.
-.PHONY: setup demo test check bench soak docs model results clean
+.PHONY: setup demo demo-cell test check bench soak docs model results clean
 PYTHON ?=
 export PYTHON
 
 setup: ; @bash scripts/setup.sh
 
 demo: setup ; @.venv/bin/step_ros demo
+
+# Two robots that act on what they see; they print what they do, and why.
+demo-cell: setup ; @.venv/bin/python examples/demo_cell.py
 
 test: setup ; @.venv/bin/python -m pytest
 

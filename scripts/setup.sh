@@ -33,7 +33,7 @@ build_key() {
   {
     pwd
     cat CMakeLists.txt package.xml scripts/entry_point.py.in msg/* action/*
-    find step_ros config launch models -type f -not -path '*/__pycache__/*' | LC_ALL=C sort
+    find step_ros config examples launch models -type f -not -path '*/__pycache__/*' | LC_ALL=C sort
   } | sha256sum | cut -d' ' -f1
 }
 stamped() { [ -f "$STAMP.$1" ] && [ "$(cat "$STAMP.$1")" = "$2" ]; }

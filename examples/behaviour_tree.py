@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+"""A behaviour tree that follows the person: keeps away while something is picked up, then helps.
+
+Needs py_trees (`pip install py_trees`, or `sudo apt install ros-$ROS_DISTRO-py-trees`).
+
+    python3 examples/behaviour_tree.py --ros-args -p rounds:=2
+"""
+
+import sys
+from collections.abc import Sequence
+
+import py_trees
+import rclpy
+from py_trees.common import Status
+from rclpy.action import ActionClient
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+
+from step_ros.action import WaitForAction
+
+TICK = 0.1
+
+
+def say(text: str) -> None:
+    """Print what the robot does, and why."""
+    print(f'[tree]      {text}', flush=True)
+
+
+class WaitForHuman(py_trees.behaviour.Behaviour):
+    """Runs until the person does something; fails when they do not in time.
+
+    Args:
+        name: Name in the tree.
+        client: Client of the perception node's action.
+        labels: Any of these.
+        timeout: How long to wait, in seconds; 0 for ever.
+        minimum_order_evidence: As in the action.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        client: ActionClient,
+        labels: Sequence[str],
+        timeout: float = 0.0,
+        minimum_order_evidence: float = 0.0,
+    ) -> None:
+        super().__init__(name)
+        self.client = client
+        self.goal = WaitForAction.Goal(
+            labels=list(labels),
+            timeout=Duration(seconds=timeout).to_msg(),
+            minimum_order_evidence=minimum_order_evidence,
+            # The person may have begun while the robot was doing something else.
+            include_current=True,
+        )
+        self.sent: rclpy.Future | None = None
+        self.ended: rclpy.Future | None = None
+
+    def initialise(self) -> None:
+        """Ask; called when the tree comes here."""
+        self.sent = self.ended = None
+        if self.client.server_is_ready():
+            self.sent = self.client.send_goal_async(self.goal)
+
+    def update(self) -> Status:
+        """Look whether the answer is there; called at each tick."""
+        if self.sent is None:
+            self.feedback_message = 'there is no perception node'
+            return Status.FAILURE
+        if not self.sent.done():
+            return Status.RUNNING
+        if not self.sent.result().accepted:
+            self.feedback_message = 'the perception node is not active'
+            return Status.FAILURE
+        if self.ended is None:
+            self.ended = self.sent.result().get_result_async()
+        if not self.ended.done():
+            return Status.RUNNING
+        result = self.ended.result().result
+        self.feedback_message = result.message
+        return Status.SUCCESS if result.reason == result.FOUND else Status.FAILURE
+
+    def terminate(self, new_status: Status) -> None:
+        """Take the goal back when something more important interrupts."""
+        waits = self.sent is not None and self.sent.done() and self.sent.result().accepted
+        if new_status == Status.INVALID and waits and not (self.ended and self.ended.done()):
+            self.sent.result().cancel_goal_async()
+
+
+class Do(py_trees.behaviour.Behaviour):
+    """Stands for what a robot does: says it, and why.
+
+    Args:
+        what: What it does.
+        because: The behaviour whose outcome is the reason.
+    """
+
+    def __init__(self, what: str, *, because: py_trees.behaviour.Behaviour) -> None:
+        super().__init__(what)
+        self.because = because
+
+    def update(self) -> Status:
+        """Do it."""
+        say(f'{self.name}, because: {self.because.feedback_message}')
+        return Status.SUCCESS
+
+
+def assembly_cell(client: ActionClient) -> py_trees.behaviour.Behaviour:
+    """Build the tree: keep away from a hand that reaches, then follow what it does."""
+    objects = ('cup', 'bottle', 'screwdriver')
+    reaches = WaitForHuman(
+        'person picks up',
+        client=client,
+        labels=[f'pick up {name}' for name in objects],
+        minimum_order_evidence=0.3,
+    )
+    returns = WaitForHuman(
+        'person lays down',
+        client=client,
+        labels=[f'lay down {name}' for name in objects],
+        minimum_order_evidence=0.3,
+        timeout=20.0,
+    )
+    wait_or_give_up = py_trees.composites.Selector('lays down or keeps it', memory=True)
+    help_out = py_trees.composites.Sequence('help', memory=True)
+    help_out.add_children([returns, Do('taking the part to the rack', because=returns)])
+    wait_or_give_up.add_children([help_out, Do('leaving the person alone', because=returns)])
+    root = py_trees.composites.Sequence('assembly cell', memory=True)
+    root.add_children([reaches, Do('moving the arm away', because=reaches), wait_or_give_up])
+    return root
+
+
+class Cell(Node):
+    """Ticks the tree."""
+
+    def __init__(self) -> None:
+        super().__init__('assembly_cell')
+        self.rounds = self.declare_parameter('rounds', 2).value
+        self.done = 0
+        client = ActionClient(self, WaitForAction, 'perception/wait_for_action')
+        self.root = assembly_cell(client)
+        say('waiting for the perception node')
+        client.wait_for_server()
+        say('watching')
+        self.create_timer(TICK, self.tick)
+
+    def tick(self) -> None:
+        """Go through the tree once."""
+        self.root.tick_once()
+        if self.root.status == Status.SUCCESS:
+            self.done += 1
+        elif self.root.status == Status.FAILURE:
+            say(f'once more from the beginning: {self.root.tip().feedback_message}')
+
+
+def main() -> int:
+    """Run until the tree has been gone through often enough."""
+    rclpy.init()
+    node = Cell()
+    try:
+        while node.done < node.rounds:
+            rclpy.spin_once(node, timeout_sec=0.5)
+        say(f'{node.rounds} rounds done')
+    except (KeyboardInterrupt, ExternalShutdownException):
+        node.root.stop(Status.INVALID)
+        say('interrupted')
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

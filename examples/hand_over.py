@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+"""A robot that hands over the next part once the person has laid the last one down.
+
+It waits through the action `WaitForAction` of the perception node. While an answer is good but
+could as well be its counterpart (picking up), that is while order evidence is low, it holds.
+
+    python3 examples/hand_over.py --ros-args -p parts:=3
+"""
+
+import sys
+
+import rclpy
+from rclpy.action import ActionClient
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+
+from step_ros.action import WaitForAction
+from step_ros.msg import ModelInfo
+
+
+class HandOver(Node):
+    """Hands over one part for each time something is laid down."""
+
+    def __init__(self) -> None:
+        super().__init__('hand_over')
+        self.parts = self.declare_parameter('parts', 3).value
+        self.task = self.declare_parameter('task', 'action').value
+        self.beginning = self.declare_parameter('label_beginning', 'lay down').value
+        self.minimum_score = self.declare_parameter('minimum_score', 0.6).value
+        self.minimum_order_evidence = self.declare_parameter('minimum_order_evidence', 0.3).value
+        self.labels: list[str] = []
+        self.handed_over = 0
+        self.holding = ''
+        self.client = ActionClient(self, WaitForAction, 'perception/wait_for_action')
+        # Latched: what the model knows comes at once, however long ago it was loaded.
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.create_subscription(ModelInfo, 'perception/model_info', self.on_model, latched)
+        self.say('waiting for the perception node')
+
+    @property
+    def done(self) -> bool:
+        """Whether all parts are handed over."""
+        return self.handed_over >= self.parts
+
+    def say(self, text: str) -> None:
+        """Print what the robot does, and why."""
+        print(f'[hand_over] {text}', flush=True)
+
+    def on_model(self, model: ModelInfo) -> None:
+        """Choose the labels to wait for among those that the model tells apart."""
+        labels = [label for task in model.tasks if task.task == self.task for label in task.labels]
+        self.labels = [label for label in labels if label.startswith(self.beginning)]
+        if not self.labels:
+            self.say(f'no label of {model.model_id} begins with {self.beginning!r}: {labels}')
+            return
+        self.say(f'{model.model_id}: will wait for any of {", ".join(self.labels)}')
+        self.client.wait_for_server()
+        self.wait()
+
+    def wait(self) -> None:
+        """Ask the perception node to tell when one of the labels begins."""
+        goal = WaitForAction.Goal(
+            task=self.task,
+            labels=self.labels,
+            minimum_score=self.minimum_score,
+            minimum_order_evidence=self.minimum_order_evidence,
+        )
+        self.holding = ''
+        self.say(f'holding part {self.handed_over + 1}')
+        sent = self.client.send_goal_async(goal, feedback_callback=self.on_feedback)
+        sent.add_done_callback(self.on_taken)
+
+    def on_taken(self, sent: rclpy.Future) -> None:
+        """Wait for the result, if the goal was taken."""
+        handle = sent.result()
+        if handle.accepted:
+            handle.get_result_async().add_done_callback(self.on_result)
+        else:
+            self.say('the perception node is not active; asking again in a second')
+            self.later()
+
+    def later(self) -> None:
+        """Wait again in a second."""
+        timer = self.create_timer(1.0, lambda: (self.destroy_timer(timer), self.wait()))
+
+    def on_feedback(self, message: WaitForAction.Impl.FeedbackMessage) -> None:
+        """Say why the robot holds although it has seen something."""
+        seen = message.feedback
+        sure = seen.score >= self.minimum_score
+        if not sure or seen.order_evidence >= self.minimum_order_evidence:
+            return
+        if seen.label != self.holding:
+            self.holding = seen.label
+            self.say(
+                f'holding on: {seen.label!r} has a score of {seen.score:.2f}, but an order '
+                f'evidence of {seen.order_evidence:.2f}: it might be the other way round'
+            )
+
+    def on_result(self, future: rclpy.Future) -> None:
+        """Hand the part over, or say why not."""
+        result = future.result().result
+        if result.reason != result.FOUND:
+            self.say(f'no part handed over: {result.message}')
+            return self.later()
+        event = result.event
+        self.handed_over += 1
+        self.say(
+            f'handing over part {self.handed_over} of {self.parts}, because of {event.label!r} '
+            f'on camera {event.camera!r} (score {event.score:.2f}, order evidence '
+            f'{event.order_evidence:.2f})'
+        )
+        if not self.done:
+            self.wait()
+        return None
+
+
+def main() -> int:
+    """Run until all parts are handed over."""
+    rclpy.init()
+    node = HandOver()
+    try:
+        while not node.done:
+            rclpy.spin_once(node, timeout_sec=0.5)
+        node.say('all parts are handed over')
+    except (KeyboardInterrupt, ExternalShutdownException):
+        node.say('interrupted')
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
