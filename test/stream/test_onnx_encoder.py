@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from step_ros.model.head import tokens_per_frame
+from step_ros.model.heads import HEADS, create_head
+from step_ros.model.multitask import MultiTaskModel
 from step_ros.stream.encoder import TorchEncoder
 from step_ros.stream.onnx_encoder import OnnxEncoder, export_encoder, export_heads
 from step_ros.stream.runtimes import TOLERANCES
@@ -31,21 +33,26 @@ def test_tokens_are_those_of_torch(token_grid, tiny_model, tmp_path):
     assert encoder.device == CPU
 
 
-@pytest.mark.parametrize('head', ['step', 'attentive', 'fusion-tcn'])
-def test_logits_are_those_of_the_heads(head, tiny_model, tmp_path):
-    model = tiny_model(head=head, options=None if head == 'step' else {})
-    backbone = model.backbone
-    export_heads(model, tmp_path / 'heads.onnx', frames=4)
-    session = onnxruntime.InferenceSession(
-        tmp_path / 'heads.onnx', providers=['CPUExecutionProvider']
-    )
-    tokens = tokens_per_frame(backbone.consumed, backbone.tokens)
-    for batch in (1, 3):
-        x_btnd = torch.randn(batch, 4, tokens, backbone.width)
-        found = session.run(list(model.tasks), {'windows': x_btnd.numpy()})
-        with torch.inference_mode():
-            expected = model.decide(x_btnd)
-        for logits_bk, task in zip(found, model.tasks, strict=True):
-            torch.testing.assert_close(
-                torch.from_numpy(logits_bk), expected[task], rtol=1e-4, atol=1e-4
-            )
+def test_logits_are_those_of_every_head(tiny_model, tmp_path):
+    backbone = tiny_model().backbone
+    sizes = {'width': backbone.width, 'frames': 4, 'tokens': backbone.tokens, 'classes': 5}
+    heads = {name: create_head(name, **sizes) for name in HEADS}
+    for kind in {head.consumes for head in heads.values()}:
+        # One model, and so one file, for all heads that consume the same tokens.
+        model = MultiTaskModel(
+            backbone, {name: head for name, head in heads.items() if head.consumes == kind}
+        ).eval()
+        export_heads(model, tmp_path / f'{kind}.onnx', frames=4)
+        session = onnxruntime.InferenceSession(
+            tmp_path / f'{kind}.onnx', providers=['CPUExecutionProvider']
+        )
+        for batch in (1, 3):
+            tokens = tokens_per_frame(kind, backbone.tokens)
+            x_btnd = torch.randn(batch, 4, tokens, backbone.width)
+            found = session.run(list(model.tasks), {'windows': x_btnd.numpy()})
+            with torch.inference_mode():
+                expected = model.decide(x_btnd)
+            for logits_bk, name in zip(found, model.tasks, strict=True):
+                torch.testing.assert_close(
+                    torch.from_numpy(logits_bk), expected[name], rtol=1e-4, atol=1e-4
+                )
