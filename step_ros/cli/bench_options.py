@@ -13,6 +13,7 @@ Threads = Annotated[
 ]
 BundleName = Annotated[str, typer.Option(help='Bundle: a folder, or the name of a shipped one.')]
 Device = Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')]
+Runtime = Annotated[str, typer.Option(help="The encoder's: auto, torch, openvino or onnx.")]
 Logs = Annotated[Path, typer.Option(help="Folder for the processes' logs.")]
 Width = Annotated[int, typer.Option(min=1, help='Width of the images in pixels.')]
 Height = Annotated[int, typer.Option(min=1, help='Height of the images in pixels.')]

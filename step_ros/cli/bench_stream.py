@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from step_ros.cli.bench_options import JsonFile, Threads
+from step_ros.cli.bench_options import Device, JsonFile, Runtime, Threads
 from step_ros.cli.failures import say
 from step_ros.cli.options import grid_of
 
@@ -40,7 +40,9 @@ def stream(
         int | None,
         typer.Option(min=0, help="Bytes for a camera's kept exponentials; else the default."),
     ] = None,
-    device: Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')] = 'cpu',
+    cameras: Annotated[int, typer.Option(min=1, help='Cameras, one frame of each a turn.')] = 1,
+    runtime: Runtime = 'auto',
+    device: Device = 'auto',
     json_file: JsonFile = None,
 ) -> None:
     """Compare a hypothesis from one new frame with one from the whole clip.
@@ -56,8 +58,8 @@ def stream(
     from step_ros.resources import find_bundle
     from step_ros.stream.benchmark import StreamBenchmark, StreamTimes, random_bundles
     from step_ros.stream.benchmark_report import machine, markdown_table, write_json
-    from step_ros.stream.encoder import choose_device
     from step_ros.stream.head_cache import MEMORY_BUDGET
+    from step_ros.stream.runtimes import create_encoder
     from step_ros.training.progress import track
 
     grid = None if token_grid is None else grid_of('--token-grid', token_grid)
@@ -69,7 +71,6 @@ def stream(
     rows: list[StreamTimes] = []
     content = {'machine': machine(), 'turns': turns}
     try:
-        chosen = choose_device(device)
         shipped = (load_bundle(find_bundle(name)) for name in names)
         made = random_bundles(
             backbones,
@@ -83,7 +84,10 @@ def stream(
         for each in track(bundles, 'bundles', total):
             benchmark = StreamBenchmark(
                 each,
-                device=chosen,
+                create_encoder(
+                    each.model.backbone, runtime=runtime, device=device, bundle=each.path
+                ),
+                cameras=cameras,
                 order_evidence=order_evidence,
                 memory_budget=MEMORY_BUDGET if memory_budget is None else memory_budget,
             )
@@ -97,3 +101,5 @@ def stream(
     finally:
         if rows:
             typer.echo(markdown_table(rows))
+            for runtime in {row.details['runtime']: None for row in rows}:
+                typer.echo(f'encoder: {runtime}')

@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,14 +16,13 @@ from step_ros.model.backbone import create_backbone
 from step_ros.model.bundle import Bundle, create_heads, save_bundle
 from step_ros.model.bundle_schema import HeadsSpec, TaskSpec
 from step_ros.model.multitask import MultiTaskModel
-from step_ros.stream.encoder import TorchEncoder
+from step_ros.stream.encoder import Encoder
 from step_ros.stream.frame import Frame
 from step_ros.stream.head_cache import MEMORY_BUDGET
 from step_ros.stream.recogniser import StreamingRecogniser
 
 Result = TypeVar('Result')
 
-CAMERA = 'bench'
 # Labels of each task of a random bundle: as many as Drive&Act has fine-grained activities.
 LABELS = 34
 FRAME_PERIOD = 0.2
@@ -36,10 +36,11 @@ class StreamTimes:
     Attributes:
         backbone: timm's name of the architecture.
         tasks: Number of tasks.
-        naive_ms: A hypothesis from a whole clip: T frames encoded, heads run on the window.
-        stream_ms: A hypothesis from one new frame, by the streaming recogniser.
+        naive_ms: A hypothesis of each camera from a whole clip: T frames encoded, heads run on the
+            window.
+        stream_ms: A hypothesis of each camera from one new frame, by the streaming recogniser.
         ratio: The first over the second.
-        backbone_ms: One frame through the backbone.
+        backbone_ms: One frame of each camera through the backbone.
         plain_heads_ms: The heads on a window of cached tokens.
         stream_heads_ms: The heads from one new frame's tokens.
         max_abs_diff: Greatest difference of a logit between the two.
@@ -135,42 +136,50 @@ def random_bundles(
 
 
 class StreamBenchmark:
-    """Runs a bundle on a film of noise, whole clip and stream in turns.
+    """Runs a bundle on films of noise, whole clips and stream in turns.
 
     Args:
         bundle: The model.
-        device: Where it runs.
+        encoder: Runs its backbone, for both.
+        cameras: How many cameras there are; each turn brings a frame of each.
         order_evidence: Whether both answer for the reversed window, too, as the node does.
         memory_budget: As for `StreamingRecogniser`.
+
+    Raises:
+        ValueError: There is no camera.
     """
 
     def __init__(
         self,
         bundle: Bundle,
+        encoder: Encoder,
         *,
-        device: torch.device,
+        cameras: int = 1,
         order_evidence: bool = True,
         memory_budget: int = MEMORY_BUDGET,
     ) -> None:
+        if cameras < 1:
+            raise ValueError(f'cameras={cameras}: expected at least 1')
         self._bundle = bundle
-        self._device = device
+        self._encoder = encoder
         self._order_evidence = order_evidence
-        self._encoder = TorchEncoder(bundle.model.backbone, device=device)
         self._recogniser = StreamingRecogniser(
             bundle,
-            self._encoder,
+            encoder,
             order_evidence=order_evidence,
             memory_budget=memory_budget,
         )
         self._random = np.random.default_rng(0)
-        self._images: list[np.ndarray] = []
+        self._images: dict[str, list[np.ndarray]] = {
+            f'camera {number}': [] for number in range(cameras)
+        }
         self._stamp_ns = 1_000_000_000
         self._times: dict[str, list[float]] = {}
         self._difference = 0.0
 
     @torch.inference_mode()
     def run(self, turns: int) -> StreamTimes:
-        """Fill the window, warm up, and measure.
+        """Fill the windows, warm up, and measure.
 
         Raises:
             ValueError: There is no turn, or the heads do not stream.
@@ -180,7 +189,7 @@ class StreamBenchmark:
         if self._recogniser.why_plain:
             raise ValueError(f'nothing to compare: {self._recogniser.why_plain}')
         for _ in range(self._bundle.spec.frames - 1):
-            self._recogniser.process([self._next_frame()])
+            self._recogniser.process(self._next_frames())
         for turn in range(WARM_UP + turns):
             if turn == WARM_UP:
                 self._times.clear()
@@ -188,42 +197,56 @@ class StreamBenchmark:
         return self._report()
 
     def _turn(self) -> None:
-        frame = self._next_frame()
-        said = self._timed('stream', lambda: self._recogniser.process([frame]))
-        assert len(said) == 1
-        images = self._images
-        self._timed('naive', lambda: self._plain(self._encoder.encode(images)))
-        new_nd = self._timed('backbone', lambda: self._encoder.encode(images[-1:]))
-        tokens_tnd = self._encoder.encode(images)
-        plain = self._timed('plain_heads', lambda: self._plain(tokens_tnd))
-        streamed = self._timed('stream_heads', lambda: self._stream(new_nd))
+        frames = self._next_frames()
+        said = self._timed('stream', lambda: self._recogniser.process(frames))
+        assert len(said) == len(frames)
+        clips = [image for images in self._images.values() for image in images]
+        newest = [images[-1] for images in self._images.values()]
+        self._timed('naive', lambda: self._plain(self._encoder.encode(clips)))
+        new_cnd = self._timed('backbone', lambda: self._encoder.encode(newest))
+        tokens_lnd = self._encoder.encode(clips)
+        plain = self._timed('plain_heads', lambda: self._plain(tokens_lnd))
+        streamed = self._timed('stream_heads', lambda: self._stream(new_cnd))
         for task in plain:
             difference = float((plain[task] - streamed[task]).abs().max())
             self._difference = max(self._difference, difference)
 
-    def _plain(self, tokens_tnd: Tensor) -> dict[str, Tensor]:
-        """Run the heads on a window in every order that is wanted, `[v, k]` each."""
+    def _plain(self, tokens_lnd: Tensor) -> dict[str, Tensor]:
+        """Run the heads on all cameras' windows in every order that is wanted, `[v, c, k]`."""
         model = self._bundle.model
-        said = [model.decide(tokens_tnd[None])]
+        x_ctnd = tokens_lnd.unflatten(0, (len(self._images), -1))
+        said = [model.decide(x_ctnd)]
         if self._order_evidence:
-            said.append(model.decide(tokens_tnd.flip(dims=(0,))[None]))
-        return {task: torch.cat([each[task] for each in said]) for task in said[0]}
+            said.append(model.decide(x_ctnd.flip(dims=(1,))))
+        return {task: torch.stack([each[task] for each in said]) for task in said[0]}
 
-    def _stream(self, tokens_1nd: Tensor) -> dict[str, Tensor]:
-        """Answer from the newest frame's tokens: what the recogniser has just done with them."""
-        stream = self._recogniser.cameras[CAMERA]
-        assert stream.cache is not None
-        places = stream.window.places
-        stream.cache.put(places[-1], stream.cache.heads.project(tokens_1nd)[0])
-        return stream.cache.logits([places, places[::-1]] if self._order_evidence else [places])
+    def _stream(self, tokens_cnd: Tensor) -> dict[str, Tensor]:
+        """Answer from the newest frames' tokens: what the recogniser has just done with them."""
+        said: list[dict[str, Tensor]] = []
+        shares = None
+        for index, camera in enumerate(self._images):
+            stream = self._recogniser.cameras[camera]
+            assert stream.cache is not None
+            if shares is None:
+                shares = stream.cache.heads.project(tokens_cnd)
+            places = stream.window.places
+            stream.cache.put(places[-1], shares[index])
+            orders = [places, places[::-1]] if self._order_evidence else [places]
+            said.append(stream.cache.logits(orders))
+        return {task: torch.stack([each[task] for each in said], dim=1) for task in said[0]}
 
-    def _next_frame(self) -> Frame:
+    def _next_frames(self) -> list[Frame]:
         spec = self._bundle.spec
         shape = (spec.image.height, spec.image.width, 3)
-        image_hw3 = self._random.integers(0, 256, shape, dtype=np.uint8)
-        self._images = [*self._images, image_hw3][-spec.frames :]
         self._stamp_ns += self._recogniser.settings.frame_period_ns
-        return Frame(camera=CAMERA, stamp_ns=self._stamp_ns, load=lambda: image_hw3)
+        frames = []
+        for camera, images in self._images.items():
+            image_hw3 = self._random.integers(0, 256, shape, dtype=np.uint8)
+            self._images[camera] = [*images, image_hw3][-spec.frames :]
+            frames.append(
+                Frame(camera=camera, stamp_ns=self._stamp_ns, load=partial(_given, image_hw3))
+            )
+        return frames
 
     def _timed(self, what: str, work: Callable[[], Result]) -> Result:
         self._wait()
@@ -234,12 +257,12 @@ class StreamBenchmark:
         return result
 
     def _wait(self) -> None:
-        if self._device.type == 'cuda':
-            torch.cuda.synchronize(self._device)
+        if self._encoder.device.type == 'cuda':
+            torch.cuda.synchronize(self._encoder.device)
 
     def _report(self) -> StreamTimes:
         spec, backbone = self._bundle.spec, self._bundle.model.backbone
-        cache = self._recogniser.cameras[CAMERA].cache
+        cache = next(iter(self._recogniser.cameras.values())).cache
         assert cache is not None
         median = {what: float(np.median(times)) for what, times in self._times.items()}
         return StreamTimes(
@@ -254,6 +277,8 @@ class StreamBenchmark:
             max_abs_diff=self._difference,
             details={
                 'model_id': self._bundle.model_id,
+                'runtime': self._encoder.description,
+                'cameras': len(self._images),
                 'backbone_digest': spec.backbone.digest,
                 'heads_digest': spec.heads.digest,
                 'frames': spec.frames,
@@ -270,3 +295,7 @@ class StreamBenchmark:
                 'turns_ms': self._times,
             },
         )
+
+
+def _given(image_hw3: np.ndarray) -> np.ndarray:
+    return image_hw3

@@ -6,13 +6,18 @@ import torch
 from step_ros.model.bundle import load_bundle
 from step_ros.stream.benchmark import StreamBenchmark, random_bundle
 from step_ros.stream.benchmark_report import COLUMNS, machine, markdown_table
+from step_ros.stream.encoder import TorchEncoder
 
-CPU = torch.device('cpu')
+
+def encoder(bundle):
+    return TorchEncoder(bundle.model.backbone, device=torch.device('cpu'))
 
 
-@pytest.mark.parametrize('order_evidence', [True, False])
-def test_times_and_difference_of_a_bundle(order_evidence, tiny_bundle):
-    benchmark = StreamBenchmark(tiny_bundle, device=CPU, order_evidence=order_evidence)
+@pytest.mark.parametrize(('cameras', 'order_evidence'), [(1, True), (1, False), (3, True)])
+def test_times_and_difference_of_a_bundle(cameras, order_evidence, tiny_bundle):
+    benchmark = StreamBenchmark(
+        tiny_bundle, encoder(tiny_bundle), cameras=cameras, order_evidence=order_evidence
+    )
     times = benchmark.run(3)
     assert (times.backbone, times.tasks) == ('vit_tiny_patch16_224', 3)
     assert all(len(turns) == 3 for turns in times.details['turns_ms'].values())
@@ -26,11 +31,11 @@ def test_times_and_difference_of_a_bundle(order_evidence, tiny_bundle):
 
 
 def test_a_difference_between_the_two_would_show(tiny_bundle, monkeypatch):
-    benchmark = StreamBenchmark(tiny_bundle, device=CPU)
+    benchmark = StreamBenchmark(tiny_bundle, encoder(tiny_bundle))
     stream = benchmark._stream
 
-    def wrong(tokens_1nd):
-        return {task: logits + 0.5 for task, logits in stream(tokens_1nd).items()}
+    def wrong(tokens_cnd):
+        return {task: logits + 0.5 for task, logits in stream(tokens_cnd).items()}
 
     monkeypatch.setattr(benchmark, '_stream', wrong)
     assert benchmark.run(1).max_abs_diff == pytest.approx(0.5, abs=1e-3)
@@ -38,13 +43,16 @@ def test_a_difference_between_the_two_would_show(tiny_bundle, monkeypatch):
 
 def test_heads_that_do_not_stream_are_refused(tiny_model, save_tiny_bundle, tmp_path):
     save_tiny_bundle(tmp_path, tiny_model(head='linear'))
+    benchmark = StreamBenchmark(load_bundle(tmp_path), encoder(load_bundle(tmp_path)))
     with pytest.raises(ValueError, match=r'nothing to compare: .*LinearProbe'):
-        StreamBenchmark(load_bundle(tmp_path), device=CPU).run(1)
+        benchmark.run(1)
 
 
-def test_no_turns_are_refused(tiny_bundle):
+def test_no_turns_and_no_cameras_are_refused(tiny_bundle):
+    with pytest.raises(ValueError, match='cameras=0'):
+        StreamBenchmark(tiny_bundle, encoder(tiny_bundle), cameras=0)
     with pytest.raises(ValueError, match='turns=0'):
-        StreamBenchmark(tiny_bundle, device=CPU).run(0)
+        StreamBenchmark(tiny_bundle, encoder(tiny_bundle)).run(0)
 
 
 def test_a_random_bundle_has_what_was_asked_for(tmp_path):
@@ -62,7 +70,7 @@ def test_a_random_bundle_has_what_was_asked_for(tmp_path):
         token_grid=(1, 2),
         folder=tmp_path,
     )
-    times = StreamBenchmark(coarse, device=CPU).run(1)
+    times = StreamBenchmark(coarse, encoder(coarse)).run(1)
     assert (times.details['token_grid'], times.details['tokens_per_frame']) == ([1, 2], 2)
     assert times.max_abs_diff < 1e-4
     with pytest.raises(ValueError, match='tasks=0'):
@@ -70,7 +78,7 @@ def test_a_random_bundle_has_what_was_asked_for(tmp_path):
 
 
 def test_the_table_has_a_line_for_each_row(tiny_bundle):
-    times = StreamBenchmark(tiny_bundle, device=CPU).run(1)
+    times = StreamBenchmark(tiny_bundle, encoder(tiny_bundle)).run(1)
     header, rule, *lines = markdown_table([times, times]).splitlines()
     assert [cell.strip() for cell in header.strip('|').split('|')] == list(COLUMNS)
     assert rule.count('|') == header.count('|') == lines[0].count('|')
