@@ -15,7 +15,7 @@ class ImageError(FrameError):
     """An image message cannot be converted.
 
     Args:
-        cause: `unknown_encoding`, `size_mismatch`, `undecodable` or `empty`.
+        cause: `unknown_encoding`, `size_mismatch`, `undecodable`, `too_large` or `empty`.
         detail: What is wrong and what was expected.
     """
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from step_ros.stream.compressed_size import compressed_size
 from step_ros.stream.image_encodings import (
     ENCODINGS,
     PUBLISHED_ENCODINGS,
@@ -16,6 +17,10 @@ from step_ros.stream.image_encodings import (
     rgb_to_pixels,
     to_8_bit,
 )
+
+# A few kilobytes may say that they are an image of gigabytes; 8192 x 8192 is more than any camera
+# beside a person needs.
+MAX_PIXELS = 1 << 26
 
 
 class RawFields(Protocol):
@@ -98,7 +103,7 @@ def compressed_to_rgb(message: CompressedFields) -> np.ndarray:
         uint8 `[h, w, 3]`, contiguous.
 
     Raises:
-        ImageError: The message is empty, damaged or no JPEG or PNG.
+        ImageError: The message is empty, damaged, no JPEG or PNG, or larger than `MAX_PIXELS`.
     """
     try:
         return np.ascontiguousarray(_decompress(message))
@@ -208,7 +213,14 @@ def _decompress(message: CompressedFields) -> np.ndarray:
     if not len(message.data):
         raise ImageError('empty', f'format {message.format!r} with 0 bytes: there are no pixels')
     data = np.frombuffer(message.data, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if _is_whole(data.tobytes()) else None
+    size = _whole_size(data.tobytes())
+    if size is not None and size[0] * size[1] > MAX_PIXELS:
+        raise ImageError(
+            'too_large',
+            f'{size[1]} x {size[0]} pixels in {data.size} bytes; at most {MAX_PIXELS} are decoded',
+        )
+    # Nothing but what was measured is given to OpenCV, which knows many more formats.
+    image = None if size is None else cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if image is None or image.dtype not in (np.uint8, np.uint16):
         raise ImageError(
             'undecodable',
@@ -229,9 +241,10 @@ def _decompress(message: CompressedFields) -> np.ndarray:
     return cv2.cvtColor(image, code)
 
 
-def _is_whole(data: bytes) -> bool:
+def _whole_size(data: bytes) -> tuple[int, int] | None:
     # OpenCV fills what is missing at the end of a JPEG with grey and says nothing.
-    return not any(data.startswith(first) and last not in data for first, last in _MARKERS)
+    cut = any(data.startswith(first) and last not in data for first, last in _MARKERS)
+    return None if cut else compressed_size(data)
 
 
 _MARKERS = ((b'\xff\xd8', b'\xff\xd9'), (b'\x89PNG', b'IEND'))
