@@ -12,7 +12,7 @@ from safetensors.torch import save
 
 from step_ros.model.backbone import HUB, RANDOM, Backbone, create_backbone
 from step_ros.model.bundle_adapters import load_adapters, refuse_temporal, save_adapters
-from step_ros.model.bundle_files import BundleError, read_tensors
+from step_ros.model.bundle_files import BundleError, read_tensors, read_yaml
 from step_ros.model.bundle_schema import BackboneSpec, BundleSpec, HeadsSpec, ImageSpec, TaskSpec
 from step_ros.model.head import Head
 from step_ros.model.heads import HEADS, create_head
@@ -97,17 +97,14 @@ def read_spec(folder: Path) -> BundleSpec:
     """Read and validate `bundle.yaml` alone.
 
     Raises:
-        BundleError: The file is missing, is no YAML or breaks the schema.
+        BundleError: The file is missing, is no YAML, is too large or breaks the schema.
     """
     path = folder / SPEC_FILE
     if not folder.is_dir():
         raise BundleError(folder, '', 'no such folder; a bundle is a folder with bundle.yaml')
     if not path.is_file():
         raise BundleError(path, '', 'no such file; a bundle is a folder with bundle.yaml')
-    try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BundleError(path, '', f'not readable as YAML: {error}') from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise BundleError(path, '', f'expected a mapping, found {type(content).__name__}')
     try:

@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from step_ros.model.backbone import Backbone
-from step_ros.model.bundle_files import BundleError
+from step_ros.model.bundle_files import BundleError, read_yaml
 from step_ros.model.bundle_schema import Digest, Strict
 from step_ros.model.weights import file_digest
 
@@ -138,8 +138,8 @@ def load_export(folder: Path, backbone: Backbone) -> ExportedEncoder:
     if not path.is_file():
         raise BundleError(path, '', f'no such file: no encoder was exported there; {_MEND}')
     try:
-        spec = ExportSpec.model_validate(yaml.safe_load(path.read_text(encoding='utf-8')))
-    except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
+        spec = ExportSpec.model_validate(read_yaml(path))
+    except (BundleError, ValidationError) as error:
         raise BundleError(path, '', f'not an exported encoder: {error}') from error
     if spec.fingerprint != (found := backbone_fingerprint(backbone)):
         raise BundleError(

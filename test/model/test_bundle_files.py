@@ -57,6 +57,32 @@ def test_what_is_no_yaml(content, copy, monkeypatch):
     assert 'pwned' not in os.listdir()
 
 
+def test_yaml_that_multiplies_itself(copy):
+    lines = ['a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]']
+    for level in range(1, 10):
+        lines.append(f'a{level}: &a{level} [' + ', '.join([f'*a{level - 1}'] * 10) + ']')
+    (copy.folder / SPEC).write_text('\n'.join([*lines, 'name: *a9']))
+    assert 'more than 100000 values' in str(copy.error())
+
+
+def test_yaml_that_holds_itself(copy):
+    (copy.folder / SPEC).write_text('name: &a [*a, *a]')
+    assert 'more than 100000 values' in str(copy.error())
+
+
+def test_yaml_without_end(copy):
+    (copy.folder / SPEC).write_text('name: ' + '[' * 5000)
+    assert 'not readable as YAML' in str(copy.error())
+    (copy.folder / SPEC).write_text('#' * (1 << 20) + '\n')
+    assert 'larger than 1048576 bytes' in str(copy.error())
+
+
+def test_an_alias_is_no_fault(copy):
+    copy.edit('provenance', {'seeds': (seeds := [1, 2]), 'again': seeds})
+    assert '*' in (copy.folder / SPEC).read_text()
+    assert load_bundle(copy.folder).spec.provenance['again'] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ('content', 'found'),
     [('', 'NoneType'), ('- name: tiny', 'list'), ('tiny', 'str'), ('4', 'int')],
