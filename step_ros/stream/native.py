@@ -146,7 +146,7 @@ def load_native() -> NativePasses:
     """Load the compiled passes, and compile them if that has not been done on this machine.
 
     Raises:
-        NativeError: There is no compiler, or it fails.
+        NativeError: There is no compiler, or it fails, or others can write to the cache folder.
     """
     compiler = os.environ.get('CXX') or shutil.which('g++') or shutil.which('clang++')
     if not compiler or not shutil.which(compiler):
@@ -155,6 +155,8 @@ def load_native() -> NativePasses:
         key = '\0'.join([SOURCE.read_text(encoding='utf-8'), *_command(compiler), _processor()])
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         path = cache_folder() / f'attention_sums-{digest}.so'
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _refuse_shared(path.parent)
         if not path.is_file():
             compile_to(path, compiler)
         return NativePasses(path)
@@ -169,7 +171,6 @@ def compile_to(path: Path, compiler: str) -> None:
         NativeError: The compiler fails.
         OSError: The library cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         fresh = Path(folder) / path.name
         try:
@@ -198,6 +199,16 @@ def cache_folder() -> Path:
     """Return where compiled passes are kept: `$XDG_CACHE_HOME/step_ros` or `~/.cache/step_ros`."""
     base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
     return Path(base) / 'step_ros'
+
+
+def _refuse_shared(folder: Path) -> None:
+    # What lies there is run: nobody else may put anything there.
+    found = folder.stat()
+    if found.st_uid not in (os.getuid(), 0) or found.st_mode & 0o022:
+        raise NativeError(
+            f'other users can write to {folder}, from where code would be loaded; make it your '
+            'own (chmod go-w), or set XDG_CACHE_HOME to a folder that is'
+        )
 
 
 def _processor() -> str:

@@ -55,6 +55,15 @@ def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(fresh, tmp_path, mon
     assert list(fresh.iterdir()) == []
 
 
+def test_nothing_is_loaded_from_where_others_can_write(fresh, caplog):
+    fresh.mkdir()
+    fresh.chmod(0o777)
+    with caplog.at_level(logging.WARNING, logger='step_ros'):
+        assert find_native() is None
+    assert 'other users can write' in caplog.text
+    assert list(fresh.iterdir()) == []
+
+
 def test_without_the_source_torch_does_the_work(fresh, tmp_path, monkeypatch):
     monkeypatch.setattr(native, 'SOURCE', tmp_path / 'gone.cpp')
     with pytest.raises(NativeError, match=r'gone\.cpp'):
