@@ -4,9 +4,13 @@ from collections import Counter
 from collections.abc import Mapping
 
 from step_ros.stream.frame import Frame, FrameError, GridFrame
-from step_ros.stream.grid import FrameGrid, GridSettings, Placement
+from step_ros.stream.grid import NANOSECONDS, FrameGrid, GridSettings, Placement
 from step_ros.stream.head_cache import HeadCache
 from step_ros.stream.window import Window
+
+# No answer can carry this stamp: `builtin_interfaces/Time` has 31 bits for seconds. A message whose
+# nanoseconds are more than a second may come with it all the same.
+END_OF_TIME_NS = 2**31 * NANOSECONDS
 
 
 def frames_used(counts: Mapping[str, int]) -> int:
@@ -65,11 +69,16 @@ class CameraStream:
         """Count a frame; return its placement and slot, or None if it is not on the grid.
 
         Raises:
-            FrameError: It has no stamp.
+            FrameError: It has no stamp, or one that no message can carry.
         """
         if frame.stamp_ns <= 0:
             self.refuse('zero_stamp')
             raise FrameError('zero_stamp', 'its header has no stamp; the driver must set one')
+        if frame.stamp_ns >= END_OF_TIME_NS:
+            self.refuse('impossible_stamp')
+            raise FrameError(
+                'impossible_stamp', f'its stamp of {frame.stamp_ns} ns is beyond what ROS can say'
+            )
         self.counts['received'] += 1
         placement, slot = self.grid.place(frame.stamp_ns)
         if placement.on_grid:

@@ -86,6 +86,16 @@ def test_an_unreadable_frame_after_a_gap_keeps_the_gap_open(recogniser, film):
     assert recogniser.cameras['front'].counts['gap'] == 1
 
 
+def test_stamps_that_no_message_can_carry_are_refused(recogniser, film):
+    end_ns = 2**31 * 1_000_000_000
+    frames = film.steady(4, start=end_ns - 4 * 100 * MS)
+    (hypothesis,) = recogniser.process([*frames, film.frame(end_ns)])
+    (problem,) = recogniser.problems
+    assert problem.cause == 'impossible_stamp'
+    assert hypothesis.stamp_ns == frames[-1].stamp_ns
+    assert recogniser.cameras['front'].counts['impossible_stamp'] == 1
+
+
 @pytest.mark.parametrize('stamp_ns', [0, -1])
 def test_frames_without_a_stamp_are_refused(stamp_ns, recogniser, film):
     for _ in range(2):
