@@ -8,8 +8,8 @@ from step_ros.stream.grid import NANOSECONDS, FrameGrid, GridSettings, Placement
 from step_ros.stream.head_cache import HeadCache
 from step_ros.stream.window import Window
 
-# No answer can carry this stamp: `builtin_interfaces/Time` has 31 bits for seconds. A message whose
-# nanoseconds are more than a second may come with it all the same.
+# No answer can carry this stamp: `builtin_interfaces/Time` has 31 bits for seconds. A message with
+# more nanoseconds than a second has may come with it all the same.
 END_OF_TIME_NS = 2**31 * NANOSECONDS
 
 
