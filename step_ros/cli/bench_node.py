@@ -49,7 +49,7 @@ def node(
     ] = 8.0,
     search_steps: Annotated[
         int, typer.Option(min=0, help='How often the search halves its range.')
-    ] = 6,
+    ] = 5,
     threads: Threads = None,
     device: Device = 'auto',
     logs: Logs = LOGS,

@@ -7,7 +7,7 @@ anew; meanwhile their streams have gaps, and their stamps jump forth and back as
 import statistics
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,10 +140,17 @@ class SoakResult:
     @property
     def growth_percent(self) -> float:
         """How much the resident memory grew from the first span after the warm-up to the last."""
-        span = self.plan.span
-        end = self.samples[-1].seconds
-        first = _median_resident(self.samples, span, 2 * span)
-        last = _median_resident(self.samples, end - span, end)
+        return self._growth_percent(lambda memory: memory.resident)
+
+    @property
+    def own_growth_percent(self) -> float:
+        """The same without shared memory, which the middleware maps and lets go."""
+        return self._growth_percent(lambda memory: memory.resident - memory.shared)
+
+    def _growth_percent(self, part: Callable[[Memory], int]) -> float:
+        span, end = self.plan.span, self.samples[-1].seconds
+        first = _median(self.samples, part, begin=span, end=2 * span)
+        last = _median(self.samples, part, begin=end - span, end=end)
         return 100 * (last / first - 1)
 
     def conditions(self) -> list[Condition]:
@@ -158,7 +165,8 @@ class SoakResult:
             Condition(
                 what=f'memory grows by at most {GROWTH_PERCENT:g} % (medians of the resident set '
                 f'over {span:.0f} s: the first after a warm-up of {span:.0f} s, and the last)',
-                found=f'{self.growth_percent:+.2f} %',
+                found=f'{self.growth_percent:+.2f} % '
+                f'({self.own_growth_percent:+.2f} % without shared memory)',
                 passed=self.growth_percent <= GROWTH_PERCENT,
             ),
             Condition(
@@ -184,6 +192,7 @@ class SoakResult:
         return {
             **asdict(self),
             'growth_percent': self.growth_percent,
+            'own_growth_percent': self.own_growth_percent,
             'conditions': [asdict(condition) for condition in self.conditions()],
         }
 
@@ -268,10 +277,10 @@ class SoakBenchmark:
         self._restarts += 1
 
 
-def _median_resident(samples: Sequence[MemorySample], begin: float, end: float) -> float:
-    """Return the median of the resident memory in a time; of the nearest sample if it has none."""
-    inside = [sample.memory.resident for sample in samples if begin <= sample.seconds <= end]
-    if not inside:
-        middle = (begin + end) / 2
-        inside = [min(samples, key=lambda s: abs(s.seconds - middle)).memory.resident]
-    return statistics.median(inside)
+def _median(
+    samples: Sequence[MemorySample], part: Callable[[Memory], int], *, begin: float, end: float
+) -> float:
+    """Return the median of a part of the memory in a time; the nearest sample's if it has none."""
+    inside = [sample for sample in samples if begin <= sample.seconds <= end]
+    nearest = min(samples, key=lambda sample: abs(sample.seconds - (begin + end) / 2))
+    return statistics.median(part(sample.memory) for sample in inside or [nearest])

@@ -1,5 +1,7 @@
 """What must hold after a long run is judged on what was counted."""
 
+from dataclasses import replace
+
 import pytest
 
 from step_ros.ros.frame_counts import FrameCounts
@@ -60,6 +62,24 @@ def test_memory_is_compared_after_the_warm_up():
         resident=lambda seconds: 904.5e6 if seconds >= 540 else 2e9 if seconds == 300 else 900e6
     )
     assert peak.growth_percent == pytest.approx(0.5)
+
+
+def test_shared_memory_is_told_apart():
+    run = result()
+    shared = [
+        MemorySample(
+            seconds=sample.seconds,
+            memory=Memory(
+                resident=sample.memory.resident,
+                anonymous=0,
+                shared=90_000_000 if sample.seconds < 300 else 0,
+            ),
+        )
+        for sample in run.samples
+    ]
+    told = replace(run, samples=shared)
+    assert told.growth_percent == 0
+    assert told.own_growth_percent == pytest.approx(100 * 90 / 810)
 
 
 def test_a_plan_without_time_is_refused():
