@@ -75,6 +75,10 @@ def read_frame(message: bytes, camera: Camera, *, received_ns: int) -> Frame:
     Raises:
         FrameError: The message is damaged (`malformed`).
     """
+    if not message:
+        # Fast DDS does that when a publisher goes while it sends. Asked to deserialise it, it
+        # would try for ever.
+        raise FrameError('malformed', 'the middleware handed over an empty message')
     fields: CdrImage | CdrCompressedImage
     try:
         fields = read_compressed_image(message) if camera.compressed else read_image(message)

@@ -75,6 +75,13 @@ def test_what_nobody_can_read_is_refused_in_words(camera, message, head):
     assert caught.value.cause == 'malformed'
 
 
+@pytest.mark.parametrize('camera', [RAW, COMPRESSED])
+def test_an_empty_message_is_refused(camera):
+    with pytest.raises(FrameError, match='empty message') as caught:
+        read_frame(b'', camera, received_ns=17)
+    assert caught.value.cause == 'malformed'
+
+
 def test_a_damaged_picture_is_refused_when_it_is_looked_at():
     broken = CompressedImage(format='jpeg', data=array.array('B', b'\xff\xd8 no end'))
     frame = read_frame(serialize_message(broken), COMPRESSED, received_ns=17)
