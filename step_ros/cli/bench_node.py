@@ -13,6 +13,7 @@ from step_ros.cli.bench_options import (
     Height,
     JsonFile,
     Logs,
+    Runtime,
     Threads,
     Width,
 )
@@ -52,6 +53,7 @@ def node(
     ] = 5,
     threads: Threads = None,
     device: Device = 'auto',
+    runtime: Runtime = 'auto',
     logs: Logs = LOGS,
     json_file: JsonFile = None,
 ) -> None:
@@ -66,7 +68,7 @@ def node(
     from step_ros.model.bundle import load_bundle
     from step_ros.resources import find_bundle
     from step_ros.stream.benchmark_report import bundle_digests, machine, write_json
-    from step_ros.stream.encoder import TorchEncoder, choose_device
+    from step_ros.stream.runtimes import create_encoder
     from step_ros.training.progress import track
 
     console = Console(stderr=True)
@@ -90,11 +92,19 @@ def node(
     with said_in_words(console, NodeError):
         logs.mkdir(parents=True, exist_ok=True)
         model = load_bundle(find_bundle(bundle))
-        parameters = {'device': device, 'threads': threads or 0}
+        encoder = create_encoder(
+            model.model.backbone, runtime=runtime, device=device, bundle=model.path
+        )
+        # What was chosen here is what the node runs: measured twice, `auto` may choose twice.
+        parameters = {
+            'device': device,
+            'runtime': encoder.runtime if runtime == 'auto' else runtime,
+            'threads': threads or 0,
+        }
         benchmark = NodeBenchmark(
             plan,
             bundle=model,
-            encoder=TorchEncoder(model.model.backbone, device=choose_device(device)),
+            encoder=encoder,
             parameters=parameters,
             folder=logs,
         )
@@ -104,7 +114,8 @@ def node(
             if json_file is not None:
                 about = {'machine': machine(), 'bundle': bundle_digests(model)}
                 plans = {'plan': vars(plan), 'parameters': parameters}
-                write_json(json_file, {**about, **plans, **result.as_dict()})
+                encoders = {'encoder': encoder.description}
+                write_json(json_file, {**about, **plans, **encoders, **result.as_dict()})
 
         try:
             total = len(plan.cameras) * len(plan.rates)
@@ -115,6 +126,7 @@ def node(
                     benchmark.search()
                 write()
         finally:
+            typer.echo(f'encoder: {encoder.description}\n')
             if result.rows:
                 typer.echo(node_table(result.rows))
             if result.search is not None:

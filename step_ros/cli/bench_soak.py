@@ -13,6 +13,7 @@ from step_ros.cli.bench_options import (
     Height,
     JsonFile,
     Logs,
+    Runtime,
     Width,
 )
 from step_ros.cli.failures import said_in_words
@@ -27,6 +28,7 @@ def soak(
     width: Width = 640,
     height: Height = 480,
     device: Device = 'auto',
+    runtime: Runtime = 'auto',
     logs: Logs = LOGS,
     json_file: JsonFile = None,
 ) -> None:
@@ -50,7 +52,10 @@ def soak(
         plan = SoakPlan(seconds=60 * minutes, cameras=cameras, rate=rate, size=(width, height))
         model = load_bundle(find_bundle(bundle))
         benchmark = SoakBenchmark(
-            plan, bundle=model.path.resolve(), folder=logs, parameters={'device': device}
+            plan,
+            bundle=model.path.resolve(),
+            folder=logs,
+            parameters={'device': device, 'runtime': runtime},
         )
         with console.status(f'{minutes:g} minutes'):
             result = benchmark.run()

@@ -1,6 +1,8 @@
 """Verbs that run ROS 2 nodes of their own: apart from other programs, and only where ROS is."""
 
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,9 +13,13 @@ from rich.console import Console
 def isolate() -> str:
     """Keep to this machine, and apart from other ROS 2 programs unless a domain was chosen.
 
+    From then on SIGTERM ends the verb in order, as Ctrl-C does: its nodes are in sessions of their
+    own and would stay.
+
     Returns:
         The domain.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     return os.environ.setdefault('ROS_DOMAIN_ID', str(50 + os.getpid() % 50))
 
