@@ -5,6 +5,7 @@ from typing import Any
 from rclpy.lifecycle import LifecycleNode
 
 from step_ros.ros.conversion import to_time
+from step_ros.ros.qos import NO_PUBLISHER_EVENTS
 from step_ros.ros.topics import topic_part
 from step_ros.stream.hypothesis import Hypothesis
 
@@ -57,5 +58,7 @@ class ClassificationPublisher:
     def _publisher(self, task: str) -> Any:
         if task not in self._publishers:
             topic = f'~/classifications/{topic_part(task)}'
-            self._publishers[task] = self._node.create_publisher(self._kind, topic, self._depth)
+            self._publishers[task] = self._node.create_publisher(
+                self._kind, topic, self._depth, event_callbacks=NO_PUBLISHER_EVENTS
+            )
         return self._publishers[task]

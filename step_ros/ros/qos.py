@@ -10,8 +10,19 @@ from rclpy.qos import (
     ReliabilityPolicy,
 )
 
+try:
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+
 # Deep enough that a burst waits for the callback, which only enqueues.
 DEPTH = 10
+
+# For what comes and goes while the node spins. By default rclpy has an event tell of others that
+# do not fit, and its events executor crashes (segmentation fault, `InvalidHandle`) when one is on
+# its way to something that is destroyed: https://github.com/ros2/rclpy/issues/1644.
+NO_PUBLISHER_EVENTS = PublisherEventCallbacks(use_default_callbacks=False)
+NO_SUBSCRIPTION_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
 
 LATCHED = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,

@@ -20,7 +20,12 @@ from step_ros.ros.cdr_images import (
 )
 from step_ros.ros.conversion import to_nanoseconds
 from step_ros.ros.images import to_rgb
-from step_ros.ros.qos import choose_reliability, image_qos, offered_reliability
+from step_ros.ros.qos import (
+    NO_SUBSCRIPTION_EVENTS,
+    choose_reliability,
+    image_qos,
+    offered_reliability,
+)
 from step_ros.stream.frame import Crop, Frame, FrameError
 
 # How often publishers are looked at, in seconds.
@@ -221,6 +226,7 @@ class ImageSubscriptions:
             callback,
             image_qos(reliability),
             raw=True,
+            event_callbacks=NO_SUBSCRIPTION_EVENTS,
             # Reliability follows the publishers; the parameter `reliability` decides it.
             qos_overriding_options=QoSOverridingOptions(
                 (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.DURABILITY)

@@ -89,6 +89,18 @@ def test_timers_follow_simulated_time_also_when_it_jumps(executor):
     node.destroy_node()
 
 
+def test_what_comes_and_goes_in_the_perception_node_has_no_events(managed_node, user):
+    # With them, rclpy's events executor crashes now and then when they go.
+    node = managed_node()
+    before = set(node.subscriptions), set(node.publishers)
+    user.publisher('/camera/image_raw')
+    user.activate('/camera/image_raw')
+    after = set(node.subscriptions), set(node.publishers)
+    came = (after[0] - before[0]) | (after[1] - before[1])
+    assert '/camera/image_raw' in {each.topic_name for each in came}
+    assert not [each.topic_name for each in came if each.event_handlers]
+
+
 def test_without_an_events_executor_there_is_the_other_one(monkeypatch):
     monkeypatch.setitem(sys.modules, 'rclpy.experimental', None)
     context = Context()
