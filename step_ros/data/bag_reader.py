@@ -93,6 +93,19 @@ class BagReader:
         self.require_images(names)
         return self._read(names, frame_of)
 
+    def stored_images(self, topics: Sequence[str] = ()) -> Generator[StoredMessage, None, None]:
+        """Yield image messages as they are stored, in the order in which they were recorded.
+
+        Args:
+            topics: Image topics; all of them where none is named.
+
+        Raises:
+            BagError: A topic is not there or has no images, or the bag is damaged or cut short.
+        """
+        names = tuple(topics) or self.image_topics
+        self.require_images(names)
+        return self._read(names, lambda _, stored: stored)
+
     def first_frame(self, topic: str) -> Frame:
         """Return the first frame of a camera.
 

@@ -8,6 +8,8 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from step_ros.ros.diagnostics import NO_FRAMES, OFF_GRID, PLACEMENTS, RECEIVED, USED, WAITING
 
 MISSED_SLOTS = 'missed_slots'
+# How old the newest frame is: a number, but no count.
+STAMP_AGE = 'stamp_age_ms'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ def read_frame_counts(status: DiagnosticStatus) -> FrameCounts:
         dropped={
             key: count
             for key, count in sorted(counts.items())
-            if key not in named | PLACEMENTS | NO_FRAMES
+            if key not in named | PLACEMENTS | NO_FRAMES | {STAMP_AGE}
         },
         missed_slots=counts.get(MISSED_SLOTS, 0),
     )

@@ -26,12 +26,15 @@ from step_ros.training.replay_scores import Recording, coverage, score_task
 IMAGES = 'images'
 
 
-def write_replay_report(result: ReplayResult, output: Path) -> dict[str, Any]:
+def write_replay_report(
+    result: ReplayResult, output: Path, *, more: Sequence[str] = ()
+) -> dict[str, Any]:
     """Write the report into a folder.
 
     Args:
         result: What came of it.
         output: The folder.
+        more: Lines of further sections, in Markdown.
 
     Returns:
         The content of report.json: the same bags, bundles and settings give the same bytes, on
@@ -52,7 +55,7 @@ def write_replay_report(result: ReplayResult, output: Path) -> dict[str, Any]:
     for kind in ('confusion', 'timeline'):
         for picture in (output / IMAGES).glob(f'{kind}-*.png'):
             picture.unlink()
-    text = '\n'.join(_markdown(result, content, output)).rstrip() + '\n'
+    text = '\n'.join([*_markdown(result, content, output), *more]).rstrip() + '\n'
     (output / 'report.md').write_text(text, encoding='utf-8')
     (output / 'report.html').write_text(html_report(text, output), encoding='utf-8')
     return content

@@ -23,6 +23,7 @@ def test_every_frame_is_counted_once():
             late=3,
             queue_overflow=1,
             missed_slots=7,
+            stamp_age_ms=12,
         )
     )
     assert counts == FrameCounts(
