@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -31,6 +32,17 @@ def load_openvino() -> Any:
     import openvino
 
     return openvino
+
+
+@cache
+def _core() -> Any:
+    """Return the one core of this process, which never ends.
+
+    A core brings a signal stack for its thread. When cores end in another order than they began,
+    OpenVINO leaves the thread with one that is no longer there, and the next signal, of Ctrl-C or
+    of a child that ends, kills the process.
+    """
+    return load_openvino().Core()
 
 
 class OpenVinoEncoder:
@@ -68,7 +80,7 @@ class OpenVinoEncoder:
             # Heads and other programs of the robot want the processors, too.
             'ENABLE_CPU_PINNING': False,
         }
-        compiled = openvino.Core().compile_model(model, 'CPU', settings)
+        compiled = _core().compile_model(model, 'CPU', settings)
         self._shape = tuple(int(side) for side in compiled.output(0).shape[1:])
         self._request: Any = compiled.create_infer_request()
         release = openvino.__version__.partition('-')[0]
@@ -107,4 +119,4 @@ def read_model(path: Path) -> Any:
         ImportError: OpenVINO is not installed.
         RuntimeError: OpenVINO cannot read it.
     """
-    return load_openvino().Core().read_model(path)
+    return _core().read_model(path)

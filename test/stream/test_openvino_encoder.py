@@ -54,8 +54,14 @@ def test_tokens_outlive_the_next_images(tiny_model, images):
     torch.testing.assert_close(first, copy, rtol=0, atol=0)
 
 
+def run(code):
+    """Run code in a process of its own: what was imported once stays."""
+    return subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
 def test_it_reports_to_nobody():
-    # In a process of its own: what was imported once stays.
     code = (
         'import sys\n'
         'from step_ros.stream.openvino_encoder import load_openvino\n'
@@ -65,7 +71,22 @@ def test_it_reports_to_nobody():
         "assert not any(name.startswith('openvino_telemetry.') for name in sys.modules)\n"
     )
     pytest.importorskip('nncf', reason='NNCF is not installed')
-    done = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True, timeout=120, check=False
-    )
+    done = run(code)
     assert done.returncode == 0, done.stderr
+
+
+def test_signals_are_survived_when_encoders_have_come_and_gone():
+    code = (
+        'import gc, os, signal\n'
+        'from step_ros.model.backbone import create_backbone\n'
+        'from step_ros.stream.openvino_encoder import OpenVinoEncoder, convert_backbone\n'
+        "signal.signal(signal.SIGUSR1, lambda *_: print('heard'))\n"
+        "small = {'embed_dim': 32, 'depth': 1, 'num_heads': 2}\n"
+        "backbone = create_backbone('vit_tiny_patch16_224', weights='random', arguments=small)\n"
+        'first, second = (OpenVinoEncoder(convert_backbone(backbone)) for _ in range(2))\n'
+        'del first; gc.collect(); del second; gc.collect()\n'
+        'os.kill(os.getpid(), signal.SIGUSR1)\n'
+    )
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ['heard']
