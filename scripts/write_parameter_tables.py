@@ -1,4 +1,4 @@
-"""Write the parameter tables of README.md from the declarations; `make docs` calls it."""
+"""Write the parameter tables of the integration guide from the declarations; `make docs` does."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from step_ros.resources import load_defaults
 from step_ros.ros import camera_parameters, perception_parameters
 from step_ros.ros.parameters import markdown_table
 
-README = Path(__file__).resolve().parents[1] / 'README.md'
+GUIDE = Path(__file__).resolve().parents[1] / 'docs' / 'integration.md'
 NODES = {'perception': perception_parameters, 'camera': camera_parameters}
 
 
@@ -18,9 +18,9 @@ def with_tables(text: str) -> str:
         marks = re.compile(rf'(<!-- parameters: {node} -->\n).*?(<!-- end -->)', re.DOTALL)
         text, count = marks.subn(lambda found, new=table: f'{found[1]}{new}\n{found[2]}', text)
         if count != 1:
-            raise SystemExit(f'README.md: expected one place for the parameters of {node}')
+            raise SystemExit(f'{GUIDE}: expected one place for the parameters of {node}')
     return text
 
 
 if __name__ == '__main__':
-    README.write_text(with_tables(README.read_text(encoding='utf-8')), encoding='utf-8')
+    GUIDE.write_text(with_tables(GUIDE.read_text(encoding='utf-8')), encoding='utf-8')

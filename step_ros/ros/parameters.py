@@ -120,7 +120,7 @@ def parameter_values(node: Node, parameters: Sequence[Parameter]) -> dict[str, A
 
 
 def markdown_table(parameters: Sequence[Parameter], defaults: Mapping[str, Value]) -> str:
-    """Write the parameters as the Markdown table that the README shows."""
+    """Write the parameters as the Markdown table that the integration guide shows."""
     rows = ['| parameter | default | unit | values | live | meaning |', '|---' * 6 + '|']
     for parameter in parameters:
         default = yaml.safe_dump(defaults[parameter.name], default_flow_style=True)

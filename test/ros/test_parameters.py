@@ -1,4 +1,4 @@
-"""Parameters: one declaration, one home of defaults, tables in the README made from both."""
+"""Parameters: one declaration, one home of defaults, tables in the guide made from both."""
 
 import re
 
@@ -32,10 +32,10 @@ def test_defaults_lie_within_their_range(node):
 
 
 @pytest.mark.parametrize('node', NODES)
-def test_the_readme_shows_the_current_table(node):
+def test_the_guide_shows_the_current_table(node):
     declared = NODES[node]
-    readme = (share_directory() / 'README.md').read_text(encoding='utf-8')
-    shown = re.search(rf'<!-- parameters: {node} -->\n(.*?)\n<!-- end -->', readme, re.DOTALL)
+    guide = (share_directory() / 'docs' / 'integration.md').read_text(encoding='utf-8')
+    shown = re.search(rf'<!-- parameters: {node} -->\n(.*?)\n<!-- end -->', guide, re.DOTALL)
     assert shown is not None
     table = markdown_table(declared.PARAMETERS, load_defaults(declared.DEFAULTS_FILE))
     assert shown[1] == table, 'run `make docs`'
