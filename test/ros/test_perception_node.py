@@ -143,16 +143,19 @@ def test_bad_input_is_counted_and_the_node_goes_on(camera, user):
     short.data = short.data[:-7]
     unstamped = stamped(0, stamp_ns=0)
     damaged = serialize_message(stamped(0))[:-3]
-    for message in (unknown, short, unstamped, damaged):
+    # More nanoseconds than a second has, near the end of time: beyond what can be told on.
+    beyond = stamped(0, stamp_ns=(2**31 - 1) * 10**9)
+    beyond.header.stamp.nanosec = 2**32 - 1
+    for message in (unknown, short, unstamped, damaged, beyond):
         camera.publish(message)
     for index in range(FRAMES):
         camera.publish(stamped(index))
     user.wait_for(lambda: len(user.hypotheses) == 1, 'a hypothesis after bad images')
     user.wait_for(lambda: user.counts('camera').get('start') == 1, 'diagnostics')
     counts = user.counts('camera')
-    causes = ('unknown_encoding', 'size_mismatch', 'zero_stamp', 'malformed')
-    assert [counts[cause] for cause in causes] == [1, 1, 1, 1]
-    assert counts['received'] == counts['used'] + 4 == FRAMES + 4
+    causes = ('unknown_encoding', 'size_mismatch', 'zero_stamp', 'malformed', 'impossible_stamp')
+    assert [counts[cause] for cause in causes] == [1] * len(causes)
+    assert counts['received'] == counts['used'] + len(causes) == FRAMES + len(causes)
 
 
 def test_time_that_jumps_back_clears_the_window(camera, user):
