@@ -44,6 +44,9 @@ class TaskSpec(Strict):
     def _check_labels(self) -> 'TaskSpec':
         if len(set(self.labels)) != len(self.labels) or not all(self.labels):
             raise ValueError(f'labels of task {self.name!r} are empty or repeat')
+        # They come to terminals, where an escape is a command.
+        if odd := [label for label in self.labels if not label.isprintable()]:
+            raise ValueError(f'labels of task {self.name!r} are not printable: {odd}')
         for label, partner in self.counterparts.items():
             for name in (label, partner):
                 if name not in self.labels:

@@ -114,6 +114,7 @@ def test_a_broken_field_is_named(field, value, copy):
         ('tasks.0.counterparts.idle', 'idle', 'tasks.0', "'idle' -> 'idle'"),
         ('tasks.0.labels.1', 'idle', 'tasks.0', 'repeat'),
         ('tasks.1.labels.0', '', 'tasks.1', 'empty'),
+        ('tasks.1.labels.0', 'pick\x1b[2Jup', 'tasks.1', 'not printable'),
         ('tasks.1.name', 'action', '', "tasks repeat: ['action', 'action', 'object']"),
         ('backbone.weights', 'weights.pth', 'backbone', "'weights.pth'"),
         ('backbone.weights', 'random', 'backbone', 'random:SEED'),
