@@ -21,7 +21,11 @@ _LISTED = 8
 
 
 def write_agreement(recordings: Sequence[RecordingAgreement], output: Path) -> None:
-    """Write `agreement.json` into a folder."""
+    """Write `agreement.json` into a folder; without recordings there is none."""
+    if not recordings:
+        # That of an earlier replay would be taken for this one's.
+        (output / AGREEMENT).unlink(missing_ok=True)
+        return
     content = {
         'agrees': all(each.found.agrees for each in recordings),
         'tolerance': TOLERANCE,

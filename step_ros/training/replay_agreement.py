@@ -116,8 +116,11 @@ class CameraAgreement:
     def agrees(self) -> bool:
         """Whether every difference is explained.
 
-        Events follow from hypotheses: where none of those differ, no event may.
+        Events follow from hypotheses: where none of those differ, no event may. A node that said
+        nothing about any window of the replay agrees with nothing.
         """
+        if not self.both:
+            return False
         if self.differences:
             return all(difference.cause for difference in self.differences)
         return (
