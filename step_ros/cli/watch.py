@@ -12,7 +12,13 @@ from rich.text import Text
 
 from step_ros.cli.failures import say
 from step_ros.cli.isolation import ros_imported
-from step_ros.cli.watch_table import event_line, hypothesis_line, shown_tasks, watch_view
+from step_ros.cli.watch_table import (
+    event_line,
+    hypothesis_line,
+    printable,
+    shown_tasks,
+    watch_view,
+)
 
 if TYPE_CHECKING:
     from step_ros.msg import ActionHypothesis
@@ -188,7 +194,7 @@ def _check_tasks(message: 'ActionHypothesis', tasks: list[str]) -> None:
 
 def _say(console: Console, text: str) -> None:
     # As text: labels may hold brackets.
-    console.print(Text(text), soft_wrap=True)
+    console.print(Text(printable(text)), soft_wrap=True)
 
 
 def _remark(text: str) -> None:

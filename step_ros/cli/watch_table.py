@@ -69,6 +69,11 @@ def _camera_table(name: str, state: 'CameraState', tasks: Collection[str]) -> Ta
     return table
 
 
+def printable(text: str) -> str:
+    """Return a text from the graph without what a terminal takes for a command."""
+    return ''.join(char if char.isprintable() else '?' for char in text)
+
+
 def _add_task(table: Table, task: 'TaskHypothesis', open_label: str) -> None:
     counterpart = Text()
     if task.counterpart:
@@ -79,7 +84,7 @@ def _add_task(table: Table, task: 'TaskHypothesis', open_label: str) -> None:
         best = place == 0
         table.add_row(
             Text(task.task if best else ''),
-            Text(label, style='bold' if best else 'dim'),
+            Text(printable(label), style='bold' if best else 'dim'),
             Text(f'{score:.2f}', style='' if best else 'dim'),
             ProgressBar(
                 total=1.0,
@@ -90,7 +95,7 @@ def _add_task(table: Table, task: 'TaskHypothesis', open_label: str) -> None:
             ),
             counterpart if best else '',
             order if best else '',
-            Text(open_label if best else '', style='green'),
+            Text(printable(open_label) if best else '', style='green'),
             end_section=place == len(pairs) - 1,
         )
 

@@ -214,7 +214,7 @@ class StreamBenchmark:
     def _plain(self, tokens_lnd: Tensor) -> dict[str, Tensor]:
         """Run the heads on all cameras' windows in every order that is wanted, `[v, c, k]`."""
         model = self._bundle.model
-        x_ctnd = tokens_lnd.unflatten(0, (len(self._images), -1))
+        x_ctnd = tokens_lnd.view(len(self._images), -1, *tokens_lnd.shape[1:])
         said = [model.decide(x_ctnd)]
         if self._order_evidence:
             said.append(model.decide(x_ctnd.flip(dims=(1,))))

@@ -142,9 +142,8 @@ class StreamingHeads:
         Between them is nothing but the mean, and positions added after the attention: a constant,
         of which `share` of the averaged tokens have one.
         """
-        last = [each.classifier for each in heads]
-        firsts = [each[0] if isinstance(each, nn.Sequential) else each for each in last]
-        self._rest = [each[1:] if isinstance(each, nn.Sequential) else None for each in last]
+        parts = [_split(each.classifier) for each in heads]
+        firsts, self._rest = [part[0] for part in parts], [part[1] for part in parts]
         self._outputs = [first.out_features for first in firsts]
         size = (len(heads), max(self._outputs), heads[0].width)
         weight_kod = torch.zeros(size, dtype=torch.float64, device=self.device)
@@ -192,3 +191,13 @@ class StreamingHeads:
             if rest is not None:
                 logits[task] = rest(logits[task])
         return logits
+
+
+def _split(classifier: nn.Module) -> tuple[nn.Linear, nn.Sequential | None]:
+    """Return a classifier's first layer, and what comes after it."""
+    if not isinstance(classifier, nn.Sequential):
+        assert isinstance(classifier, nn.Linear)
+        return classifier, None
+    first = classifier[0]
+    assert isinstance(first, nn.Linear)
+    return first, classifier[1:]

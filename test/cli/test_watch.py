@@ -281,3 +281,11 @@ def test_an_answer_without_labels_is_a_line_too():
     assert hypothesis_line(message, ['action']) == (
         '7.250 front action: no label (order 0.50) | latency 12 ms'
     )
+
+
+def test_a_label_cannot_command_the_terminal():
+    message = hypothesis()
+    message.tasks[0].labels[0] = 'lay\x1b[2Jdown'
+    text = seen(watch_view({'front': camera_state(message)}, [], title=''))
+    assert 'lay?[2Jdown' in text
+    assert '\x1b[2J' not in text
