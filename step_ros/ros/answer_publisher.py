@@ -1,5 +1,6 @@
 """What the node says: hypotheses, events, and results for those who wait."""
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,11 +40,13 @@ class Telling:
         settings: Smoothing and events.
         top_k: Labels of each task in a hypothesis.
         active_tasks: The tasks that are told; None for all.
+        active_cameras: The cameras that are looked at; None for all.
     """
 
     settings: StreamSettings
     top_k: int
     active_tasks: frozenset[str] | None
+    active_cameras: frozenset[str] | None
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> 'Telling':
@@ -52,25 +55,32 @@ class Telling:
         Raises:
             ValueError: They do not fit together.
         """
-        # A ROS parameter cannot be an empty list; an empty name stands for none.
-        tasks = frozenset(values['active_tasks']) - {''}
+        # A ROS parameter cannot be an empty list; an empty name stands for all.
         return cls(
             settings=StreamSettings.from_values(values),
             top_k=values['top_k'],
-            active_tasks=tasks or None,
+            active_tasks=frozenset(values['active_tasks']) - {''} or None,
+            active_cameras=frozenset(values['active_cameras']) - {''} or None,
         )
 
-    def check(self, bundle: Bundle) -> None:
-        """See that the bundle answers the active tasks.
+    def cameras(self, names: Sequence[str]) -> frozenset[str]:
+        """Return those of the cameras that are looked at."""
+        everyone = frozenset(names)
+        return everyone if self.active_cameras is None else everyone & self.active_cameras
+
+    def check(self, bundle: Bundle, cameras: Sequence[str]) -> None:
+        """See that the bundle answers the active tasks, and that the active cameras are there.
 
         Raises:
-            ValueError: It does not answer one of them.
+            ValueError: One of them is unknown.
         """
         known = [task.name for task in bundle.spec.tasks]
         if unknown := sorted((self.active_tasks or frozenset()) - set(known)):
             raise ValueError(
                 f'active_tasks={unknown}: {bundle.model_id} answers ' + ', '.join(known)
             )
+        if unknown := sorted((self.active_cameras or frozenset()) - set(cameras)):
+            raise ValueError(f'active_cameras={unknown}; cameras are ' + ', '.join(cameras))
 
 
 class AnswerPublisher:
@@ -93,7 +103,10 @@ class AnswerPublisher:
         )
         self._classifications = ClassificationPublisher(node, depth=DEPTH)
         self._waits = WaitServer(node)
+        # What is said is published in the order in which it was found, whichever thread did.
+        self._lock = threading.Lock()
         self._bundle: Bundle | None = None
+        self._cameras: list[str] = []
         self._model_id = ''
         self._on_events: Callable[[Sequence[Event]], None] = lambda _: None
         self._telling: Telling | None = None
@@ -128,18 +141,21 @@ class AnswerPublisher:
             on_events: Called with events that no hypothesis brought.
 
         Raises:
-            ValueError: A single camera is to be fused, or a task is unknown.
+            ValueError: A single camera is to be fused, or a task or camera is unknown.
         """
-        telling.check(bundle)
+        telling.check(bundle, cameras)
         period_ns = round(bundle.spec.frame_period * 1e9)
         fusion = None
         if fuse:
+            if len(cameras) < 2:
+                raise ValueError(f'fusion=mean with cameras={list(cameras)}: expected two or more')
             fusion = CameraFusion(
                 cameras,
                 tolerance_ns=round(FUSION_TOLERANCE * period_ns),
                 stale_ns=FUSION_PATIENCE * period_ns,
             )
         self._bundle, self._telling, self._model_id = bundle, telling, model_id
+        self._cameras = list(cameras)
         self._on_events = on_events
         self._answers = Answers(
             telling.settings,
@@ -164,19 +180,30 @@ class AnswerPublisher:
         """Go on with other settings, from the next hypothesis on.
 
         Raises:
-            ValueError: A task is unknown; nothing has changed then.
+            ValueError: A task or camera is unknown; nothing has changed then.
         """
-        if self._bundle is None or self._answers is None:
+        bundle, answers, before = self._bundle, self._answers, self._telling
+        if bundle is None or answers is None or before is None:
             return
-        telling.check(self._bundle)
-        self._answers.change(telling.settings, active_tasks=telling.active_tasks)
-        self._telling = telling
+        telling.check(bundle, self._cameras)
+        with self._lock:
+            answers.change(telling.settings, active_tasks=telling.active_tasks)
+            self._telling = telling
+        for camera in before.cameras(self._cameras) - telling.cameras(self._cameras):
+            self._end(answers, camera)
 
     def take(self, hypothesis: Hypothesis) -> list[Answer]:
         """Tell what a camera's hypothesis says; called in the worker's thread."""
+        with self._lock:
+            return self._take(hypothesis)
+
+    def _take(self, hypothesis: Hypothesis) -> list[Answer]:
         telling, answers = self._telling, self._answers
         assert telling is not None
         assert answers is not None
+        # A frame may have waited while its camera was switched off.
+        if hypothesis.camera not in telling.cameras(self._cameras):
+            return []
         told = answers.update(hypothesis)
         for answer in told:
             self._hypotheses.publish(
@@ -196,7 +223,7 @@ class AnswerPublisher:
             self._timer = None
         self._waits.deactivate()
         if self._answers is not None:
-            self._publish_late(self._answers.close())
+            self._end(self._answers, None)
         self._bundle = self._telling = self._answers = self._watch = None
 
     def close(self) -> None:
@@ -211,11 +238,14 @@ class AnswerPublisher:
             return
         lost = watch.lost(int(self._node.get_clock().now().nanoseconds))
         for camera in {event.camera for event in answers.open_events()} & lost:
-            self._publish_late(answers.close(camera))
+            self._end(answers, camera)
 
-    def _publish_late(self, events: Sequence[Event]) -> None:
-        self._publish_events(events)
-        self._on_events(events)
+    def _end(self, answers: Answers, camera: str | None) -> None:
+        """End what is open on a camera, or on all, for another reason than a hypothesis."""
+        with self._lock:
+            events = answers.close(camera)
+            self._publish_events(events)
+            self._on_events(events)
 
     def _publish_events(self, events: Sequence[Event]) -> None:
         for event in events:

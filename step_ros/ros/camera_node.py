@@ -23,7 +23,7 @@ from step_ros.ros.camera_stream import CameraStream, ClockWatch
 from step_ros.ros.camera_truth import TruthTrack
 from step_ros.ros.images import from_rgb, to_compressed
 from step_ros.ros.large_images import make_room_for_large_images
-from step_ros.ros.node_main import leave, run_node
+from step_ros.ros.node_main import run_node
 from step_ros.ros.parameters import declare_parameters, parameter_values
 
 IMAGE_DEPTH = 10
@@ -172,7 +172,3 @@ def _run(node: CameraNode, stop: threading.Event) -> None:
     if not stop.is_set():
         node.get_logger().info(f'the video ended after {stream.published} images')
         node.flush()
-
-
-if __name__ == '__main__':
-    leave(main())

@@ -34,6 +34,7 @@ class Diagnostics:
         about: What else is to be said of the model: values by key, `model_id` among them.
         trouble: Says why nothing may come from a camera; empty where that is not so.
         newest_ns: Tells the stamp of a camera's newest message; None before the first.
+        listens: Tells whether a camera is looked at.
     """
 
     def __init__(
@@ -46,10 +47,11 @@ class Diagnostics:
         about: dict[str, object],
         trouble: Callable[[str], str],
         newest_ns: Callable[[str], int | None],
+        listens: Callable[[str], bool],
     ) -> None:
         self._name, self._worker, self._cameras = name, worker, cameras
         self._frames, self._about = frames, about
-        self._trouble, self._newest_ns = trouble, newest_ns
+        self._trouble, self._newest_ns, self._listens = trouble, newest_ns, listens
         self._received_before: dict[str, tuple[int, int]] = {}
         self._lost_before: dict[str, dict[str, int]] = {camera: {} for camera in cameras}
         self._failures_before = 0
@@ -65,8 +67,9 @@ class Diagnostics:
     def _camera(self, camera: str, now_ns: int) -> DiagnosticStatus:
         counts = self._worker.queue.counts(camera)
         name = f'{self._name}: {camera}'
-        trouble = self._trouble(camera)
-        if not counts.get(RECEIVED):
+        listens = self._listens(camera)
+        trouble = self._trouble(camera) if listens else ''
+        if not counts.get(RECEIVED) and listens:
             message = 'no frame received yet' + (f': {trouble}' if trouble else '')
             return _status(DiagnosticStatus.WARN, name, message, {}, camera)
         counts[USED] = frames_used(counts)
@@ -77,11 +80,13 @@ class Diagnostics:
         rate = self._rate(camera, counts[RECEIVED])
         if rate == 0:
             message = 'no frame since the last message' + (f': {trouble}' if trouble else '')
+        if not listens:
+            message = 'not looked at: it is none of active_cameras'
         if lost:
             message += '; lost: ' + ', '.join(f'{key} {count}' for key, count in lost.items())
         anew = lost != self._lost_before[camera]
         self._lost_before[camera] = lost
-        sound = serves and not anew and rate != 0
+        sound = not listens or (serves and not anew and rate != 0)
         newest_ns = self._newest_ns(camera)
         age = 'none yet' if newest_ns is None else f'{(now_ns - newest_ns) / 1e6:.0f}'
         about: dict[str, object] = {

@@ -1,5 +1,6 @@
 """`~/overlay`: what the model sees and says, drawn when somebody looks at it."""
 
+import threading
 import time
 from collections.abc import Iterable, Sequence
 
@@ -11,6 +12,7 @@ from std_msgs.msg import Header
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.ros.conversion import to_time
 from step_ros.ros.images import from_rgb
+from step_ros.ros.qos import NO_PUBLISHER_EVENTS
 from step_ros.ros.topics import topic_part
 from step_ros.stream.answers import Answer
 from step_ros.stream.camera_fusion import FUSED
@@ -57,6 +59,8 @@ class OverlayPublisher:
                 'nothing'
             )
         self._node, self._recogniser = node, recogniser
+        # Frames come in the worker's thread, the end of a lost stream in the executor's.
+        self._lock = threading.Lock()
         self._attention_task = attention_task
         self._overlays = {camera: Overlay(camera, tasks) for camera in cameras}
         self._publishers: dict[str, Publisher] = {
@@ -64,6 +68,7 @@ class OverlayPublisher:
                 Image,
                 '~/overlay' if len(cameras) == 1 else f'~/overlay/{topic_part(camera)}',
                 DEPTH,
+                event_callbacks=NO_PUBLISHER_EVENTS,
             )
             for camera in cameras
         }
@@ -73,19 +78,21 @@ class OverlayPublisher:
 
         Called in the worker's thread.
         """
-        for answer in answers:
-            latency_ns = time.monotonic_ns() - answer.hypothesis.received_ns
-            for overlay in self._of(answer.hypothesis.camera):
-                overlay.update(answer.hypothesis, answer.events, latency_ns=latency_ns)
+        with self._lock:
+            for answer in answers:
+                latency_ns = time.monotonic_ns() - answer.hypothesis.received_ns
+                for overlay in self._of(answer.hypothesis.camera):
+                    overlay.update(answer.hypothesis, answer.events, latency_ns=latency_ns)
         for frame in frames:
             if self._publishers[frame.camera].get_subscription_count():
                 self._draw(frame)
 
     def add_events(self, events: Sequence[Event]) -> None:
         """Take events that came without a frame."""
-        for event in events:
-            for overlay in self._of(event.camera):
-                overlay.add_events([event])
+        with self._lock:
+            for event in events:
+                for overlay in self._of(event.camera):
+                    overlay.add_events([event])
 
     def close(self) -> None:
         """Leave the graph."""
@@ -98,12 +105,13 @@ class OverlayPublisher:
             attention = newest_attention(self._recogniser, frame.camera, self._attention_task)
         rows, columns = frame.image_hw3.shape[:2]
         image = self._recogniser.bundle.spec.image
-        drawn_hw3 = self._overlays[frame.camera].draw(
-            frame.image_hw3,
-            stamp_ns=frame.stamp_ns,
-            seen=seen_box((rows, columns), (image.height, image.width), frame.box),
-            attention=attention,
-        )
+        with self._lock:
+            drawn_hw3 = self._overlays[frame.camera].draw(
+                frame.image_hw3,
+                stamp_ns=frame.stamp_ns,
+                seen=seen_box((rows, columns), (image.height, image.width), frame.box),
+                attention=attention,
+            )
         header = Header(stamp=to_time(frame.stamp_ns), frame_id=frame.frame_id)
         self._publishers[frame.camera].publish(from_rgb(drawn_hw3, 'rgb8', header))
 

@@ -27,7 +27,7 @@ from step_ros.ros.diagnostics import diagnostics_message, node_status
 from step_ros.ros.executor_call import call_soon
 from step_ros.ros.executors import ExecutorError, create_executor
 from step_ros.ros.freed_memory import keep_freed_memory
-from step_ros.ros.node_main import leave, run_node
+from step_ros.ros.node_main import run_node
 from step_ros.ros.parameters import Parameter, declare_parameters, parameter_values
 from step_ros.ros.perception_parameters import DEFAULTS_FILE, NOT_CONFIGURED, PARAMETERS
 from step_ros.ros.perception_session import PerceptionSession
@@ -52,14 +52,14 @@ Transition = Callable[['PerceptionNode', LifecycleState], TransitionCallbackRetu
 
 
 def reported(transition: Transition) -> Transition:
-    """Say why a transition raised: rclpy turns the exception into an error and drops its text."""
+    """Keep why a transition raised: rclpy turns the exception into an error and drops its text."""
 
     @functools.wraps(transition)
     def wrapped(node: 'PerceptionNode', state: LifecycleState) -> TransitionCallbackReturn:
         try:
             return transition(node, state)
         except Exception as error:
-            node.get_logger().error(f'{transition.__name__}: {type(error).__name__}: {error}')
+            node.fail(f'{transition.__name__}: {type(error).__name__}: {error}')
             raise
 
     return wrapped
@@ -79,6 +79,8 @@ class PerceptionNode(LifecycleNode):
         self._encoder: Encoder | None = None
         self._model_id = ''
         self._cameras: list[Camera] = []
+        # As they were when it was configured.
+        self._configured: dict[str, Any] = {}
         self._session: PerceptionSession | None = None
         self._life, self._error = 'unconfigured', ''
         self._answers = AnswerPublisher(self)
@@ -105,7 +107,7 @@ class PerceptionNode(LifecycleNode):
             if values['threads']:
                 torch.set_num_threads(values['threads'])
             bundle = load_bundle(find_bundle(values['bundle']))
-            Telling.from_values(values).check(bundle)
+            Telling.from_values(values).check(bundle, [camera.name for camera in self._cameras])
             self._encoder = create_encoder(
                 bundle.model.backbone,
                 runtime=values['runtime'],
@@ -119,6 +121,7 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().error(f'{NOT_CONFIGURED}: {error}')
             self._let_go()
             return FAILURE
+        self._configured = values
         # Another encoder's answers are not the bundle's own.
         self._model_id = '+'.join(filter(None, (bundle.model_id, self._encoder.variant)))
         self._model_info.publish(
@@ -146,7 +149,7 @@ class PerceptionNode(LifecycleNode):
         result = super().on_activate(state)
         if result != SUCCESS:
             return result
-        values = parameter_values(self, PARAMETERS)
+        values = self._in_effect(parameter_values(self, PARAMETERS))
         about = {
             'model_id': self._model_id,
             'device': self._encoder.device,
@@ -167,19 +170,21 @@ class PerceptionNode(LifecycleNode):
             super().on_deactivate(state)
             return FAILURE
         self._life = 'active'
-        self.get_logger().info(
-            'active: ' + ', '.join(f'{camera.name} on {camera.topic}' for camera in self._cameras)
-        )
+        topics = [
+            f'{camera.name} on {self.resolve_topic_name(camera.topic)}' for camera in self._cameras
+        ]
+        self.get_logger().info('active: ' + ', '.join(topics))
         return SUCCESS
 
     @reported
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe, stop the worker and end what is open."""
         self._stop()
+        result = super().on_deactivate(state)
         if self._error:
             return TransitionCallbackReturn.ERROR
         self._life = 'inactive'
-        return super().on_deactivate(state)
+        return result
 
     @reported
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -187,6 +192,7 @@ class PerceptionNode(LifecycleNode):
         self._let_go()
         return super().on_cleanup(state)
 
+    @reported
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let everything go."""
         self._let_go()
@@ -195,10 +201,14 @@ class PerceptionNode(LifecycleNode):
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Recover from a transition that raised: back to unconfigured, ready to be configured."""
-        self.get_logger().error('the node is unconfigured again')
-        self._error = self._error or 'a transition failed'
         self._let_go()
+        super().on_deactivate(state)
+        self.get_logger().error(f'{self._error}; the node is unconfigured again')
         return SUCCESS
+
+    def fail(self, error: str) -> None:
+        """Take note of what brings the node down; a transition to an error is to follow."""
+        self._error = error
 
     def destroy_node(self) -> None:
         """Stop the worker before the publishers go."""
@@ -238,22 +248,26 @@ class PerceptionNode(LifecycleNode):
         """Put changed parameters into effect, as far as that can be done now."""
         telling = Telling.from_values(values)
         if self._session is not None:
-            self._session.change(values)
+            self._session.change(self._in_effect(values))
         elif self._bundle is not None:
-            telling.check(self._bundle)
+            telling.check(self._bundle, [camera.name for camera in self._cameras])
         later = [parameter.name for parameter in changed if not parameter.live]
         if later and self._bundle is not None:
             self.get_logger().warning(
                 f'{", ".join(later)}: takes effect when the node is configured again'
             )
 
+    def _in_effect(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return parameters as they count now: those that are not live as when configured."""
+        live = {each.name: values[each.name] for each in PARAMETERS if each.live}
+        return {**self._configured, **live}
+
     def _crash(self, error: Exception) -> None:
         """Take note that the worker has ended; called in its thread."""
-        self._error = f'the worker ended by {type(error).__name__}: {error}'
+        self.fail(f'the worker ended by {type(error).__name__}: {error}')
         call_soon(self, self._fall)
 
     def _fall(self) -> None:
-        self.get_logger().error(self._error)
         if self._session is not None:
             self.trigger_deactivate()
 
@@ -289,7 +303,3 @@ def main(args: list[str] | None = None) -> int:
     """
     keep_freed_memory()
     return run_node('perception', PerceptionNode, _run, args=args, expected=(ExecutorError,))
-
-
-if __name__ == '__main__':
-    leave(main())

@@ -53,7 +53,8 @@ PARAMETERS = (
     ),
     Parameter(
         name='image_topics',
-        description='Image topic of each camera, in the same order.',
+        description='Image topic of each camera, in the same order; without a leading slash it is '
+        "in the node's namespace.",
     ),
     Parameter(
         name='active_cameras',

@@ -1,6 +1,7 @@
 """What runs while the perception node is active: from image topics to answers."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -47,13 +48,27 @@ class PerceptionSession:
         about: dict[str, object],
         on_crash: Callable[[Exception], None],
     ) -> None:
-        self._node, self._recogniser, self._answers = node, recogniser, answers
-        self._cameras, self._values = list(cameras), values
-        names = [camera.name for camera in cameras]
+        self._node, self._answers = node, answers
+        self._cameras, self._values = [camera.name for camera in cameras], values
+        # Whatever goes wrong on the way, what has begun is ended, the last first.
+        with ExitStack() as begun:
+            self._begin(recogniser, cameras, about, on_crash, begun)
+            self._begun = begun.pop_all()
+
+    def _begin(
+        self,
+        recogniser: StreamingRecogniser,
+        cameras: Sequence[Camera],
+        about: dict[str, object],
+        on_crash: Callable[[Exception], None],
+        begun: ExitStack,
+    ) -> None:
+        node, values, names = self._node, self._values, self._cameras
         bundle = recogniser.bundle
         streams = {name: recogniser.prepare(name) for name in names}
         region_topics = choose_region_topics(names, list(values['region_topics']))
-        active = active_cameras(values, names)
+        telling = Telling.from_values(values)
+        telling.check(bundle, names)
         self._overlays = OverlayPublisher(
             node,
             names,
@@ -61,21 +76,19 @@ class PerceptionSession:
             recogniser=recogniser,
             attention_task=values['overlay_attention'],
         )
-        try:
-            answers.activate(
-                bundle,
-                Telling.from_values(values),
-                model_id=str(about['model_id']),
-                cameras=names,
-                fuse=values['fusion'] == 'mean',
-                max_gap_ns=recogniser.settings.max_gap_ns,
-                received=lambda camera: streams[camera].counts['received'],
-                stream_timeout=values['stream_timeout'],
-                on_events=self._overlays.add_events,
-            )
-        except ValueError:
-            self._overlays.close()
-            raise
+        begun.callback(self._overlays.close)
+        self._answers.activate(
+            bundle,
+            telling,
+            model_id=str(about['model_id']),
+            cameras=names,
+            fuse=values['fusion'] == 'mean',
+            max_gap_ns=recogniser.settings.max_gap_ns,
+            received=lambda camera: streams[camera].counts['received'],
+            stream_timeout=values['stream_timeout'],
+            on_events=self._overlays.add_events,
+        )
+        begun.callback(self._answers.deactivate)
         warnings = RepeatedWarnings(node.get_logger().warning, period=values['warn_period'])
 
         def on_problem(problem: FrameProblem) -> None:
@@ -89,23 +102,26 @@ class PerceptionSession:
             on_failure=self._report_failure,
             on_crash=on_crash,
         )
-        self._regions = RegionSubscriptions(
+        self._worker.start()
+        begun.callback(self._worker.stop)
+        regions = RegionSubscriptions(
             node,
             region_topics,
             shape=(bundle.spec.image.height, bundle.spec.image.width),
             margin=values['region_margin'],
             timeout=values['region_timeout'],
         )
-        self._worker.start()
+        begun.callback(regions.close)
         self._images = ImageSubscriptions(
             node,
             cameras,
-            active=active,
+            active=telling.cameras(names),
             reliability=values['reliability'],
-            crop=self._regions.crop,
+            crop=regions.crop,
             take=self._worker.put,
             refuse=self._worker.refuse,
         )
+        begun.callback(self._images.close)
         self.diagnostics = Diagnostics(
             node.get_fully_qualified_name(),
             self._worker,
@@ -114,6 +130,7 @@ class PerceptionSession:
             about=about,
             trouble=self._images.trouble,
             newest_ns=self._images.newest_ns,
+            listens=self._images.listens,
         )
 
     def change(self, values: dict[str, Any]) -> None:
@@ -122,9 +139,9 @@ class PerceptionSession:
         Raises:
             ValueError: They do not fit; nothing has changed then.
         """
-        active = active_cameras(values, [camera.name for camera in self._cameras])
-        self._answers.change(Telling.from_values(values))
-        self._images.set_active(active)
+        telling = Telling.from_values(values)
+        self._answers.change(telling)
+        self._images.set_active(telling.cameras(self._cameras))
 
     def _tell(self, frames: list[GridFrame], hypotheses: list[Hypothesis]) -> None:
         told = [answer for each in hypotheses for answer in self._answers.take(each)]
@@ -140,21 +157,4 @@ class PerceptionSession:
 
     def close(self) -> None:
         """Unsubscribe, finish the frames at hand, and end what is open."""
-        self._images.close()
-        self._regions.close()
-        self._worker.stop()
-        self._answers.deactivate()
-        self._overlays.close()
-
-
-def active_cameras(values: dict[str, Any], cameras: Sequence[str]) -> frozenset[str]:
-    """Read the parameter `active_cameras`.
-
-    Raises:
-        ValueError: It names a camera that is not there.
-    """
-    # A ROS parameter cannot be an empty list; an empty name stands for all.
-    wanted = frozenset(values['active_cameras']) - {''}
-    if unknown := sorted(wanted - set(cameras)):
-        raise ValueError(f'active_cameras={unknown}; cameras are ' + ', '.join(cameras))
-    return wanted or frozenset(cameras)
+        self._begun.close()

@@ -52,7 +52,7 @@ class NodeProcess:
         with log.open('w') as output:
             # A session of its own: Ctrl-C reaches the caller alone, who then ends all in order.
             self._process = subprocess.Popen(
-                [sys.executable, '-m', f'step_ros.ros.{name}', *arguments],
+                [sys.executable, '-m', 'step_ros.ros.node_program', name, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -1,25 +1,27 @@
 """Regions of interest from topics: where the person is in each camera's image."""
 
-import time
 from collections.abc import Callable, Mapping
 
 from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import RegionOfInterest
 
+from step_ros.ros.qos import NO_SUBSCRIPTION_EVENTS
+from step_ros.ros.topics import check_topic
 from step_ros.stream.frame import Crop
 from step_ros.stream.grid import NANOSECONDS
 from step_ros.stream.region import Region, crop_box
 
-# Only the newest one counts.
-DEPTH = 1
+# Only the newest one counts; best effort takes from every publisher.
+QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def choose_region_topics(cameras: list[str], topics: list[str]) -> dict[str, str]:
     """Join the parameters `cameras` and `region_topics`; a camera without one is left out.
 
     Raises:
-        ValueError: There are topics, but not one for each camera.
+        ValueError: There are topics, but not one for each camera, or a name is not valid.
     """
     # A ROS parameter cannot be an empty list; a single empty name stands for none.
     if topics == ['']:
@@ -29,13 +31,15 @@ def choose_region_topics(cameras: list[str], topics: list[str]) -> dict[str, str
             f'parameters cameras={cameras} and region_topics={topics}: expected one topic for '
             'each camera, empty for a camera without regions'
         )
+    for topic in filter(None, topics):
+        check_topic('region_topics', topic)
     return {camera: topic for camera, topic in zip(cameras, topics, strict=True) if topic}
 
 
 class RegionSubscriptions:
     """Keeps each camera's newest region, as long as it is fresh.
 
-    A `RegionOfInterest` has no stamp: what counts is when it came, by the steady clock.
+    A `RegionOfInterest` has no stamp: what counts is when it came, by the node's clock.
 
     Args:
         node: The node.
@@ -58,7 +62,13 @@ class RegionSubscriptions:
         self._timeout_ns = round(timeout * NANOSECONDS)
         self._newest: dict[str, tuple[Region, int]] = {}
         self._subscriptions: list[Subscription] = [
-            node.create_subscription(RegionOfInterest, topic, self._taker(camera), DEPTH)
+            node.create_subscription(
+                RegionOfInterest,
+                topic,
+                self._taker(camera),
+                QOS,
+                event_callbacks=NO_SUBSCRIPTION_EVENTS,
+            )
             for camera, topic in topics.items()
         ]
 
@@ -70,10 +80,14 @@ class RegionSubscriptions:
     def crop(self, camera: str) -> Crop | None:
         """Return what tells which part of an image to look at now; None: all of it."""
         newest = self._newest.get(camera)
-        if newest is None or time.monotonic_ns() - newest[1] > self._timeout_ns:
+        # One from the future is from before time jumped back.
+        if newest is None or not 0 <= self._now_ns() - newest[1] <= self._timeout_ns:
             return None
         region = newest[0]
         return lambda size: crop_box(size, region, margin=self._margin, shape=self._shape)
+
+    def _now_ns(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)
 
     def _taker(self, camera: str) -> Callable[[RegionOfInterest], None]:
         def take(message: RegionOfInterest) -> None:
@@ -83,6 +97,6 @@ class RegionSubscriptions:
                 width=message.width,
                 height=message.height,
             )
-            self._newest[camera] = region, time.monotonic_ns()
+            self._newest[camera] = region, self._now_ns()
 
         return take

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -26,6 +27,8 @@ from step_ros.ros.qos import (
     image_qos,
     offered_reliability,
 )
+from step_ros.ros.topics import check_topic
+from step_ros.stream.camera_fusion import FUSED
 from step_ros.stream.frame import Crop, Frame, FrameError
 
 # How often publishers are looked at, in seconds.
@@ -61,6 +64,10 @@ def choose_cameras(names: Sequence[str], topics: Sequence[str], transport: str) 
     for what, values in (('cameras', names), ('image_topics', topics)):
         if len(set(values)) != len(values) or not all(values):
             raise ValueError(f'parameter {what}={list(values)}: a name is empty or repeats')
+    if FUSED in names:
+        raise ValueError(f'parameter cameras={list(names)}: {FUSED!r} is what all are together')
+    for topic in topics:
+        check_topic('image_topics', topic)
     return [
         Camera(
             name=name,
@@ -143,7 +150,9 @@ class ImageSubscriptions:
         self._newest_ns: dict[str, int] = {}
         self._current: dict[str, tuple[Subscription, ReliabilityPolicy]] = {}
         self._match()
-        self._timer = node.create_timer(CHECK_PERIOD, self._match)
+        # Simulated time may stand still, and publishers come and go all the same.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = node.create_timer(CHECK_PERIOD, self._match, clock=steady)
 
     def close(self) -> None:
         """Unsubscribe."""
@@ -164,10 +173,12 @@ class ImageSubscriptions:
         """Return the stamp of a camera's newest message; None before the first."""
         return self._newest_ns.get(camera)
 
+    def listens(self, camera: str) -> bool:
+        """Whether a camera is looked at."""
+        return camera in self._active
+
     def trouble(self, camera: str) -> str:
         """Say in words why nothing may come from a camera; empty where that is not so."""
-        if camera not in self._active:
-            return 'not active'
         wanted = next(each for each in self._cameras if each.name == camera)
         topic = self._node.resolve_topic_name(wanted.topic)
         publishers = self._node.get_publishers_info_by_topic(topic)

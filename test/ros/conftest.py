@@ -1,6 +1,8 @@
 """Fixtures for tests over real DDS: a domain of their own, a node to listen with, processes."""
 
+import atexit
 import contextlib
+import functools
 import gc
 import os
 import signal
@@ -9,6 +11,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 # Before any `rclpy.init`: nothing leaves this machine, and no other test run is heard. Domains
@@ -17,6 +20,15 @@ os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
 
 WAIT = 20.0
+PROGRAM = 'step_ros.ros.node_program'
+# Parameters with which a label begins as soon as it is the best one, and ends when it is not.
+EAGER = {
+    'on_threshold': 0.0,
+    'off_threshold': 0.0,
+    'minimum_duration': 0.0,
+    'minimum_gap': 0.0,
+    'ignored_labels': [''],
+}
 
 
 class Ros:
@@ -70,7 +82,7 @@ class NodeProcess:
 
     def __init__(self, module, ros_arguments, environment):
         self._process = subprocess.Popen(
-            [sys.executable, '-m', f'step_ros.ros.{module}', '--ros-args', *ros_arguments],
+            [sys.executable, '-m', PROGRAM, module, '--ros-args', *ros_arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -99,6 +111,14 @@ class NodeProcess:
         return self._process.returncode
 
 
+@functools.cache
+def spare_what_is_loaded():
+    """Let the collections of garbage to come pass over torch and all else that is loaded."""
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)
+
+
 class Side:
     """A context with its own executor thread: one side of the conversation."""
 
@@ -107,6 +127,7 @@ class Side:
         from rclpy.context import Context
         from rclpy.executors import SingleThreadedExecutor
 
+        spare_what_is_loaded()
         self.context = Context()
         rclpy.init(context=self.context)
         self.node = make_node(self.context)
@@ -146,31 +167,110 @@ class Side:
         gc.collect()
 
 
-class User(Side):
-    """What a user of the node has: image publishers, subscriptions, lifecycle clients."""
+class Film:
+    """A camera whose pictures differ, one for each frame period of the tiny bundle.
 
-    def __init__(self):
+    Attributes:
+        stamp_ns: Stamp of the next frame.
+    """
+
+    PERIOD_NS = 100_000_000
+
+    def __init__(self, publisher, *, begin_ns=1_700_000_000 * 10**9, seed=0):
+        self.publisher, self.stamp_ns, self.seed = publisher, begin_ns, seed
+
+    def picture(self, shape=(36, 54)):
+        """Make the next picture."""
+        index = self.seed + self.stamp_ns // self.PERIOD_NS % 1000
+        image = np.full((*shape, 3), 40, np.uint8)
+        image[:, (index * 7) % shape[1] :] = (200, 20 * (index % 10), 90)
+        return image
+
+    def show(self, count=1, image=None):
+        """Publish some frames: the next pictures, or the same image again and again."""
+        from sensor_msgs.msg import Image
+        from std_msgs.msg import Header
+
+        from step_ros.ros.conversion import to_time
+        from step_ros.ros.images import from_rgb, to_compressed
+
+        for _ in range(count):
+            shown = self.picture() if image is None else image
+            header = Header(stamp=to_time(self.stamp_ns), frame_id='optical')
+            raw = self.publisher.msg_type is Image
+            self.publisher.publish(
+                from_rgb(shown, 'rgb8', header)
+                if raw
+                else to_compressed(shown, header, format='png')
+            )
+            self.stamp_ns += self.PERIOD_NS
+
+
+class User(Side):
+    """What a user of the node has: image publishers, subscriptions, clients."""
+
+    def __init__(self, name='/perception'):
         import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
         from lifecycle_msgs.srv import ChangeState, GetState
+        from rcl_interfaces.srv import SetParametersAtomically
 
-        from step_ros.msg import ActionHypothesis, ModelInfo
+        from step_ros.msg import ActionEvent, ActionHypothesis, ModelInfo
         from step_ros.ros.qos import LATCHED
 
         super().__init__(lambda context: rclpy.create_node('user', context=context))
-        self.hypotheses, self.models, self.statuses = [], [], []
+        self.name = name
+        self._publishers = []
+        self.hypotheses, self.events, self.models, self.statuses = [], [], [], []
         node = self.node
-        node.create_subscription(
-            ActionHypothesis, '/perception/hypotheses', self.hypotheses.append, 50
-        )
-        node.create_subscription(ModelInfo, '/perception/model_info', self.models.append, LATCHED)
+        for kind, topic, messages, qos in (
+            (ActionHypothesis, 'hypotheses', self.hypotheses, 50),
+            (ActionEvent, 'events', self.events, 50),
+            (ModelInfo, 'model_info', self.models, LATCHED),
+        ):
+            node.create_subscription(kind, f'{name}/{topic}', messages.append, qos)
         node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
-        self._change = node.create_client(ChangeState, '/perception/change_state')
-        self._state = node.create_client(GetState, '/perception/get_state')
-        self._set = None
+        self._change = node.create_client(ChangeState, f'{name}/change_state')
+        self._state = node.create_client(GetState, f'{name}/get_state')
+        self._set = node.create_client(
+            SetParametersAtomically, f'{name}/set_parameters_atomically'
+        )
 
     def _on_diagnostics(self, message):
-        self.statuses = list(message.status)
+        if message.status[0].name.startswith(f'{self.name}: '):
+            self.statuses = list(message.status)
+
+    def set(self, **values):
+        """Set parameters of the node, all or none; return the reason where they are refused."""
+        from rcl_interfaces.srv import SetParametersAtomically
+        from rclpy.parameter import Parameter
+
+        parameters = [Parameter(name, value=value) for name, value in values.items()]
+        request = SetParametersAtomically.Request(
+            parameters=[parameter.to_parameter_msg() for parameter in parameters]
+        )
+        result = self.call(self._set, request).result
+        assert result.successful or result.reason
+        return '' if result.successful else result.reason
+
+    def film(self, topic='/camera/image_raw', kind=None, **options):
+        """Begin a film."""
+        return Film(self.publisher(topic, kind), **options)
+
+    def status(self, about):
+        """Return what the newest diagnostics say of a camera, the `model` or the `node`."""
+        name = f'{self.name}: {about}'
+        return next((each for each in self.statuses if each.name == name), None)
+
+    def wait_for_words(self, about, *words):
+        """Wait until a status says something; return it."""
+
+        def said():
+            status = self.status(about)
+            return status is not None and all(word in status.message for word in words)
+
+        self.wait_for(said, f'{words} in the diagnostics of {about}')
+        return self.status(about)
 
     def publisher(self, topic, kind=None, reliability=None):
         """Publish images, reliably, unless told otherwise."""
@@ -180,7 +280,9 @@ class User(Side):
         if reliability is None:
             reliability = ReliabilityPolicy.RELIABLE
         qos = QoSProfile(depth=50, reliability=reliability)
-        return self.node.create_publisher(kind or Image, topic, qos)
+        publisher = self.node.create_publisher(kind or Image, topic, qos)
+        self._publishers.append(publisher)
+        return publisher
 
     def subscribed_as(self, topic):
         infos = self.node.get_subscriptions_info_by_topic(topic)
@@ -198,14 +300,18 @@ class User(Side):
                 lambda topic=topic: self.subscribed_as(topic) == [ReliabilityPolicy.RELIABLE],
                 f'a reliable subscription of {topic}',
             )
+        # The graph tells of a subscription before the publishers do, and what they send is lost.
+        for publisher in self._publishers:
+            if publisher.topic_name in topics:
+                self.wait_for(publisher.get_subscription_count, 'the publisher to know of it')
 
     def call(self, client, request):
         """Call a service; ask again when the answer is lost, as it is before both sides know."""
         assert client.wait_for_service(WAIT)
-        for _ in range(4):
+        for patience in (1.5, 3.0, 6.0, WAIT):
             future = client.call_async(request)
             with contextlib.suppress(AssertionError):
-                self.wait_for(future.done, client.srv_name, WAIT / 4)
+                self.wait_for(future.done, client.srv_name, patience)
                 return future.result()
         pytest.fail(f'no answer from {client.srv_name}')
 
@@ -225,10 +331,9 @@ class User(Side):
         return self.call(self._state, GetState.Request()).current_state.id
 
     def counts(self, camera):
-        for status in self.statuses:
-            if status.name == f'/perception: {camera}':
-                return {v.key: int(v.value) for v in status.values if v.value.isdigit()}
-        return {}
+        status = self.status(camera)
+        values = [] if status is None else status.values
+        return {each.key: int(each.value) for each in values if each.value.isdigit()}
 
 
 @pytest.fixture
@@ -279,6 +384,20 @@ def user():
 
 
 @pytest.fixture
+def user_of():
+    """Give `User`s of perception nodes by other names: `user_of('/robot1/perception')`."""
+    sides = []
+
+    def start(name):
+        sides.append(User(name))
+        return sides[-1]
+
+    yield start
+    for side in sides:
+        side.close()
+
+
+@pytest.fixture
 def node_side():
     """Run a bare node in a thread: `node_side(name)` gives its `Side`."""
     from rclpy.node import Node
@@ -296,15 +415,19 @@ def node_side():
 
 @pytest.fixture
 def managed_node(tiny_bundle):
-    """Run a perception node in a thread: `managed_node(**parameters)`."""
+    """Run a perception node in a thread: `managed_node(**parameters)`.
+
+    `eager` makes events begin at once; `arguments` are ROS arguments, as for remapping.
+    """
     from rclpy.parameter import Parameter
 
     from step_ros.ros.perception_node import PerceptionNode
 
     sides = []
 
-    def start(**parameters):
+    def start(*, arguments=(), eager=False, **parameters):
         values = {
+            **(EAGER if eager else {}),
             'bundle': str(tiny_bundle.path),
             'image_topics': ['/camera/image_raw'],
             'autostart': False,
@@ -314,7 +437,13 @@ def managed_node(tiny_bundle):
             **parameters,
         }
         overrides = [Parameter(name, value=value) for name, value in values.items()]
-        side = Side(lambda context: PerceptionNode(context=context, parameter_overrides=overrides))
+        side = Side(
+            lambda context: PerceptionNode(
+                context=context,
+                parameter_overrides=overrides,
+                cli_args=['--ros-args', *arguments] if arguments else None,
+            )
+        )
         sides.append(side)
         return side.node
 

@@ -40,6 +40,7 @@ class Watched:
             about={'model_id': 'tiny@1', 'device': 'cpu'},
             trouble=lambda camera: self.troubles.get(camera, ''),
             newest_ns={'front': 1 + PERIOD_NS}.get,
+            listens=lambda camera: True,
         )
 
     def put(self, slot, *, camera='front', load=lambda: np.full((32, 48, 3), 90, np.uint8)):

@@ -8,18 +8,10 @@ import yaml
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import Image
 
-from step_ros.msg import ActionEvent, ActionHypothesis, ModelInfo
 from step_ros.resources import load_defaults, share_directory
 
-# What the node publishes under its usual name; and the camera, as it is called by default.
-TOPICS = {
-    '/perception/hypotheses': ActionHypothesis,
-    '/perception/events': ActionEvent,
-    '/perception/model_info': ModelInfo,
-    '/perception/overlay': Image,
-    '/diagnostics': DiagnosticArray,
-    load_defaults('perception.yaml')['image_topics'][0]: Image,
-}
+# What any node publishes, and nobody looks at here.
+OF_ANY_NODE = {'/rosout', '/parameter_events', '/perception/transition_event'}
 # A topic, perhaps with a filter, then fields, perhaps with a slice and a filter or an index.
 FILTER = r'\{(?P<key>\w+)=="(?P<value>[^"]*)"\}'
 PATH = re.compile(rf'(?P<topic>(/\w+)+)({FILTER})?(?P<fields>(\..+)?)')
@@ -34,6 +26,18 @@ def layout():
 @pytest.fixture(scope='module')
 def rviz():
     return yaml.safe_load((share_directory() / 'config' / 'perception.rviz').read_text())
+
+
+@pytest.fixture
+def topics(managed_node, user):
+    """The types of the topics that an active node has with the default parameters."""
+    node = managed_node(image_topics=load_defaults('perception.yaml')['image_topics'])
+    user.activate()
+    return {
+        each.topic_name: each.msg_type
+        for each in (*node.publishers, *node.subscriptions)
+        if each.topic_name not in OF_ANY_NODE and 'classifications' not in each.topic_name
+    }
 
 
 def panels(node):
@@ -90,13 +94,13 @@ def test_each_panel_stands_in_the_layout_once(layout):
     assert kinds == {'Image', 'Plot', 'StateTransitions', 'RawMessages', 'DiagnosticSummary'}
 
 
-def test_panels_show_what_the_node_publishes(layout):
+def test_panels_show_what_the_node_publishes(layout, topics):
     shown = set()
     for kind, value in paths(layout):
         found = PATH.fullmatch(value)
         assert found, value
         topic = found.group('topic')
-        message = TOPICS[topic]
+        message = topics[topic]
         shown.add(topic)
         if found.group('key'):
             assert message.get_fields_and_field_types()[found.group('key')] == 'string'
@@ -110,7 +114,7 @@ def test_panels_show_what_the_node_publishes(layout):
             assert message is Image
         if kind == 'DiagnosticSummary':
             assert message is DiagnosticArray
-    assert shown == set(TOPICS)
+    assert shown == set(topics)
 
 
 def test_paths_name_the_tasks_of_the_shipped_model(layout):
@@ -135,9 +139,9 @@ def test_rviz_shows_the_overlay(rviz):
     assert overlay['Topic']['Value'] == '/perception/overlay'
 
 
-def test_rviz_images_are_of_known_topics_and_have_docks(rviz):
+def test_rviz_images_are_of_known_topics_and_have_docks(rviz, topics):
     for display in rviz['Visualization Manager']['Displays']:
-        assert TOPICS[display['Topic']['Value']] is Image
+        assert topics[display['Topic']['Value']] is Image
         assert display['Enabled'] == display['Value']
         assert display['Name'] in rviz['Window Geometry']
 

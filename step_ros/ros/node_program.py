@@ -1,0 +1,29 @@
+"""A node as a program: `python -m step_ros.ros.node_program perception_node --ros-args ...`.
+
+Loading torch takes seconds, in which Python would end by a traceback on Ctrl-C. So signals are
+heeded before anything else is imported.
+"""
+
+import importlib
+import os
+import signal
+import sys
+from typing import NoReturn
+
+
+def main(module: str) -> NoReturn:
+    """Run a node of this package; a signal while it is loaded ends it at once.
+
+    Args:
+        module: Its module in `step_ros.ros`, for example `camera_node`.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(0))
+    node = importlib.import_module(f'step_ros.ros.{module}')
+    from step_ros.ros.node_main import leave
+
+    leave(node.main())
+
+
+if __name__ == '__main__':
+    main(sys.argv.pop(1))

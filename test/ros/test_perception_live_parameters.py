@@ -1,0 +1,169 @@
+"""Parameters that change while the perception node runs: at once, or refused in words."""
+
+import math
+
+import pytest
+from lifecycle_msgs.msg import Transition
+from rclpy.qos import ReliabilityPolicy
+
+from step_ros.msg import ActionEvent
+
+TOPIC = '/camera/image_raw'
+TASKS = ['action', 'verb', 'object']
+
+# What does not fit, and how the reason is told.
+REFUSED = [
+    ({'off_threshold': 0.9}, 'off_threshold=0.9 is above on_threshold=0.6'),
+    ({'on_threshold': 0.3}, 'off_threshold=0.4 is above on_threshold=0.3'),
+    ({'active_tasks': ['smell']}, "active_tasks=['smell']: tiny@"),
+    ({'active_cameras': ['rear']}, "active_cameras=['rear']; cameras are camera"),
+    ({'top_k': 0}, 'top_k'),
+    ({'top_k': 1.5}, 'Wrong parameter type'),
+    ({'top_k': None}, 'Static parameter cannot be undeclared'),
+    ({'smoothing': -1.0}, 'smoothing'),
+    ({'smoothing': math.nan}, 'smoothing'),
+    ({'minimum_gap': math.nan}, 'minimum_gap'),
+    ({'on_threshold': math.nan}, 'on_threshold'),
+    ({'executor': 'pigeon'}, "executor is 'pigeon'; expected one of auto, events, single"),
+]
+
+
+@pytest.fixture
+def film(managed_node, user):
+    managed_node()
+    film = user.film()
+    user.activate(TOPIC)
+    film.show(4)
+    user.wait_for(lambda: len(user.hypotheses) == 1, 'a hypothesis')
+    return film
+
+
+def next_hypothesis(film, user):
+    count = len(user.hypotheses)
+    film.show()
+    user.wait_for(lambda: len(user.hypotheses) > count, 'the next hypothesis')
+    return user.hypotheses[-1]
+
+
+def test_what_is_told_changes_at_once(film, user, tiny_bundle):
+    sizes = [len(task.labels) for task in tiny_bundle.spec.tasks]
+    assert not user.set(top_k=1)
+    assert [len(task.labels) for task in next_hypothesis(film, user).tasks] == [1, 1, 1]
+    assert not user.set(top_k=1000)
+    assert [len(task.labels) for task in next_hypothesis(film, user).tasks] == sizes
+    assert not user.set(active_tasks=['object', 'action'])
+    assert [task.task for task in next_hypothesis(film, user).tasks] == ['action', 'object']
+    assert not user.set(active_tasks=[''])
+    assert [task.task for task in next_hypothesis(film, user).tasks] == TASKS
+
+
+def test_smoothing_changes_at_once(film, user):
+    def scores(hypothesis):
+        return [dict(zip(t.labels, t.scores, strict=True)) for t in hypothesis.tasks]
+
+    assert not user.set(top_k=1000, smoothing=60.0)
+    before = scores(next_hypothesis(film, user))
+    after = scores(next_hypothesis(film, user))
+    for old, new in zip(before, after, strict=True):
+        assert new == pytest.approx(old, abs=0.01), 'within a period, a 600th of the way'
+    assert not user.set(smoothing=0.0)
+    moved = scores(next_hypothesis(film, user))
+    assert any(abs(moved[0][label] - score) > 0.02 for label, score in after[0].items())
+
+
+def test_thresholds_change_at_once_and_what_is_open_goes_on_by_the_new_ones(film, user):
+    assert not user.set(on_threshold=1.0, off_threshold=1.0)
+    next_hypothesis(film, user)
+    assert not user.events
+    eager = {'minimum_duration': 0.0, 'minimum_gap': 0.0, 'ignored_labels': ['']}
+    assert not user.set(on_threshold=0.0, off_threshold=0.0, **eager)
+    next_hypothesis(film, user)
+    user.wait_for(lambda: len(user.events) == len(TASKS), 'a START of each task')
+    assert not user.set(on_threshold=1.0, off_threshold=1.0)
+    next_hypothesis(film, user)
+    user.wait_for(lambda: len(user.events) == 2 * len(TASKS), 'an END of each task')
+    assert not user.set(on_threshold=0.0, off_threshold=0.0)
+    next_hypothesis(film, user)
+    user.wait_for(lambda: len(user.events) == 3 * len(TASKS), 'a START of each task')
+    # A task that is not told any more ends.
+    assert not user.set(active_tasks=['verb'])
+    user.events.clear()
+    next_hypothesis(film, user)
+    user.wait_for(lambda: len(user.events) >= 2, 'two ENDs')
+    ended = {each.task for each in user.events if each.type == ActionEvent.END}
+    assert {'action', 'object'} <= ended
+
+
+def test_what_does_not_fit_is_refused_and_nothing_changes(film, user):
+    for values, reason in REFUSED:
+        # Together with a change that would show.
+        assert reason in user.set(**{'top_k': 1, **values}), values
+    assert [len(task.labels) for task in next_hypothesis(film, user).tasks] == [3, 3, 3]
+    assert not user.set(on_threshold=0.7)
+
+
+def test_cameras_are_switched_off_and_on(managed_node, user):
+    topics = ['/left/image_raw', '/right/image_raw']
+    managed_node(eager=True, cameras=['left', 'right'], image_topics=topics, stream_timeout=0.0)
+    left, right = films = [user.film(topic) for topic in topics]
+    user.activate(*topics)
+    for film in films:
+        film.show(4)
+    user.wait_for(lambda: len(user.events) == 2 * len(TASKS), 'a START of each camera and task')
+    user.events.clear()
+    assert not user.set(active_cameras=['left'])
+    # No frame of it comes any more that could end it.
+    user.wait_for(lambda: len(user.events) == len(TASKS), 'an END of each task')
+    assert {(each.camera, each.type) for each in user.events} == {('right', ActionEvent.END)}
+    user.wait_for(lambda: not user.subscribed_as(topics[1]), 'the end of the subscription')
+    status = user.wait_for_words('right', 'not looked at: it is none of active_cameras')
+    assert status.level == status.OK
+    right.show(3)
+    left.show()
+    user.wait_for(lambda: len(user.hypotheses) == 3, 'the hypothesis of the left camera')
+    assert user.hypotheses[-1].camera == 'left'
+    assert not user.set(active_cameras=[''])
+    user.wait_for(
+        lambda: user.subscribed_as(topics[1]) == [ReliabilityPolicy.RELIABLE], 'the subscription'
+    )
+    user.wait_for(right.publisher.get_subscription_count, 'the publisher to know of it')
+    right.show(5)
+    user.wait_for(lambda: user.hypotheses[-1].camera == 'right', 'a hypothesis of the right one')
+
+
+def test_another_bundle_and_topic_come_with_the_next_configuration(
+    film, user, orderless_bundle, capfd
+):
+    assert not user.set(bundle=str(orderless_bundle.path), image_topics=['/other/image_raw'])
+    assert 'bundle, image_topics: takes effect when the node is configured again' in (
+        capfd.readouterr().err
+    )
+    said = next_hypothesis(film, user)
+    assert said.model_id == user.models[-1].model_id != orderless_bundle.model_id
+    # So it is after a break as well.
+    assert user.change(Transition.TRANSITION_DEACTIVATE)
+    assert user.change(Transition.TRANSITION_ACTIVATE)
+    assert user.subscribed_as(TOPIC)
+    assert user.change(Transition.TRANSITION_DEACTIVATE)
+    assert user.change(Transition.TRANSITION_CLEANUP)
+    other = user.film('/other/image_raw')
+    user.activate('/other/image_raw')
+    user.wait_for(lambda: user.models[-1].model_id == orderless_bundle.model_id, 'its description')
+    user.hypotheses.clear()
+    other.show(4)
+    user.wait_for(lambda: user.hypotheses, 'a hypothesis of the other bundle')
+    assert user.hypotheses[0].model_id == orderless_bundle.model_id
+
+
+def test_each_parameter_is_set_alone_by_the_usual_service(film, user):
+    from rclpy.parameter import Parameter
+    from rclpy.parameter_client import AsyncParameterClient
+
+    client = AsyncParameterClient(user.node, 'perception')
+    wanted = [Parameter('on_threshold', value=0.3), Parameter('top_k', value=2)]
+    future = client.set_parameters(wanted)
+    user.wait_for(future.done, 'an answer')
+    refused, accepted = future.result().results
+    assert 'off_threshold=0.4 is above on_threshold=0.3' in refused.reason
+    assert accepted.successful
+    assert len(next_hypothesis(film, user).tasks[0].labels) == 2
