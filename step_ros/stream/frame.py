@@ -8,7 +8,6 @@ import numpy as np
 from step_ros.stream.grid import Placement
 from step_ros.stream.region import Box
 
-
 # Tells which part of an image of this height and width is looked at.
 Crop = Callable[[tuple[int, int]], Box]
 
