@@ -1,7 +1,7 @@
 """`step_ros replay`: recorded bags through the recogniser, and how good it was."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE
@@ -10,6 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from step_ros.cli.failures import said_in_words
+from step_ros.cli.isolation import isolate, ros_imported
+
+if TYPE_CHECKING:
+    from step_ros.training.online_answers import OnlineAnswers
+    from step_ros.training.replay_plan import ReplayResult
 
 
 def replay(
@@ -51,6 +56,19 @@ def replay(
     ignored_label: Annotated[
         list[str] | None, typer.Option(help='Label that makes no event; repeatable.')
     ] = None,
+    online: Annotated[
+        bool,
+        typer.Option(
+            '--online', help='Also play the bags to a perception node, and compare what it says.'
+        ),
+    ] = False,
+    rate: Annotated[
+        float, typer.Option(min=0.01, max=100, help='How many times as fast they are played.')
+    ] = 1.0,
+    against: Annotated[
+        Path | None,
+        typer.Option(help='Compare with what a node said: a file of replay_recorder.'),
+    ] = None,
 ) -> None:
     """Replay bags through the recogniser that the node runs, and score its answers.
 
@@ -61,7 +79,15 @@ def replay(
     from step_ros.resources import find_bundle, load_defaults, read_parameters
     from step_ros.stream.encoder import choose_device
     from step_ros.stream.settings import StreamSettings
+    from step_ros.training.agreement_report import (
+        agreement_section,
+        agreement_summary,
+        write_agreement,
+    )
+    from step_ros.training.online_answers import OnlineAnswers
+    from step_ros.training.replay import name_bags
     from step_ros.training.replay import replay as replay_bags
+    from step_ros.training.replay_agreement import compare_replay
     from step_ros.training.replay_plan import ReplayPlan
     from step_ros.training.replay_report import write_replay_report
 
@@ -92,11 +118,24 @@ def replay(
             device=choose_device(values['device']),
         )
         bundles = [find_bundle(name) for name in bundle or [values['bundle']]]
+        if online and against is not None:
+            raise ValueError('--online and --against: play the bags, or take what was recorded')
+        said = None if against is None else OnlineAnswers.load(against)
         result = replay_bags(bags, bundles, plan, output=output)
+        agreement = []
+        if said is not None and not result.failures:
+            agreement = compare_replay(result, {_only(result): said})
+        elif online:
+            played = _play(console, result, name_bags(bags), values, rate=rate, output=output)
+            agreement = compare_replay(result, played)
+        more = agreement_section(agreement) if agreement else []
         with console.status('writing the report'):
-            content = write_replay_report(result, output)
+            content = write_replay_report(result, output, more=more)
+            write_agreement(agreement, output)
     for task in dict.fromkeys(task for tasks in content['overall'].values() for task in tasks):
         console.print(_summary(content, task))
+    for line in agreement_summary(agreement):
+        console.print(Text(line), soft_wrap=True)
     console.print(Text(f'wrote {output / "report.html"}'), soft_wrap=True)
     for name, why in content['failures'].items():
         console.print(Text(f'{name}: {why}', style='red'), soft_wrap=True)
@@ -105,7 +144,41 @@ def replay(
         console.print(
             Text(f'{len(content["failures"])} of {total} bags failed', style='red')
         )
+    if content['failures'] or not all(each.found.agrees for each in agreement):
         raise typer.Exit(1)
+
+
+def _only(result: 'ReplayResult') -> tuple[str, str]:
+    """Return the names of the bag and the bundle that a node's answers are about."""
+    names = {
+        (recording.bag, title)
+        for title, recordings in result.recordings.items()
+        for recording in recordings
+    }
+    if len(names) != 1:
+        raise ValueError(
+            f'--against: a node answers about one bag with one bundle; replayed: {len(names)}'
+        )
+    return next(iter(names))
+
+
+def _play(
+    console: Console,
+    result: 'ReplayResult',
+    bags: dict[str, Path],
+    values: dict[str, Any],
+    *,
+    rate: float,
+    output: Path,
+) -> dict[tuple[str, str], 'OnlineAnswers']:
+    """Play what was replayed to nodes, apart from other programs."""
+    with ros_imported(console, '--online'):
+        from step_ros.ros.processes import NodeError
+        from step_ros.ros.replay_online import play_replayed
+
+    isolate()
+    with said_in_words(console, NodeError):
+        return play_replayed(result, bags, values, rate=rate, output=output)
 
 
 def _summary(content: dict[str, Any], task: str) -> Table:

@@ -70,7 +70,7 @@ def agreement_section(recordings: Sequence[RecordingAgreement]) -> list[str]:
     lines += [
         'The bags were played to a running node. It agrees if scores differ by no more than '
         f'{TOLERANCE:g} and events not at all, but for what frames explain that it never got, or '
-        'left out. The greatest difference is that of a score, before any such frame.',
+        'left out. The greatest difference is that of a score, but for those explained.',
         '',
     ]
     lines += [*markdown_table(Grid(head=head, rows=rows)), '']

@@ -80,7 +80,7 @@ class CameraAgreement:
         offline: Hypotheses of the replay.
         online: Those of the node.
         both: Windows that have both.
-        greatest_score: Greatest difference of a score where both saw the same frames.
+        greatest_score: Greatest difference of a score but for what is explained.
         greatest_order_evidence: Likewise, of order evidence.
         only_offline: Windows that only the replay has.
         only_online: Windows that only the node has.
@@ -208,11 +208,9 @@ def compare(
     def cause(stamp_ns: int) -> str:
         if received < frames and (first_ns is None or stamp_ns < first_ns):
             return START
-        earlier = [loss for loss in losses if loss.from_ns < stamp_ns]
-        if earlier:
-            newest_ns = max(loss.from_ns for loss in earlier)
-            return ', '.join(loss.cause for loss in earlier if loss.from_ns == newest_ns)
-        return NOT_RECEIVED if received < frames else ''
+        earlier = {loss.cause for loss in losses if loss.from_ns < stamp_ns}
+        # Nobody knows when those would have come.
+        return ', '.join(sorted(earlier | ({NOT_RECEIVED} if received < frames else set())))
 
     greatest_score = greatest_order_evidence = 0.0
     different = []
@@ -222,9 +220,10 @@ def compare(
         score, evidence = _distances(offline, place, tasks, other)
         same_window = int(offline.starts_ns_h[place]) == other.window_start_ns
         reason = cause(stamp_ns)
-        if not same_window or max(score, evidence) > TOLERANCE:
+        differs = not same_window or max(score, evidence) > TOLERANCE
+        if differs:
             different.append(Difference(stamp_ns=stamp_ns, cause=reason, score=score))
-        if same_window and not reason:
+        if not (differs and reason):
             greatest_score = max(greatest_score, score)
             greatest_order_evidence = max(greatest_order_evidence, evidence)
 

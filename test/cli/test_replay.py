@@ -82,6 +82,8 @@ def test_settings_come_from_options_over_a_parameter_file_over_the_defaults(demo
         (('--device', 'abacus'), "device 'abacus'"),
         (('--labels', 'nowhere.csv'), 'nowhere.csv: there is no such file'),
         (('--params-file', 'nowhere.yaml'), 'nowhere.yaml: no ROS parameter file'),
+        (('--against', 'nowhere.json'), 'nowhere.json'),
+        (('--against', 'some.json', '--online'), '--online and --against'),
     ],
 )
 def test_what_does_not_fit_is_refused_in_words(demo, tmp_path, arguments, why):
@@ -105,6 +107,32 @@ def test_a_parameter_file_that_is_none_is_refused(demo, tmp_path, content, why):
     result = call('replay', demo, '--out', tmp_path / 'out', '--params-file', params)
     assert result.exit_code == 1
     assert why in result.output
+
+
+def test_what_a_node_said_is_compared(demo, tmp_path):
+    from step_ros.training.online_answers import OnlineAnswers
+
+    said = tmp_path / 'online.json'
+    OnlineAnswers(model_id='', hypotheses=[], events=[], tallies={}).save(said)
+    out = tmp_path / 'out'
+    result = call('replay', demo / 'test', '--out', out, '--against', said)
+    # It got nothing and said nothing.
+    assert result.exit_code == 1
+    assert 'node and replay do not agree on 0 hypotheses' in result.output
+    agreement = json.loads((out / 'agreement.json').read_text())
+    assert not agreement['agrees']
+    assert [each['received'] for each in agreement['recordings']] == [0, 0]
+    assert '## Through DDS' in (out / 'report.md').read_text()
+    # One bag and one bundle is what a node answers about.
+    two = tmp_path / 'two'
+    shutil.copytree(demo / 'test', two / 'a')
+    shutil.copytree(demo / 'test', two / 'b')
+    result = call('replay', two, '--out', out, '--against', said)
+    assert result.exit_code == 1
+    assert 'one bag with one bundle; replayed: 2' in result.output
+    # The next replay has none.
+    assert call('replay', demo / 'test', '--out', out).exit_code == 0
+    assert not (out / 'agreement.json').exists()
 
 
 def test_a_demo_is_not_written_over(demo):
