@@ -1,6 +1,13 @@
-"""The launch files, where launch_ros is installed."""
+"""The launch files, where launch_ros is installed: their arguments, and what they start."""
 
 import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,14 +17,25 @@ from step_ros.ros.launch_values import overrides, typed_value
 
 LAUNCH = Path(__file__).resolve().parents[2] / 'launch'
 COMMON = {
-    *('image_topics', 'cameras', 'bundle', 'device', 'autostart'),
-    *('use_sim_time', 'params_file', 'namespace', 'respawn'),
+    *('image_topics', 'cameras', 'region_topics', 'fusion', 'bundle', 'device', 'runtime'),
+    *('autostart', 'use_sim_time', 'params_file', 'namespace', 'lifecycle_manager', 'respawn'),
 }
 EXPECTED = {
     'perception.launch.py': COMMON,
     'demo.launch.py': COMMON
     | {'source', 'loop', 'seed', 'view', 'rate', 'width', 'transport', 'reliability'}
     | {'camera_params_file'},
+    'replay.launch.py': {
+        *('bag', 'bundle', 'device', 'threads', 'topics', 'labels', 'out', 'rate', 'player'),
+        'params_file',
+    },
+}
+# Of arguments that are not left to a parameter file.
+SWITCHES = {'respawn': 'false', 'lifecycle_manager': 'false'}
+DEFAULTS = {
+    'perception.launch.py': SWITCHES,
+    'demo.launch.py': SWITCHES,
+    'replay.launch.py': {'out': 'runs/replay', 'rate': '1.0', 'player': 'auto'},
 }
 
 needs_launch = pytest.mark.skipif(
@@ -55,13 +73,14 @@ def test_arguments_are_described_and_left_to_the_parameter_file(name):
     assert set(arguments) == EXPECTED[name]
     for argument in arguments.values():
         assert len(argument.description) > 10
-        default = ''.join(part.text for part in argument.default_value)
-        assert default == ('false' if argument.name == 'respawn' else '')
+        default = ''.join(part.text for part in argument.default_value or ())
+        assert default == DEFAULTS[name].get(argument.name, '')
 
 
 @needs_launch
 def test_every_argument_of_a_node_is_one_of_its_parameters():
-    for name, config in (('perception', 'perception.yaml'), ('demo', 'camera.yaml')):
+    nodes = {'perception': 'perception', 'demo': 'camera', 'replay': 'perception'}
+    for name, config in ((name, f'{node}.yaml') for name, node in nodes.items()):
         parameters = set(module_of(name).PARAMETERS) - {'use_sim_time'}
         assert parameters <= set(load_defaults(config))
 
@@ -72,11 +91,158 @@ def test_nodes_can_be_made_with_nothing_given(name):
     from launch import LaunchContext
 
     module, context = module_of(name), LaunchContext()
-    texts = {**dict.fromkeys((*module.PARAMETERS, *module.OTHERS), ''), 'respawn': 'false'}
+    texts = {**dict.fromkeys((*module.PARAMETERS, *module.OTHERS), ''), **SWITCHES}
     context.launch_configurations.update(texts)
     kind = {'perception': 'perception', 'demo': 'camera'}[name]
     (node,) = getattr(module, kind)(context)
     assert (node.node_package, node.node_executable) == ('step_ros', f'{kind}_node')
+
+
+RUN = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+file = PythonLaunchDescriptionSource(sys.argv[1])
+arguments = [tuple(text.split(':=', 1)) for text in sys.argv[2:]]
+service = LaunchService()
+included = IncludeLaunchDescription(file, launch_arguments=arguments)
+service.include_launch_description(LaunchDescription([included]))
+sys.exit(service.run())
+"""
+# Torch is loaded by several nodes at once, perhaps on a busy machine.
+PATIENCE = 120
+
+
+class Launched:
+    """A launch file that runs in a process of its own; what it prints grows in a file."""
+
+    def __init__(self, log, command):
+        self._log = log
+        with log.open('w') as output:
+            self._process = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # Where `ros2 launch` would find our programs.
+                env={'AMENT_PREFIX_PATH': sys.prefix, **os.environ},
+            )
+
+    @property
+    def output(self):
+        return self._log.read_text(errors='replace')
+
+    def wait_for(self, text, *, times=1):
+        end = time.monotonic() + PATIENCE
+        while self.output.count(text) < times:
+            assert self._process.poll() is None, self.output
+            assert time.monotonic() < end, f'waited for {text!r} in vain:\n{self.output}'
+            time.sleep(0.1)
+
+    def interrupt(self, *, killed=0):
+        """End it as Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
+        self.wait(killed=killed)
+
+    def wait(self, *, killed=0):
+        """Wait for its end, and see that all nodes ended well but those that were killed."""
+        assert self._process.wait(PATIENCE) == 0, self.output
+        finished = self.output.count('process has finished cleanly')
+        assert finished == len(self.pids()) - killed, self.output
+        assert 'Traceback' not in self.output
+
+    def pids(self):
+        return [int(pid) for pid in re.findall(r'started with pid \[(\d+)\]', self.output)]
+
+    def close(self):
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(PATIENCE)
+
+
+@pytest.fixture
+def launch(tmp_path):
+    """Launch a file: `launch('demo', 'seed:=1', ...)`."""
+    launched = []
+
+    def start(name, *arguments):
+        path = LAUNCH / f'{name}.launch.py'
+        command = [sys.executable, '-c', RUN, str(path), *arguments]
+        launched.append(Launched(tmp_path / f'{len(launched)}.log', command))
+        return launched[-1]
+
+    yield start
+    for each in launched:
+        each.close()
+
+
+@needs_launch
+@pytest.mark.parametrize('manager', ['false', 'true'])
+def test_a_node_that_was_killed_is_active_again(launch, tiny_bundle, manager):
+    arguments = {
+        'bundle': tiny_bundle.path,
+        'device': 'cpu',
+        'runtime': 'torch',
+        'namespace': 'robot',
+        'image_topics': 'camera/image_raw',
+        'respawn': 'true',
+        'lifecycle_manager': manager,
+    }
+    launched = launch('perception', *(f'{name}:={text}' for name, text in arguments.items()))
+    launched.wait_for('active: camera on /robot/camera/image_raw')
+    (pid,) = launched.pids()
+    os.kill(pid, signal.SIGKILL)
+    launched.wait_for('active: camera on /robot/camera/image_raw', times=2)
+    launched.interrupt(killed=1)
+
+
+@needs_launch
+def test_the_demo_shows_and_ends(launch, tiny_bundle):
+    launched = launch('demo', f'bundle:={tiny_bundle.path}', 'device:=cpu', 'namespace:=robot')
+    launched.wait_for('showing tabletop on /robot/camera/image_raw')
+    launched.wait_for('active: camera on /robot/camera/image_raw')
+    launched.interrupt()
+
+
+@needs_launch
+def test_a_replay_ends_by_itself_and_agrees(launch, tiny_bundle, put_bag, tmp_path):
+    bag = put_bag(tmp_path / 'bag', '/camera/image_raw', frames=30)
+    arguments = {
+        'bag': bag,
+        'out': tmp_path / 'out',
+        'bundle': tiny_bundle.path,
+        'device': 'cpu',
+        'threads': '1',
+        'player': 'builtin',
+    }
+    launched = launch('replay', *(f'{name}:={text}' for name, text in arguments.items()))
+    launched.wait()
+    found = json.loads((tmp_path / 'out' / 'agreement.json').read_text())
+    assert found['agrees']
+    (camera,) = found['recordings']
+    assert camera['received'] == camera['frames'] == 30
+    assert camera['both'] > 5
+    assert '## Through DDS' in (tmp_path / 'out' / 'report.md').read_text()
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec('launch_testing') is None,
+    reason='launch_testing is not installed (it comes with an apt ROS)',
+)
+def test_two_robots_share_a_machine():
+    done = subprocess.run(
+        [
+            *(sys.executable, '-m', 'launch_testing.launch_test'),
+            str(Path(__file__).with_name('two_robots.launch.py')),
+        ],
+        env={'AMENT_PREFIX_PATH': sys.prefix, **os.environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=2 * PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def test_only_what_is_given_overrides():

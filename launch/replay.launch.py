@@ -1,0 +1,158 @@
+"""Play a bag to the perception node, and compare what it says with the replay of the same bag.
+
+A recorder starts the player once the node is ready, and ends when the node has said all; then
+`step_ros replay --against` compares and writes the report.
+"""
+
+import sys
+from pathlib import Path
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    ExecuteProcess,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
+from launch.event_handlers import OnProcessExit, OnProcessIO
+from launch.events import Shutdown
+from launch.events.process import ProcessExited, ProcessIO
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from step_ros.data.bag_reader import BagReader
+from step_ros.resources import find_bundle, load_defaults, read_parameters
+from step_ros.ros.launch_values import overrides, typed_value
+from step_ros.ros.replay_online import OnlineReplay, find_player, ros2_bag_play
+from step_ros.ros.replay_recorder import RECORDING
+
+# Arguments that are parameters of the perception node, and what they mean.
+PARAMETERS = {
+    'bundle': 'Model bundle: a folder, or the name of one that the package ships',
+    'device': 'Where encoder and heads run: auto, cpu, cuda or cuda:N',
+    'threads': "Processor threads; 0 for torch's own choice",
+}
+OTHERS = {
+    'topics': ('', 'Image topics, with commas between them. Empty: all of the bag'),
+    'labels': ('', 'True labels: a topic or a CSV file. Empty: the only such topic of the bag'),
+    'out': ('runs/replay', 'Folder for the report'),
+    'rate': ('1.0', 'How many times as fast as it was recorded the bag is played'),
+    'player': (
+        'auto',
+        'What plays: ros2bag (ros2 bag play), builtin (our own), or auto: the former if it is '
+        'installed',
+    ),
+    'params_file': ('', "ROS parameter file with values for the node's parameters"),
+}
+
+
+def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Describe node, recorder, player and comparison once the arguments are known."""
+    names = ('bag', *PARAMETERS, *OTHERS)
+    texts = {name: LaunchConfiguration(name).perform(context).strip() for name in names}
+    bag, out = Path(texts['bag']), Path(texts['out'])
+    values = load_defaults('perception.yaml')
+    if texts['params_file']:
+        values |= read_parameters(Path(texts['params_file']), known=values)
+    values |= overrides('perception.yaml', {name: texts[name] for name in PARAMETERS})
+    bundle = find_bundle(str(values['bundle'])).resolve()
+    topics = [topic for topic in texts['topics'].split(',') if topic] or BagReader(
+        bag
+    ).image_topics
+    online = OnlineReplay(
+        bag=bag,
+        topics=tuple(topics),
+        values={**values, 'bundle': str(bundle)},
+        rate=float(typed_value('rate', texts['rate'], 1.0)),
+        folder=out / 'online' / bag.resolve().name,
+    )
+    online.prepare()
+    perception = _node('perception_node', 'perception', online.perception())
+    recorder = _node('replay_recorder', 'replay_recorder', online.recorder())
+    if find_player(texts['player']) == 'ros2bag':
+        player = ExecuteProcess(cmd=ros2_bag_play(online), output='screen')
+    else:
+        player = _node('bag_player', 'bag_player', online.player())
+    options = {
+        '--labels': texts['labels'],
+        '--bundle': str(bundle),
+        '--device': texts['device'],
+        '--threads': texts['threads'],
+        '--params-file': texts['params_file'],
+        '--against': str(online.answers),
+    }
+    comparison = ExecuteProcess(
+        cmd=[
+            *(sys.executable, '-m', 'step_ros.cli', 'replay', str(bag), '--out', str(out)),
+            *(part for topic in topics for part in ('--topic', topic)),
+            *(part for option, text in options.items() if text for part in (option, text)),
+        ],
+        output='screen',
+        name='replay',
+    )
+    began = []
+
+    def play(event: ProcessIO) -> list[LaunchDescriptionEntity] | None:
+        if began or RECORDING not in event.text.decode(errors='replace'):
+            return None
+        began.append(True)
+        return [player]
+
+    def compare(event: ProcessExited, _: LaunchContext) -> list[LaunchDescriptionEntity]:
+        if event.returncode or not online.answers.is_file():
+            return [_end('nothing was recorded')]
+        return [comparison]
+
+    def after_player(event: ProcessExited, _: LaunchContext) -> list[LaunchDescriptionEntity]:
+        return [_end('the player failed')] if event.returncode else []
+
+    return [
+        perception,
+        recorder,
+        RegisterEventHandler(OnProcessIO(target_action=recorder, on_stdout=play, on_stderr=play)),
+        RegisterEventHandler(OnProcessExit(target_action=recorder, on_exit=compare)),
+        RegisterEventHandler(OnProcessExit(target_action=player, on_exit=after_player)),
+        *(
+            RegisterEventHandler(OnProcessExit(target_action=process, on_exit=[_end(why)]))
+            for process, why in (
+                (perception, 'the perception node ended'),
+                (comparison, 'compared'),
+            )
+        ),
+    ]
+
+
+def _node(executable: str, name: str, parameters: dict[str, object]) -> Node:
+    return Node(
+        package='step_ros',
+        executable=executable,
+        name=name,
+        parameters=[parameters],
+        output='screen',
+        emulate_tty=True,
+    )
+
+
+def _end(why: str) -> EmitEvent:
+    return EmitEvent(event=Shutdown(reason=why))
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Describe the arguments and what they lead to."""
+    arguments = [
+        DeclareLaunchArgument('bag', description='The bag: a folder, or a .mcap or .db3 file.')
+    ]
+    arguments += [
+        DeclareLaunchArgument(
+            name,
+            default_value='',
+            description=f'{meaning}. Empty: as in the parameter file.',
+        )
+        for name, meaning in PARAMETERS.items()
+    ]
+    arguments += [
+        DeclareLaunchArgument(name, default_value=default, description=f'{meaning}.')
+        for name, (default, meaning) in OTHERS.items()
+    ]
+    return LaunchDescription([*arguments, OpaqueFunction(function=replay)])
