@@ -102,6 +102,8 @@ class Turns:
     def accepts(self, line: Line, received_ns: int) -> bool:
         """Say whether a grid frame that came just now is accepted; open or close its line."""
         self._now_ns = max(self._now_ns, received_ns)
+        if not self._streams(line):
+            line.arrivals_ns.clear()  # a pause says nothing about the rate
         line.arrivals_ns.append(received_ns)
         if not line.open and self._may_open(line):
             line.open, line.served, line.run = True, 0, 0

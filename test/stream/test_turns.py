@@ -292,6 +292,8 @@ def test_what_a_frame_needs_and_has_is_told():
     machine.film(steady(4, 10))
     assert machine.effort.needed_ms == pytest.approx(40)
     assert machine.queue.has_ms() == pytest.approx(25)
+    machine.film(steady(4, 0.3, begin=100))  # after a pause
+    assert machine.queue.has_ms() == pytest.approx(25)
     # By the frames as they come, not as they are stamped: a bag that is played twice as fast.
     hasty = Machine(encode=30)
     for number in range(100):
