@@ -8,7 +8,7 @@ from step_ros.ros.process_usage import STAGES
 from step_ros.ros.rate_search import RateSearch
 from step_ros.stream.benchmark_report import table
 
-_CPU = (*STAGES, 'publisher', 'listener')
+_CPU = (*STAGES, 'publisher', 'listener', 'others')
 NODE_COLUMNS = (
     *('cameras', 'rate_hz', 'hypotheses_per_s', 'p50_ms', 'p95_ms', 'p99_ms', 'max_ms'),
     *('added_p99_ms', 'lost_%', 'dropped_%', *(f'{stage}_%' for stage in _CPU), 'resident_mb'),

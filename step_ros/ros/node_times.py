@@ -9,7 +9,7 @@ from typing import Any
 from step_ros.ros.benchmark_publisher import PublisherReport, PublisherSettings
 from step_ros.ros.benchmark_session import BenchmarkSession, Publisher
 from step_ros.ros.frame_counts import FrameCounts
-from step_ros.ros.process_usage import cpu_seconds, memory
+from step_ros.ros.process_usage import STAGES, busy_seconds, cpu_seconds, memory
 from step_ros.stream.grid import NANOSECONDS
 from step_ros.stream.grid_loss import grid_loss
 from step_ros.stream.percentiles import percentiles
@@ -38,7 +38,8 @@ class NodeTimes:
             node's diagnostics.
         transport_lost_percent: Images sent that the node did not get.
         received_per_s: Images that the node got in a second.
-        cpu_percent: Processor time of the node's stages, of the publisher and of the listener.
+        cpu_percent: Processor time of the node's stages, of the publisher, of the listener, and
+            of all others on this machine, which ought to be little.
         resident_mb: Resident memory of the node.
         late_ms: How late images were published.
         skipped: Images that the publisher left out because it was a whole period late.
@@ -64,8 +65,7 @@ class NodeTimes:
     @property
     def node_cpu_percent(self) -> float:
         """Processor time of all stages of the node."""
-        beside = ('publisher', 'listener')
-        return sum(share for stage, share in self.cpu_percent.items() if stage not in beside)
+        return sum(self.cpu_percent[stage] for stage in STAGES)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything, for JSON."""
@@ -118,14 +118,15 @@ class _Mark:
     @classmethod
     def take(cls, session: BenchmarkSession, publisher: Publisher) -> '_Mark':
         counts = session.counts_now()
+        cpu = {
+            **cpu_seconds(session.node.pid),
+            'publisher': sum(cpu_seconds(publisher.process.pid).values()),
+            'listener': sum(cpu_seconds(os.getpid()).values()),
+        }
         return cls(
             time_ns=time.time_ns(),
             counts=counts,
-            cpu={
-                **cpu_seconds(session.node.pid),
-                'publisher': sum(cpu_seconds(publisher.process.pid).values()),
-                'listener': sum(cpu_seconds(os.getpid()).values()),
-            },
+            cpu={**cpu, 'others': busy_seconds() - sum(cpu.values())},
             resident=memory(session.node.pid).resident,
         )
 

@@ -51,6 +51,21 @@ def cpu_seconds(pid: int) -> dict[str, float]:
     return taken
 
 
+def busy_seconds() -> float:
+    """Return the processor time that all cores of the machine have been busy, in seconds.
+
+    Raises:
+        ProcessLookupError: There is no Linux to ask.
+    """
+    try:
+        text = Path('/proc/stat').read_text(encoding='utf-8')
+    except OSError as error:
+        raise ProcessLookupError('there is no /proc/stat to ask') from error
+    # user, nice, system, idle, iowait, irq, softirq, steal; what follows is in the first two.
+    ticks = [int(field) for field in text.splitlines()[0].split()[1:9]]
+    return (sum(ticks) - sum(ticks[3:5])) / os.sysconf('SC_CLK_TCK')
+
+
 def memory(pid: int) -> Memory:
     """Return what a process holds in memory now.
 

@@ -29,6 +29,7 @@ def run(cameras, rate, *, executor=4.0, added=6.0):
             'dds': 1.0,
             'publisher': 50.0,
             'listener': 50.0,
+            'others': 50.0,
         },
         resident_mb=900.0,
         late_ms=LATENCY,

@@ -8,7 +8,14 @@ import time
 
 import pytest
 
-from step_ros.ros.process_usage import EXECUTOR, MIDDLEWARE, MODEL, cpu_seconds, memory
+from step_ros.ros.process_usage import (
+    EXECUTOR,
+    MIDDLEWARE,
+    MODEL,
+    busy_seconds,
+    cpu_seconds,
+    memory,
+)
 
 pytestmark = pytest.mark.skipif(not os.path.isdir('/proc/self/task'), reason='needs Linux')
 
@@ -57,6 +64,12 @@ time.sleep(60)
     finally:
         process.kill()
         process.wait()
+
+
+def test_the_machine_is_busy_with_what_a_process_does():
+    before = busy_seconds()
+    work(0.5)
+    assert busy_seconds() - before >= 0.4
 
 
 def test_memory_holds_what_was_taken():
