@@ -50,7 +50,7 @@ def node(
     ] = 8.0,
     search_steps: Annotated[
         int, typer.Option(min=0, help='How often the search halves its range.')
-    ] = 5,
+    ] = 4,
     threads: Threads = None,
     device: Device = 'auto',
     runtime: Runtime = 'auto',

@@ -19,8 +19,8 @@ from step_ros.ros.node_times import NodeTimes, measure_node
 # Grid frames that may be lost.
 LOST_PERCENT = 5.0
 KEPT_SHARE = 0.9
-# What is searched, in shares of the recogniser's own rate.
-SEARCHED = (0.2, 1.2)
+# Where the search starts, in shares of the recogniser's own rate.
+START_SHARE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,22 +69,20 @@ class RateSearch:
         return asdict(self)
 
 
-def highest_kept(
-    low: float, high: float, *, steps: int, kept: Callable[[float], bool]
-) -> float:
-    """Search between two rates for the highest one that is kept, by halving.
+def highest_kept(start: float, *, steps: int, kept: Callable[[float], bool]) -> float:
+    """Search for the highest rate that is kept: by doubling, then by halving.
 
     Args:
-        low: A rate that ought to be kept; it is tried first.
-        high: A rate that is too high.
-        steps: How often to halve.
+        start: A rate to start with.
+        steps: How often to halve between a rate that is kept and one that is not.
         kept: Tries a rate.
 
     Returns:
-        The highest rate that was kept; 0 if not even the lowest was.
+        The highest rate that was kept; 0 for none.
     """
-    if not kept(low):
-        return 0.0
+    low, high = 0.0, start
+    while kept(high):
+        low, high = high, 2 * high
     for _ in range(steps):
         middle = (low + high) / 2
         if kept(middle):
@@ -113,18 +111,17 @@ def search_rate(
         bundle: Folder of the bundle.
         cameras: Number of cameras.
         size: Width and height of their images.
-        own: Measures how many frames the recogniser itself answers in a second; asked before and
-            after.
+        own: Measures how many frames the recogniser itself answers in a second; asked before, and
+            after, when it is to answer for both times.
         seconds: How long each rate is measured.
         folder: For logs.
         parameters: Further parameters of the node.
-        steps: How often to halve the range.
+        steps: As for `highest_kept`.
 
     Raises:
         NodeError: The node or the publisher does not keep going.
     """
     probes: list[Probe] = []
-    before = own()
 
     def kept(rate: float) -> bool:
         with (
@@ -146,8 +143,8 @@ def search_rate(
         probes.append(Probe(rate=rate, kept=missing <= LOST_PERCENT, times=times))
         return probes[-1].kept
 
-    highest = highest_kept(SEARCHED[0] * before, SEARCHED[1] * before, steps=steps, kept=kept)
-    return RateSearch(highest=highest, own=(before + own()) / 2, probes=probes)
+    highest = highest_kept(START_SHARE * own(), steps=steps, kept=kept)
+    return RateSearch(highest=highest, own=own(), probes=probes)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What a benchmark says beside its numbers: the machine, tables, a file."""
 
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -42,9 +43,10 @@ def bundle_digests(bundle: Bundle) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write what was measured; the folder is made."""
+    """Write what was measured; the folder is made, and NaN becomes null, as JSON has no such."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+    text = json.dumps(_without_nan(content), indent=2, allow_nan=False)
+    path.write_text(text + '\n', encoding='utf-8')
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -76,6 +78,14 @@ def markdown_table(rows: Sequence[StreamTimes]) -> str:
             for row in rows
         ],
     )
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _processor() -> str:

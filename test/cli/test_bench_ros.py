@@ -57,9 +57,10 @@ def test_the_node_is_measured(bench):
     assert set(row['cpu_percent']) == {'executor', 'model', 'dds', *beside}
     assert row['cpu_percent']['model'] > 0
     search = content['search']
-    (probe,) = search['probes']
-    assert probe['times']['cameras'] == 2
-    assert search['highest'] == (probe['rate'] if probe['kept'] else 0)
+    assert {probe['times']['cameras'] for probe in search['probes']} == {2}
+    kept = [probe['rate'] for probe in search['probes'] if probe['kept']]
+    assert search['highest'] == max(kept, default=0)
+    assert not search['probes'][-1]['kept']
     assert search['own'] > 0
     assert content['bundle']['model_id'].startswith('tabletop-tiny@')
     assert len(content['bars']) == 2

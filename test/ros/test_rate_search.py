@@ -8,22 +8,25 @@ from step_ros.model.bundle import load_bundle
 from step_ros.ros.rate_search import RateSearch, faster_bundle, highest_kept
 
 
-@given(limit=st.floats(10, 100), steps=st.integers(0, 10))
-def test_the_limit_is_found_up_to_the_last_step(limit, steps):
+@given(limit=st.floats(1, 1000), start=st.floats(10, 100), steps=st.integers(0, 10))
+def test_the_limit_is_found_up_to_the_last_step(limit, start, steps):
     tried = []
 
     def kept(rate):
         tried.append(rate)
         return rate <= limit
 
-    found = highest_kept(10, 110, steps=steps, kept=kept)
-    assert limit - 100 / 2**steps <= found <= limit
-    assert found in tried
-    assert len(tried) == steps + 1
+    found = highest_kept(start, steps=steps, kept=kept)
+    assert found <= limit
+    # Doubled until it is too much, then halved between there and the last that was kept.
+    width = max(start, limit) / 2**steps
+    assert limit - found <= width * (1 + 1e-9)
+    assert found in (0.0, *tried)
+    assert found == max((rate for rate in tried if rate <= limit), default=0.0)
 
 
 def test_a_rate_that_is_never_kept_is_none():
-    assert highest_kept(10, 110, steps=3, kept=lambda rate: False) == 0
+    assert highest_kept(10, steps=3, kept=lambda rate: False) == 0
 
 
 def test_the_bar_is_a_share_of_the_recognisers_own_rate():

@@ -19,8 +19,8 @@ def test_a_row_that_does_not_fit_is_refused():
 
 def test_a_file_is_written_with_its_folder(tmp_path):
     path = tmp_path / 'new' / 'figures.json'
-    write_json(path, {'ms': 1.5})
-    assert json.loads(path.read_text()) == {'ms': 1.5}
+    write_json(path, {'ms': 1.5, 'rows': [{'p50': float('nan'), 'sizes': (1, 2)}]})
+    assert json.loads(path.read_text()) == {'ms': 1.5, 'rows': [{'p50': None, 'sizes': [1, 2]}]}
 
 
 def test_a_bundle_is_named_by_what_decides_its_answers(tiny_bundle):
