@@ -126,7 +126,7 @@ class NodeBenchmark:
             self._bundle,
             cameras=plan.search_cameras,
             size=plan.size,
-            own=lambda: self._meter.measure(OWN_SECONDS).frames_per_s,
+            own=lambda: self._meter.measure(OWN_SECONDS),
             seconds=plan.search_seconds,
             steps=plan.search_steps,
             folder=self._folder,

@@ -43,7 +43,9 @@ def search_table(search: RateSearch) -> str:
     return (
         table(SEARCH_COLUMNS, rows)
         + f'\n\nhighest rate kept: {search.highest:.0f} grid frames in a second; '
-        f'the recogniser by itself: {search.own:.0f}'
+        f'the recogniser by itself: '
+        f'{search.own.frames_per_s:.0f}, a frame of each camera at once, '
+        f'{1e3 / search.own.frame_ms:.0f}, one by one'
     )
 
 

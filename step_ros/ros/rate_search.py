@@ -15,6 +15,7 @@ from step_ros.ros.benchmark_publisher import PublisherSettings
 from step_ros.ros.benchmark_session import BenchmarkSession
 from step_ros.ros.node_bars import Bar
 from step_ros.ros.node_times import NodeTimes, measure_node
+from step_ros.stream.own_rate import OwnRate
 
 # Grid frames that may be lost.
 LOST_PERCENT = 5.0
@@ -44,18 +45,18 @@ class RateSearch:
 
     Attributes:
         highest: The highest rate tried at which few enough grid frames were lost; 0 for none.
-        own: Frames that the recogniser itself answers in a second, on this machine in this run.
+        own: What the recogniser does by itself, on this machine in this run.
         probes: All rates tried, in order.
     """
 
     highest: float
-    own: float
+    own: OwnRate
     probes: list[Probe]
 
     @property
     def bar(self) -> Bar:
         """Hold it against the recogniser."""
-        share = self.highest / self.own
+        share = self.highest / self.own.frames_per_s
         return Bar(
             what=f'highest rate with at most {LOST_PERCENT:g} % of grid frames lost, '
             "share of the recogniser's own",
@@ -97,7 +98,7 @@ def search_rate(
     *,
     cameras: int,
     size: tuple[int, int],
-    own: Callable[[], float],
+    own: Callable[[], OwnRate],
     seconds: float,
     folder: Path,
     parameters: dict[str, Any],
@@ -111,8 +112,8 @@ def search_rate(
         bundle: Folder of the bundle.
         cameras: Number of cameras.
         size: Width and height of their images.
-        own: Measures how many frames the recogniser itself answers in a second; asked before, and
-            after, when it is to answer for both times.
+        own: Measures what the recogniser does by itself; asked before, and after, when it is to
+            answer for both times.
         seconds: How long each rate is measured.
         folder: For logs.
         parameters: Further parameters of the node.
@@ -143,7 +144,7 @@ def search_rate(
         probes.append(Probe(rate=rate, kept=missing <= LOST_PERCENT, times=times))
         return probes[-1].kept
 
-    highest = highest_kept(START_SHARE * own(), steps=steps, kept=kept)
+    highest = highest_kept(START_SHARE * own().frames_per_s, steps=steps, kept=kept)
     return RateSearch(highest=highest, own=own(), probes=probes)
 
 

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from step_ros.model.bundle import load_bundle
+from step_ros.ros.node_report import search_table
 from step_ros.ros.rate_search import RateSearch, faster_bundle, highest_kept
+from step_ros.stream.own_rate import OwnRate
 
 
 @given(limit=st.floats(1, 1000), start=st.floats(10, 100), steps=st.integers(0, 10))
@@ -29,12 +31,15 @@ def test_a_rate_that_is_never_kept_is_none():
     assert highest_kept(10, steps=3, kept=lambda rate: False) == 0
 
 
-def test_the_bar_is_a_share_of_the_recognisers_own_rate():
-    assert RateSearch(highest=90.0, own=100.0, probes=[]).bar.passed
-    assert not RateSearch(highest=89.0, own=100.0, probes=[]).bar.passed
+@pytest.mark.parametrize(('highest', 'passed'), [(90.0, True), (89.0, False)])
+def test_the_bar_is_a_share_of_the_recognisers_own_rate(highest, passed):
+    own = OwnRate(frame_ms=20.0, frames_per_s=100.0)
+    search = RateSearch(highest=highest, own=own, probes=[])
+    assert search.bar.passed is passed
+    assert 'by itself: 100, a frame of each camera at once, 50, one by one' in search_table(search)
 
 
-def test_afaster_bundle_differs_in_its_frame_period_alone(tiny_bundle):
+def test_a_faster_bundle_differs_in_its_frame_period_alone(tiny_bundle):
     with faster_bundle(tiny_bundle.path, frame_period=0.0125) as folder:
         faster = load_bundle(folder)
     assert faster.spec.frame_period == 0.0125
