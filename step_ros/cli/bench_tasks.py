@@ -38,8 +38,8 @@ def tasks(
     import torch
 
     from step_ros.stream.benchmark_report import machine, write_json
+    from step_ros.stream.cache_tensors import MEMORY_BUDGET
     from step_ros.stream.encoder import choose_device
-    from step_ros.stream.head_cache import MEMORY_BUDGET
     from step_ros.training.progress import track
     from step_ros.training.tasks_benchmark import TasksBenchmark, TasksTimes
     from step_ros.training.tasks_report import plot_tasks, tasks_table

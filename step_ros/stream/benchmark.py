@@ -16,9 +16,9 @@ from step_ros.model.backbone import create_backbone
 from step_ros.model.bundle import Bundle, create_heads, save_bundle
 from step_ros.model.bundle_schema import HeadsSpec, TaskSpec
 from step_ros.model.multitask import MultiTaskModel
+from step_ros.stream.cache_tensors import MEMORY_BUDGET
 from step_ros.stream.encoder import Encoder
 from step_ros.stream.frame import Frame
-from step_ros.stream.head_cache import MEMORY_BUDGET
 from step_ros.stream.recogniser import StreamingRecogniser
 
 Result = TypeVar('Result')

@@ -1,48 +1,20 @@
 """What the streaming heads keep of one camera's frames, and a window's answer from it."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from step_ros.stream.cache_tensors import Kept, allocate
 from step_ros.stream.column_sums import column_sums
-from step_ros.stream.kept_exponentials import GREATEST_SPREAD, KeptExponentials, PositionalParts
+from step_ros.stream.kept_exponentials import TorchPasses
 from step_ros.stream.native import NativePasses
+from step_ros.stream.native_cache import NativeCache
 from step_ros.stream.streaming_heads import StreamingHeads
 
-Kept = Literal['float32', 'bfloat16', 'none']
-
-# Bytes of kept exponentials that a camera may take unless the user says otherwise: three tasks of
-# DINOv2-B on 16 frames of 224 px fit.
-MEMORY_BUDGET = 1536 * 2**20
-# Up to here exponentials stay in a processor's cache, where half the bytes gain nothing.
-_FLOAT32_BYTES = 16 * 2**20
-
-
-def exponentials_bytes(heads: StreamingHeads, kept: Kept) -> int:
-    """Return the bytes that kept exponentials of one camera take."""
-    entry = {'float32': 4, 'bfloat16': 2, 'none': 0}[kept]
-    return heads.groups * (heads.frames * heads.tokens) ** 2 * entry
-
-
-def choose_kept(heads: StreamingHeads, memory_budget: int) -> Kept:
-    """Decide how exponentials are kept.
-
-    Args:
-        heads: The heads.
-        memory_budget: Bytes that a camera's exponentials may take.
-
-    Returns:
-        `float32` where they are small, else `bfloat16`, else `none` where the budget is too small
-        or they would not help: with token-wise positions, or when few tokens are averaged.
-    """
-    few_rows = heads.row_count * 4 < heads.frames * heads.tokens
-    if few_rows or not heads.frame_wise:
-        return 'none'
-    if exponentials_bytes(heads, 'float32') <= min(memory_budget, _FLOAT32_BYTES):
-        return 'float32'
-    return 'bfloat16' if exponentials_bytes(heads, 'bfloat16') <= memory_budget else 'none'
+# What a row of a block loses below exp(-87) must not matter after it is multiplied by exp(c_rj):
+# the greatest difference of c_rj within a frame that leaves such losses below exp(-27).
+GREATEST_SPREAD = 60.0
 
 
 class HeadCache:
@@ -68,53 +40,22 @@ class HeadCache:
     ) -> None:
         self.heads = heads
         self.kept = kept
-        self._native = native
-        shape = (heads.groups, heads.frames, heads.tokens)
-        device = heads.device
-        self._q_gtnc, self._k_gtnc, self._v_gtnc = (
-            torch.zeros(*shape, heads.channels, device=device) for _ in range(3)
-        )
-        self._newest_gn = torch.zeros(heads.groups, heads.tokens, device=device)
         self.spreads = [0.0] * heads.frames
-        self._exponentials: KeptExponentials | None = None
-        if kept == 'none':
-            return
-        if not heads.frame_wise:
-            raise ValueError("token-wise positions: exponentials cannot be kept; expected 'none'")
-        self._exponentials = KeptExponentials(
-            groups=heads.groups,
-            frames=heads.frames,
-            tokens=heads.tokens,
-            dtype=torch.float32 if kept == 'float32' else torch.bfloat16,
-            device=device,
-            native=native,
-        )
-        q_gsc, k_gsc = (part[:, :, 0] for part in heads.positions_gsmc[:2])
-        cls_slot_gs = q_gsc.new_zeros(q_gsc.shape[:2])
-        if heads.cls_gc is not None:
-            cls_slot_gs = (q_gsc @ heads.cls_gc[1][..., None])[..., 0].contiguous()
-        self._parts = PositionalParts(
-            row_gtns=torch.zeros(*shape, heads.frames, device=device),
-            column_gstn=torch.zeros(
-                heads.groups, heads.frames, heads.frames, heads.tokens, device=device
-            ),
-            slot_gss=(q_gsc @ k_gsc.mT).contiguous(),
-            cls_gtn=None if heads.cls_gc is None else torch.zeros(shape, device=device),
-            cls_slot_gs=cls_slot_gs,
-        )
-        self._row_weights_n = torch.zeros(heads.tokens, device=device)
-        self._row_weights_n[heads.rows] = 1.0
+        self._native = native
+        self._tensors = allocate(heads, kept, by_row=native is not None)
+        self._passes: TorchPasses | NativeCache | None = None
+        if kept != 'none':
+            self._passes = (
+                TorchPasses(heads, self._tensors)
+                if native is None
+                else NativeCache(native, heads, self._tensors)
+            )
 
     @property
     def bytes(self) -> int:
         """Memory of everything kept; it does not change."""
-        total = self._q_gtnc.nbytes + self._k_gtnc.nbytes + self._v_gtnc.nbytes
-        total += self._newest_gn.nbytes
-        if self._exponentials is not None:
-            parts = self._parts
-            total += self._exponentials.bytes + parts.row_gtns.nbytes + parts.column_gstn.nbytes
-            total += 0 if parts.cls_gtn is None else parts.cls_gtn.nbytes
-        return total
+        own = self._passes.bytes if isinstance(self._passes, NativeCache) else 0
+        return self._tensors.bytes + own
 
     @property
     def compiled(self) -> bool:
@@ -134,22 +75,13 @@ class HeadCache:
             place: 0 to T - 1.
             qkv_3gnc: What `StreamingHeads.project` gives for it.
         """
-        for cache_gtnc, part_gnc in zip(
-            (self._q_gtnc, self._k_gtnc, self._v_gtnc), qkv_3gnc, strict=True
-        ):
-            cache_gtnc[:, place] = part_gnc
-        if self._exponentials is None:
+        if self._passes is not None:
+            self.spreads[place] = self._passes.put(place, qkv_3gnc)
             return
-        parts = self._parts
-        q_gnc, k_gnc = self._q_gtnc[:, place], self._k_gtnc[:, place]
-        q_gsc, k_gsc = (part[:, :, 0] for part in self.heads.positions_gsmc[:2])
-        column_gsn = q_gsc @ k_gnc.mT
-        parts.row_gtns[:, place] = q_gnc @ k_gsc.mT
-        parts.column_gstn[:, :, place] = column_gsn
-        if self.heads.cls_gc is not None and parts.cls_gtn is not None:
-            parts.cls_gtn[:, place] = (q_gnc @ self.heads.cls_gc[1][..., None])[..., 0]
-        self.spreads[place] = float((column_gsn.amax(dim=-1) - column_gsn.amin(dim=-1)).max())
-        self._exponentials.put(place, self._q_gtnc, self._k_gtnc)
+        q_gnc, k_gnc, v_gnc = qkv_3gnc
+        self._tensors.q_gtnc[:, place] = q_gnc
+        self._tensors.k_gtcn[:, place] = k_gnc.mT
+        self._tensors.v_gtnc[:, place] = v_gnc
 
     @torch.inference_mode()
     def logits(self, orders: Sequence[Sequence[int]]) -> dict[str, Tensor]:
@@ -180,39 +112,23 @@ class HeadCache:
         heads = self.heads
         if task not in heads.names:
             raise ValueError(f'no task {task!r}; there are {", ".join(heads.names)}')
-        of_task_kgn = self._newest_gn.view(heads.tasks, -1, heads.tokens)
+        of_task_kgn = self._tensors.newest_gn.view(heads.tasks, -1, heads.tokens)
         return of_task_kgn[heads.names.index(task)].mean(dim=0) / heads.row_count
 
     def _attended(self, slots_vt: Tensor, *, newest: int) -> Tensor:
         """Return the sum of the attended values, `[v, g, c]`; slots are those of the places."""
-        heads = self.heads
         in_range = all(spread <= GREATEST_SPREAD for spread in self.spreads)
-        if self._exponentials is not None and in_range:
-            sums_vgtn, cls_vg = self._exponentials.column_sums(
-                self._parts, row_weights_n=self._row_weights_n, slots_vt=slots_vt.int()
-            )
-            if heads.cls_row:
-                row_vgl = self._cls_row(slots_vt)
-                sums_vgtn += row_vgl[..., :-1].reshape(sums_vgtn.shape)
-                cls_vg += row_vgl[..., -1]
+        passes = self._passes if in_range else None
+        if isinstance(passes, NativeCache):
+            return passes.attended(slots_vt, newest=newest)
+        if passes is not None:
+            sums_vgtn, cls_vg = passes.column_sums(slots_vt)
         else:
             blocks = [self._in_blocks(slots_t) for slots_t in slots_vt]
             sums_vgtn = torch.stack([sums for sums, _ in blocks])
             cls_vg = torch.stack([cls for _, cls in blocks])
-        self._newest_gn.copy_(sums_vgtn[0, :, newest])
+        self._tensors.newest_gn.copy_(sums_vgtn[0, :, newest])
         return self._values(sums_vgtn, cls_vg, slots_vt)
-
-    def _cls_row(self, slots_vt: Tensor) -> Tensor:
-        """Return where the global CLS token attends, `[v, g, t * n + 1]`: itself last."""
-        heads = self.heads
-        assert heads.cls_gc is not None
-        own_gtn = (self._k_gtnc @ heads.cls_gc[0][:, None, :, None])[..., 0]
-        slots_vgt = heads.cls_slots_gs[:, slots_vt].transpose(0, 1)
-        scores_vgtn = own_gtn + slots_vgt[..., None]
-        scores_vgl = torch.cat(
-            [scores_vgtn.flatten(2), heads.cls_itself_g1.expand(len(slots_vt), -1, -1)], dim=-1
-        )
-        return scores_vgl.softmax(dim=-1)
 
     def _in_blocks(self, slots_t: Tensor) -> tuple[Tensor, Tensor]:
         """Sum the attention anew from cached queries and keys: `[g, t, n]`, and CLS, `[g]`."""
@@ -221,15 +137,15 @@ class HeadCache:
         rows = heads.rows
         if q_position.shape[2] > 1:
             q_position = q_position[:, :, rows]
-        q_grc = (self._q_gtnc[:, :, rows] + q_position).flatten(1, 2)
-        k_glc = (self._k_gtnc + k_position).flatten(1, 2)
+        q_grc = (self._tensors.q_gtnc[:, :, rows] + q_position).flatten(1, 2)
+        k_glc = (self._tensors.k_gtcn.mT + k_position).flatten(1, 2)
         if heads.cls_gc is not None:
             k_glc = torch.cat([k_glc, heads.cls_gc[1][:, None]], dim=1)
             if heads.cls_row:
                 q_grc = torch.cat([q_grc, heads.cls_gc[0][:, None]], dim=1)
         weights_r = q_grc.new_ones(q_grc.shape[1])
         sums_gl = column_sums(q_grc, k_glc, weights_r, native=self._native)
-        shape = self._k_gtnc.shape[:3]
+        shape = self._tensors.q_gtnc.shape[:3]
         if heads.cls_gc is None:
             return sums_gl.view(shape), sums_gl.new_zeros(heads.groups)
         return sums_gl[:, :-1].reshape(shape), sums_gl[:, -1]
@@ -238,7 +154,7 @@ class HeadCache:
         """Weigh the values of contents, positions and the CLS token, `[v, g, c]`."""
         heads = self.heads
         sums_gvl = sums_vgtn.flatten(2).transpose(0, 1)
-        out_gvc = sums_gvl @ self._v_gtnc.flatten(1, 2)
+        out_gvc = sums_gvl @ self._tensors.v_gtnc.flatten(1, 2)
         positions_gvtmc = heads.positions_gsmc[2][:, slots_vt]
         weights_vgtm = sums_vgtn
         if positions_gvtmc.shape[3] == 1:

@@ -1,171 +1,104 @@
-"""Exponentials of scores between cached frames, kept while both slide through the window.
+"""The streaming heads' passes over kept exponentials, in torch; see `cache_tensors.py`.
 
-Tokens i of a frame in slot r and j of one in slot s score `a_ij + b_is + c_rj + d_rs`: contents
-with contents, and three parts that the slots' positions bring in (see `PositionalParts`). The
-first, the only one with an entry for each pair of tokens, does not depend on the slots. So
-`exp(a_ij)` is kept for all pairs of cached frames, and a window's row sums and column sums are
-matrix-vector products with it. Each row of a block (a frame's tokens with another's) is shifted by
-its greatest score, so that exponentials stay in range.
+The compiled passes (`native_cache.py`) do the same, faster; these run on any device.
 """
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from step_ros.stream.native import NativePasses
+from step_ros.stream.cache_tensors import CacheTensors, Exponentials
+from step_ros.stream.streaming_heads import StreamingHeads
 
-# What a row of a block loses below exp(-87) must not matter after it is multiplied by exp(c_rj):
-# the greatest difference of c_rj within a frame that leaves such losses below exp(-27).
-GREATEST_SPREAD = 60.0
 # Elements of a temporary tensor: as many as the processor's caches like.
 _CHUNK = {'cpu': 1 << 20, 'cuda': 1 << 27}
 
 
-@dataclass(frozen=True, kw_only=True)
-class PositionalParts:
-    """What positions and the global CLS token add to the scores of cached frames.
-
-    `q`, `k` are a token's own query and key, `q(r)`, `k(s)` the positional parts of slots; queries
-    are divided by the root of their channels.
-
-    Attributes:
-        row_gtns: `b`, that is `q_i k(s)`, for each place and slot.
-        column_gstn: `c`, that is `q(r) k_j`, for each slot and place.
-        slot_gss: `d`, that is `q(r) k(s)`.
-        cls_gtn: `q_i k_cls`; None without a global CLS token.
-        cls_slot_gs: `q(r) k_cls`.
-    """
-
-    row_gtns: Tensor
-    column_gstn: Tensor
-    slot_gss: Tensor
-    cls_gtn: Tensor | None
-    cls_slot_gs: Tensor
-
-
-class KeptExponentials:
-    """The exponentials of all pairs of T cached frames, in fixed memory.
+class TorchPasses:
+    """Puts frames into a cache, and sums the attention of its windows.
 
     Args:
-        groups: Attention heads of all tasks (g).
-        frames: Places in the cache (t).
-        tokens: Tokens of a frame (n).
-        dtype: float32 or bfloat16.
-        device: Where they are kept.
-        native: Compiled passes, for the CPU; None for torch.
+        heads: The heads.
+        tensors: The cache; exponentials are kept.
     """
 
-    def __init__(
-        self,
-        *,
-        groups: int,
-        frames: int,
-        tokens: int,
-        dtype: torch.dtype,
-        device: torch.device,
-        native: NativePasses | None = None,
-    ) -> None:
-        self.native = native
-        shape = (groups, frames, frames, tokens)
-        self.kept_gttnn = torch.zeros(*shape, tokens, dtype=dtype, device=device)
-        self.shift_gttn = torch.zeros(shape, device=device)
+    def __init__(self, heads: StreamingHeads, tensors: CacheTensors) -> None:
+        assert tensors.exponentials is not None
+        self._heads, self._tensors = heads, tensors
+        self._exponentials: Exponentials = tensors.exponentials
 
-    @property
-    def bytes(self) -> int:
-        """Memory that it takes."""
-        return self.kept_gttnn.nbytes + self.shift_gttn.nbytes
+    def put(self, place: int, qkv_3gnc: Tensor) -> float:
+        """Put a frame in a place, over the one that was there.
 
-    def put(self, place: int, q_gtnc: Tensor, k_gtnc: Tensor) -> None:
-        """Keep the blocks of the frame at this place with all others, both ways.
-
-        Args:
-            place: Where the frame is in the cache.
-            q_gtnc: Queries of all cached frames, this one included.
-            k_gtnc: Keys likewise.
+        Returns:
+            Its spread: the greatest difference of `c_rj` within it.
         """
-        groups, frames, tokens, _ = q_gtnc.shape
-        step = max(1, _CHUNK[q_gtnc.device.type] // (frames * tokens * tokens))
+        kept, tensors = self._exponentials, self._tensors
+        q_gnc, k_gnc, v_gnc = qkv_3gnc
+        tensors.q_gtnc[:, place] = q_gnc
+        tensors.k_gtcn[:, place] = k_gnc.mT
+        tensors.v_gtnc[:, place] = v_gnc
+        q_gsc, k_gsc = (part[:, :, 0] for part in self._heads.positions_gsmc[:2])
+        column_gsn = q_gsc @ k_gnc.mT
+        kept.row_gtsn[:, place] = k_gsc @ q_gnc.mT
+        kept.column_gstn[:, :, place] = column_gsn
+        if (cls_gc := self._heads.cls_gc) is not None:
+            assert kept.cls_column_gtn is not None
+            assert kept.cls_row_gtn is not None
+            kept.cls_column_gtn[:, place] = (q_gnc @ cls_gc[1][..., None])[..., 0]
+            kept.cls_row_gtn[:, place] = (k_gnc @ cls_gc[0][..., None])[..., 0]
+        self._keep(place)
+        return float((column_gsn.amax(dim=-1) - column_gsn.amin(dim=-1)).max())
+
+    def _keep(self, place: int) -> None:
+        """Keep the blocks of the frame at this place with all others, both ways."""
+        kept = self._exponentials
+        groups, frames, tokens, _ = self._tensors.q_gtnc.shape
+        step = max(1, _CHUNK[kept.kept_gttnn.device.type] // (frames * tokens * tokens))
         for start in range(0, groups, step):
             part = slice(start, start + step)
-            q, k = q_gtnc[part], k_gtnc[part]
-            rows_gntn = (q[:, place] @ k.flatten(1, 2).mT).view(-1, tokens, frames, tokens)
-            self._keep(
-                rows_gntn.transpose(1, 2),
-                self.kept_gttnn[part, place],
-                self.shift_gttn[part, place],
-            )
-            columns_gtnn = (q.flatten(1, 2) @ k[:, place].mT).view(-1, frames, tokens, tokens)
-            self._keep(
-                columns_gtnn, self.kept_gttnn[part, :, place], self.shift_gttn[part, :, place]
-            )
+            q_gtnc, k_gtcn = self._tensors.q_gtnc[part], self._tensors.k_gtcn[part]
+            for scores_gtnn, at in (
+                (q_gtnc[:, place, None] @ k_gtcn, (part, place)),
+                (q_gtnc @ k_gtcn[:, place, None], (part, slice(None), place)),
+            ):
+                most_gtn1 = scores_gtnn.amax(dim=-1, keepdim=True)
+                kept.shift_gttn[at] = most_gtn1[..., 0]
+                kept.kept_gttnn[at] = (scores_gtnn - most_gtn1).exp_().to(kept.kept_gttnn.dtype)
 
-    def _keep(self, scores_gtnn: Tensor, kept_gtnn: Tensor, shift_gtn: Tensor) -> None:
-        if self.native is not None:
-            self.native.keep(scores_gtnn, kept=kept_gtnn, shifts=shift_gtn)
-            return
-        most_gtn1 = scores_gtnn.amax(dim=-1, keepdim=True)
-        shift_gtn.copy_(most_gtn1[..., 0])
-        kept_gtnn.copy_((scores_gtnn - most_gtn1).exp_())
+    def column_sums(self, slots_vt: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum the attention weights of all averaged rows.
 
-    def column_sums(
-        self, parts: PositionalParts, *, row_weights_n: Tensor, slots_vt: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Sum the attention weights of all rows of the cached frames.
-
-        The differences of `c` within a frame must not exceed `GREATEST_SPREAD`.
+        No frame's spread may exceed `GREATEST_SPREAD`.
 
         Args:
-            parts: What is added to the scores.
-            row_weights_n: What each row of a frame counts.
-            slots_vt: Orders of the window, one or two: the slot of each place, int32.
+            slots_vt: Orders of the window: the slot of each place.
 
         Returns:
             How much each cached token is attended to, `[v, g, t, n]`, and the CLS token, `[v, g]`.
         """
-        if self.native is not None:
-            return self._column_sums_native(parts, row_weights_n, slots_vt)
-        sums = [self._column_sums_torch(parts, row_weights_n, slots_t) for slots_t in slots_vt]
-        return torch.stack([each[0] for each in sums]), torch.stack([each[1] for each in sums])
+        sums = [self._order(slots_t) for slots_t in slots_vt]
+        sums_vgtn = torch.stack([each[0] for each in sums])
+        cls_vg = torch.stack([each[1] for each in sums])
+        if self._heads.cls_row:
+            row_vgl = self._cls_row(slots_vt)
+            sums_vgtn += row_vgl[..., :-1].reshape(sums_vgtn.shape)
+            cls_vg += row_vgl[..., -1]
+        return sums_vgtn, cls_vg
 
-    def _column_sums_native(
-        self, parts: PositionalParts, row_weights_n: Tensor, slots_vt: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        assert self.native is not None
-        groups, frames, _, tokens = self.shift_gttn.shape
-        sums_tvgtn = torch.empty(frames, len(slots_vt), groups, frames, tokens)
-        cls_tvg = torch.empty(frames, len(slots_vt), groups)
-        self.native.sum_columns(
-            self.kept_gttnn,
-            shifts=self.shift_gttn,
-            row_parts=parts.row_gtns,
-            column_parts=parts.column_gstn,
-            slot_parts=parts.slot_gss,
-            cls_columns=parts.cls_gtn,
-            cls_slots=parts.cls_slot_gs,
-            row_weights=row_weights_n,
-            slots=slots_vt,
-            sums=sums_tvgtn,
-            cls_sums=cls_tvg,
-        )
-        return sums_tvgtn.sum(dim=0), cls_tvg.sum(dim=0)
-
-    def _column_sums_torch(
-        self, parts: PositionalParts, row_weights_n: Tensor, slots_t: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        groups, frames, _, tokens = self.shift_gttn.shape
-        slots_t = slots_t.long()
-        column_gttn = parts.column_gstn[:, slots_t]  # by the place of the row
+    def _order(self, slots_t: Tensor) -> tuple[Tensor, Tensor]:
+        kept = self._exponentials
+        groups, frames, _, tokens = kept.shift_gttn.shape
+        column_gttn = kept.column_gstn[:, slots_t]  # by the place of the row
         most_gtt = column_gttn.amax(dim=-1)
         column_gttn = (column_gttn - most_gtt[..., None]).exp_()
-        level_gtt = most_gtt + parts.slot_gss[:, slots_t][:, :, slots_t]
+        level_gtt = most_gtt + kept.slot_gss[:, slots_t][:, :, slots_t]
         # The logarithm of what stands before each block's share of a row.
-        factor_gttn = parts.row_gtns[..., slots_t].transpose(2, 3) + level_gtt[..., None]
-        factor_gttn += self.shift_gttn
+        factor_gttn = kept.row_gtsn[:, :, slots_t] + level_gtt[..., None]
+        factor_gttn += kept.shift_gttn
         most_gtn = factor_gttn.amax(dim=2)
         cls_gtn = torch.zeros_like(most_gtn)
-        if parts.cls_gtn is not None:
-            at_cls_gtn = parts.cls_gtn + parts.cls_slot_gs[:, slots_t, None]
+        if kept.cls_column_gtn is not None:
+            at_cls_gtn = kept.cls_column_gtn + kept.cls_slot_gs[:, slots_t, None]
             most_gtn = torch.maximum(most_gtn, at_cls_gtn)
             cls_gtn = (at_cls_gtn - most_gtn).exp_()
         factor_gttn = (factor_gttn - most_gtn[:, :, None]).exp_()
@@ -179,13 +112,24 @@ class KeptExponentials:
         for start in range(0, groups, step):
             for first in range(0, frames, span):
                 at = (slice(start, start + step), slice(first, first + span))
-                kept = self.kept_gttnn[at].float()
+                exponentials = kept.kept_gttnn[at].float()
                 column = column_gttn[at]
                 factor = factor_gttn[at]
-                row_sums = (factor * (kept @ column[..., None])[..., 0]).sum(dim=2)
-                share = row_weights_n / (row_sums + cls_gtn[at])
+                row_sums = (factor * (exponentials @ column[..., None])[..., 0]).sum(dim=2)
+                share = kept.row_weights_n / (row_sums + cls_gtn[at])
                 factor = factor * share[:, :, None]
-                sums = (factor[..., None, :] @ kept)[..., 0, :] * column
+                sums = (factor[..., None, :] @ exponentials)[..., 0, :] * column
                 sums_gtn[at[0]] += sums.sum(dim=1)
                 cls_g[at[0]] += (share * cls_gtn[at]).sum(dim=(1, 2))
         return sums_gtn, cls_g
+
+    def _cls_row(self, slots_vt: Tensor) -> Tensor:
+        """Return where the global CLS token attends, `[v, g, t * n + 1]`: itself last."""
+        heads, own_gtn = self._heads, self._exponentials.cls_row_gtn
+        assert own_gtn is not None
+        slots_vgt = heads.cls_slots_gs[:, slots_vt].transpose(0, 1)
+        scores_vgtn = own_gtn + slots_vgt[..., None]
+        scores_vgl = torch.cat(
+            [scores_vgtn.flatten(2), heads.cls_itself_g1.expand(len(slots_vt), -1, -1)], dim=-1
+        )
+        return scores_vgl.softmax(dim=-1)

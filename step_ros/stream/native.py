@@ -1,6 +1,6 @@
-"""The compiled passes of `attention_sums.cpp`: built on first use, missed by nobody.
+"""The compiled passes of `attention_sums.cpp` and its headers: built on first use, missed by nobody.
 
-The machine's own C++ compiler builds the file once, for the machine's own processor, into the
+The machine's own C++ compiler builds them once, for the machine's own processor, into the
 user's cache folder (about 3 s). Where there is no compiler, the torch code of the callers does the
 same work, slower.
 
@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,74 +49,55 @@ class NativePasses:
 
     def __init__(self, path: Path) -> None:
         self._library = ctypes.CDLL(str(path))
-        for name in ('step_keep', 'step_sum_columns', 'step_softmax_sums'):
+        for name in ('step_attend', 'step_softmax_sums'):
             getattr(self._library, name).restype = None
+        self._library.step_put.restype = ctypes.c_float
 
-    def keep(self, scores: Tensor, *, kept: Tensor, shifts: Tensor) -> None:
-        """Write `exp(scores - shift)`, the shift being each row's greatest score in its block.
+    def put(
+        self,
+        cache: Any,
+        place: int,
+        qkv_3gnc: Tensor,
+        *,
+        strides: tuple[int, int, int],
+        threads: int,
+    ) -> float:
+        """Put a frame in its place in a `StepCache`.
 
         Args:
-            scores: View of the scores, `[g, blocks, n, n]`; rows are contiguous.
-            kept: View of what takes the exponentials, likewise.
-            shifts: View of what takes the shifts, `[g, blocks, n]`.
+            cache: Reference to the structure.
+            place: Where to.
+            qkv_3gnc: Queries, keys and values; channels are contiguous.
+            strides: Of all but the channels.
+            threads: How many share the work.
+
+        Returns:
+            The greatest difference of a positional score within the frame.
         """
-        groups, blocks, tokens, _ = kept.shape
-        self._library.step_keep(
-            _half(kept),
-            _pointer(scores),
-            _strides(scores),
-            _pointer(kept),
-            _strides(kept),
-            _pointer(shifts),
-            _strides(shifts),
-            ctypes.c_int64(groups),
-            ctypes.c_int64(blocks),
-            ctypes.c_int64(tokens),
-            ctypes.c_int64(_threads(8 * kept.numel())),
+        arguments = (*map(ctypes.c_int64, strides), ctypes.c_int64(threads))
+        return float(
+            self._library.step_put(cache, ctypes.c_int64(place), _pointer(qkv_3gnc), *arguments)
         )
 
-    def sum_columns(
-        self,
-        kept: Tensor,
-        *,
-        shifts: Tensor,
-        row_parts: Tensor,
-        column_parts: Tensor,
-        slot_parts: Tensor,
-        cls_columns: Tensor | None,
-        cls_slots: Tensor,
-        row_weights: Tensor,
-        slots: Tensor,
-        sums: Tensor,
-        cls_sums: Tensor,
+    def attend(
+        self, cache: Any, slots: Tensor, *, newest: int, attended: Tensor, threads: int
     ) -> None:
-        """Sum attention weights over the rows of all frames; see `KeptExponentials`.
+        """Sum the attended values of a `StepCache`.
 
         Args:
-            kept: Exponentials, `[g, t, t, n, n]`: frame of the row, frame of the column.
-            shifts: `[g, t, t, n]`.
-            row_parts: `q_i k(s)`, `[g, t, n, slots]`.
-            column_parts: `q(r) k_j`, `[g, slots, t, n]`.
-            slot_parts: `q(r) k(s)`, `[g, slots, slots]`.
-            cls_columns: `q_i k_cls`, `[g, t, n]`; None without a global CLS token.
-            cls_slots: `q(r) k_cls`, `[g, slots]`.
-            row_weights: What a frame's rows count, `[n]`.
+            cache: Reference to the structure.
             slots: Slot of each place, `[v, t]`, int32; one or two orders.
-            sums: Takes the column sums, one result for each frame of rows, `[t, v, g, t, n]`.
-            cls_sums: Likewise for the CLS token's column, `[t, v, g]`.
+            newest: Place of the newest frame.
+            attended: Takes the sums, `[v, g, c]`.
+            threads: How many share the work.
         """
-        groups, frames, _, tokens, _ = kept.shape
-        orders = len(slots)
-        self._library.step_sum_columns(
-            _half(kept),
-            *map(_pointer, (kept, shifts, row_parts, column_parts, slot_parts)),
-            ctypes.c_void_p(None) if cls_columns is None else _pointer(cls_columns),
-            *map(_pointer, (cls_slots, row_weights, slots, sums, cls_sums)),
-            ctypes.c_int64(groups),
-            ctypes.c_int64(frames),
-            ctypes.c_int64(tokens),
-            ctypes.c_int64(orders),
-            ctypes.c_int64(_threads(2 * orders * kept.numel())),
+        self._library.step_attend(
+            cache,
+            _pointer(slots),
+            ctypes.c_int64(len(slots)),
+            ctypes.c_int64(newest),
+            _pointer(attended),
+            ctypes.c_int64(threads),
         )
 
     def softmax_sums(self, scores: Tensor, *, weights: Tensor, sums: Tensor) -> None:
@@ -128,7 +110,7 @@ class NativePasses:
             *map(_pointer, (scores, weights, sums)),
             ctypes.c_int64(rows),
             ctypes.c_int64(columns),
-            ctypes.c_int64(_threads(rows * columns * 8)),
+            ctypes.c_int64(threads_for(rows * columns * 8)),
         )
 
 
@@ -152,7 +134,9 @@ def load_native() -> NativePasses:
     if not compiler or not shutil.which(compiler):
         raise NativeError(f'no C++ compiler ({compiler or "g++, clang++"}) to compile {SOURCE}')
     try:
-        key = '\0'.join([SOURCE.read_text(encoding='utf-8'), *_command(compiler), _processor()])
+        files = (SOURCE, *sorted(SOURCE.parent.glob('attention_*.h')))
+        sources = [file.read_text(encoding='utf-8') for file in files]
+        key = '\0'.join([*sources, *_command(compiler), _processor()])
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         path = cache_folder() / f'attention_sums-{digest}.so'
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -228,17 +212,10 @@ def _report(why: str) -> None:
     _logger.warning('heads run without compiled passes, slower: %s', why)
 
 
-def _half(kept: Tensor) -> ctypes.c_int32:
-    return ctypes.c_int32(kept.dtype == torch.bfloat16)
-
-
 def _pointer(tensor: Tensor) -> ctypes.c_void_p:
     return ctypes.c_void_p(tensor.data_ptr())
 
 
-def _strides(tensor: Tensor) -> ctypes.Array[ctypes.c_int64]:
-    return (ctypes.c_int64 * 3)(*tensor.stride()[:3])
-
-
-def _threads(work: int) -> int:
+def threads_for(work: int) -> int:
+    """Return how many threads are to share so many multiply-adds."""
     return 1 if work < _ONE_THREAD else torch.get_num_threads()

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from step_ros.model.bundle import Bundle
 from step_ros.model.head import Head, tokens_per_frame
+from step_ros.stream.cache_tensors import MEMORY_BUDGET, choose_kept
 from step_ros.stream.camera_stream import CameraStream
 from step_ros.stream.effort import Effort, Stopwatch
 from step_ros.stream.encoder import Encoder
 from step_ros.stream.frame import Frame, FrameError, FrameProblem, GridFrame
 from step_ros.stream.grid import NANOSECONDS, GridSettings, Placement
-from step_ros.stream.head_cache import MEMORY_BUDGET, HeadCache, choose_kept
+from step_ros.stream.head_cache import HeadCache
 from step_ros.stream.hypothesis import Hypothesis, TaskHypothesis, jensen_shannon, probabilities
 from step_ros.stream.native import find_native
 from step_ros.stream.streaming_heads import StreamingHeads, why_not_streaming

@@ -3,7 +3,7 @@
 `W(e + t) = We + Wt`: queries, keys and values of a token are those of its content plus those of
 its slot's position. The first are projected when a frame arrives, for all tasks in one matrix
 product; the second are constants. What the classifier sees is a mean of attended tokens, so it
-follows from how much each token is attended to (`column_sums.py`, `kept_exponentials.py`).
+follows from how much each token is attended to (`column_sums.py`, `cache_tensors.py`).
 """
 
 from collections.abc import Mapping, Sequence

@@ -20,9 +20,9 @@ from step_ros.model.heads import create_head
 from step_ros.model.multitask import MultiTaskModel
 from step_ros.model.peft import insert_adapters
 from step_ros.stream.benchmark import LABELS, random_bundles
+from step_ros.stream.cache_tensors import MEMORY_BUDGET
 from step_ros.stream.encoder import TorchEncoder
 from step_ros.stream.frame import Frame
-from step_ros.stream.head_cache import MEMORY_BUDGET
 from step_ros.stream.preprocess import normalise
 from step_ros.stream.recogniser import StreamingRecogniser
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from step_ros.model.step import StepHead
-from step_ros.stream import head_cache
-from step_ros.stream.head_cache import HeadCache, choose_kept, exponentials_bytes
+from step_ros.stream import cache_tensors, head_cache
+from step_ros.stream.cache_tensors import choose_kept, exponentials_bytes
+from step_ros.stream.head_cache import HeadCache
 from step_ros.stream.native import load_native
 from step_ros.stream.streaming_heads import StreamingHeads, why_not_streaming
 
@@ -163,9 +164,11 @@ def test_positions_that_outweigh_the_kept_range_are_computed_in_blocks(compiled)
     assert max(cache.spreads) > head_cache.GREATEST_SPREAD
 
 
-def test_a_frame_that_is_no_number_spoils_its_own_windows_alone():
+@pytest.mark.parametrize('compiled', [True, False])
+def test_a_frame_that_is_no_number_spoils_its_own_windows_alone(compiled):
     heads = make_heads(frames=3)
-    cache = HeadCache(StreamingHeads(heads, tokens=5), kept='float32', native=load_native())
+    native = load_native() if compiled else None
+    cache = HeadCache(StreamingHeads(heads, tokens=5), kept='float32', native=native)
     film = Film(heads, cache)
     for place in range(3):
         film.put(place)
@@ -175,11 +178,14 @@ def test_a_frame_that_is_no_number_spoils_its_own_windows_alone():
     assert film.worst([(2, 0, 1), (1, 0, 2)]) < 1e-4
 
 
+@pytest.mark.parametrize('compiled', [True, False])
 @pytest.mark.parametrize('cls', ['global', 'frame'])
 @pytest.mark.parametrize('kept', ['float32', 'bfloat16', 'none'])
-def test_the_attention_to_the_newest_frame_is_that_of_the_plain_head(kept, cls):
+def test_the_attention_to_the_newest_frame_is_that_of_the_plain_head(kept, cls, compiled):
     heads = make_heads(tasks=3, tokens=6, frames=3, cls=cls)
-    cache = HeadCache(StreamingHeads(heads, tokens=per_frame(heads, 6)), kept=kept)
+    native = load_native() if compiled else None
+    streaming = StreamingHeads(heads, tokens=per_frame(heads, 6))
+    cache = HeadCache(streaming, kept=kept, native=native)
     assert not cache.newest_attention('task0').any()
     film = Film(heads, cache)
     for place in range(3):
@@ -196,17 +202,20 @@ def test_the_attention_to_the_newest_frame_is_that_of_the_plain_head(kept, cls):
         cache.newest_attention('gait')
 
 
+@pytest.mark.parametrize('compiled', [True, False])
 @pytest.mark.parametrize('kept', ['float32', 'bfloat16', 'none'])
-def test_memory_is_fixed_from_the_start(kept):
+def test_memory_is_fixed_from_the_start(kept, compiled):
     heads = make_heads()
-    cache = HeadCache(StreamingHeads(heads, tokens=5), kept=kept, native=load_native())
+    native = load_native() if compiled else None
+    cache = HeadCache(StreamingHeads(heads, tokens=5), kept=kept, native=native)
 
     def memory():
-        owners = [vars(cache)]
+        owners = [vars(cache._tensors)]
         if kept != 'none':
-            owners += [vars(cache._exponentials), vars(cache._parts)]
+            owners.append(vars(cache._tensors.exponentials))
+            owners.append({} if cache._passes is None else vars(cache._passes))
         tensors = [x for owner in owners for x in owner.values() if isinstance(x, torch.Tensor)]
-        return {tensor.data_ptr(): tensor.nbytes for tensor in tensors}
+        return {x.data_ptr(): x.untyped_storage().nbytes() for x in tensors}
 
     before, stated = memory(), cache.bytes
     film = Film(heads, cache)
@@ -225,14 +234,15 @@ def test_memory_is_fixed_from_the_start(kept):
 
 def test_the_budget_decides_what_is_kept(monkeypatch):
     streaming = StreamingHeads(make_heads(), tokens=5)
-    assert exponentials_bytes(streaming, 'float32') == 4 * 4 * 15**2
-    assert exponentials_bytes(streaming, 'bfloat16') == 2 * 4 * 15**2
-    assert choose_kept(streaming, 3600) == 'float32'
-    assert choose_kept(streaming, 3599) == 'bfloat16'
-    assert choose_kept(streaming, 1800) == 'bfloat16'
-    assert choose_kept(streaming, 1799) == 'none'
+    entries = 4 * 3 * 5 * 3 * 16  # groups, frames, tokens, frames, tokens in a row
+    assert exponentials_bytes(streaming, 'float32') == 4 * entries
+    assert exponentials_bytes(streaming, 'bfloat16') == 2 * entries
+    assert choose_kept(streaming, 4 * entries) == 'float32'
+    assert choose_kept(streaming, 4 * entries - 1) == 'bfloat16'
+    assert choose_kept(streaming, 2 * entries) == 'bfloat16'
+    assert choose_kept(streaming, 2 * entries - 1) == 'none'
     assert choose_kept(streaming, 0) == 'none'
-    monkeypatch.setattr(head_cache, '_FLOAT32_BYTES', 3599)
+    monkeypatch.setattr(cache_tensors, '_FLOAT32_BYTES', 4 * entries - 1)
     assert choose_kept(streaming, 10**9) == 'bfloat16'
 
 

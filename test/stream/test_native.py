@@ -1,6 +1,7 @@
 """The compiled passes: right, built once, and done without where there is no compiler."""
 
 import logging
+import platform
 import stat
 
 import pytest
@@ -8,9 +9,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from step_ros.model.step import StepHead
 from step_ros.stream import native
+from step_ros.stream.cache_tensors import allocate
 from step_ros.stream.column_sums import column_sums
+from step_ros.stream.head_cache import HeadCache
+from step_ros.stream.kept_exponentials import TorchPasses
 from step_ros.stream.native import NativeError, NativePasses, find_native, load_native
+from step_ros.stream.native_cache import NativeCache
+from step_ros.stream.streaming_heads import StreamingHeads
 
 
 @pytest.fixture
@@ -38,6 +45,20 @@ def test_it_is_compiled_once(fresh, monkeypatch):
     monkeypatch.setattr(native, 'compile_to', None)
     load_native()
     assert built.stat().st_mtime_ns == made
+
+
+@pytest.mark.skipif(platform.machine() != 'x86_64', reason='an x86-64 processor')
+def test_it_computes_the_same_for_processors_with_shorter_vectors(fresh, monkeypatch):
+    torch.manual_seed(0)
+    head = StepHead(frames=3, tokens=37, width=24, classes=4, attention_heads=2).eval()
+    heads, x_3nd = StreamingHeads({'task': head}, tokens=37), torch.randn(3, 37, 24)
+    monkeypatch.setattr(native, 'FLAGS', [*native.FLAGS, '-march=x86-64-v2'])
+    cache = HeadCache(heads, kept='float32', native=load_native())
+    for place in range(3):
+        cache.put(place, heads.project(x_3nd[[place]])[0])
+    said = cache.logits([(0, 1, 2)])['task']
+    with torch.inference_mode():
+        torch.testing.assert_close(said, head(x_3nd[None]), rtol=1e-4, atol=1e-5)
 
 
 def test_without_a_compiler_torch_does_the_work_and_it_is_said_once(fresh, monkeypatch, caplog):
@@ -85,25 +106,33 @@ def test_a_library_that_is_damaged_is_an_error_not_a_crash(fresh, tmp_path, monk
 
 
 @given(
-    groups=st.integers(1, 3),
-    blocks=st.integers(1, 3),
     tokens=st.integers(1, 40),
-    half=st.booleans(),
-    scale=st.sampled_from([0.1, 10.0, 100.0]),
+    frames=st.integers(1, 4),
+    kept=st.sampled_from(['float32', 'bfloat16']),
+    scale=st.sampled_from([0.1, 3.0, 10.0]),
+    threads=st.integers(1, 3),
 )
-def test_exponentials_are_those_of_torch(groups, blocks, tokens, half, scale):
+def test_what_is_kept_is_what_torch_keeps(tokens, frames, kept, scale, threads):
     torch.manual_seed(tokens)
-    scores = scale * torch.randn(groups, tokens, blocks, tokens).transpose(1, 2)
-    dtype = torch.bfloat16 if half else torch.float32
-    kept = torch.empty(groups, blocks, tokens, tokens, dtype=dtype)
-    shifts = torch.empty(groups, blocks, tokens)
-    load_native().keep(scores, kept=kept, shifts=shifts)
-    assert torch.equal(shifts, scores.amax(dim=-1))
-    wanted = (scores - shifts[..., None]).exp()
-    torch.testing.assert_close(
-        kept.float(), wanted.to(dtype).float(), rtol=2**-7 if half else 1e-6, atol=1e-37
-    )
-    assert (kept.amax(dim=-1) == 1).all()
+    head = StepHead(frames=frames, tokens=tokens, width=12, classes=4, attention_heads=2).eval()
+    heads = StreamingHeads({'task': head}, tokens=tokens)
+    compiled, plain = (allocate(heads, kept, by_row=by_row) for by_row in (True, False))
+    passes = NativeCache(load_native(), heads, compiled)
+    passes._put_threads = threads
+    with torch.inference_mode():
+        for place in [*range(frames), 0]:
+            qkv_3gnc = heads.project(scale * torch.randn(1, tokens, 12))[0]
+            spread = passes.put(place, qkv_3gnc)
+            assert spread == pytest.approx(TorchPasses(heads, plain).put(place, qkv_3gnc), 1e-4)
+        for name, wanted in vars(plain.exponentials).items():
+            tolerance = 2**-7 if (name, kept) == ('kept_gttnn', 'bfloat16') else 1e-3
+            said = getattr(compiled.exponentials, name)
+            torch.testing.assert_close(said, wanted, rtol=tolerance, atol=1e-4)
+        assert (compiled.exponentials.kept_gttnn.amax(dim=-1) == 1).all()
+        slots_vt = torch.stack([torch.randperm(frames) for _ in range(3)])
+        said_vgc = passes.attended(slots_vt, newest=0)
+        alone_vgc = [passes.attended(slots_vt[[v]], newest=0)[0] for v in range(3)]
+        torch.testing.assert_close(said_vgc, torch.stack(alone_vgc))
 
 
 @given(
@@ -134,6 +163,6 @@ def test_the_number_of_threads_changes_nothing(monkeypatch):
     q, k, weights = torch.randn(1, 64, 4), torch.randn(1, 40, 4), torch.rand(64)
     said = []
     for threads in (1, 3):
-        monkeypatch.setattr(native, '_threads', lambda _, threads=threads: threads)
+        monkeypatch.setattr(native, 'threads_for', lambda _, threads=threads: threads)
         said.append(column_sums(q, k, weights, native=load_native()))
     torch.testing.assert_close(*said)

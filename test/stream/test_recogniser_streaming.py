@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from step_ros.model.bundle import load_bundle
-from step_ros.stream import head_cache, recogniser
+from step_ros.stream import cache_tensors, recogniser
 from step_ros.stream.recogniser import StreamingRecogniser
 
 MS = 1_000_000
@@ -67,7 +67,7 @@ def test_it_says_what_plain_heads_say(
     batches,
     monkeypatch,
 ):
-    monkeypatch.setattr(head_cache, '_FLOAT32_BYTES', float32_bytes)
+    monkeypatch.setattr(cache_tensors, '_FLOAT32_BYTES', float32_bytes)
     if not compiled:
         monkeypatch.setattr(recogniser, 'find_native', lambda: None)
     frames = restless(make_film, random_stamps, seed=seed)
@@ -135,7 +135,7 @@ def test_it_says_the_same_on_a_gpu(
 ):
     from step_ros.stream.encoder import TorchEncoder
 
-    monkeypatch.setattr(head_cache, '_FLOAT32_BYTES', float32_bytes)
+    monkeypatch.setattr(cache_tensors, '_FLOAT32_BYTES', float32_bytes)
     frames = film.steady(12)
     wanted = StreamingRecogniser(tiny_bundle, counting_encoder, streaming=False).process(frames)
     heads = tiny_bundle.model.heads
