@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from step_ros.stream.frame import Frame, FrameError, GridFrame
+from step_ros.stream.frame import Frame, FrameError, GridFrame, cut_box
 from step_ros.stream.grid import NANOSECONDS, FrameGrid, GridSettings, Placement
 from step_ros.stream.head_cache import HeadCache
+from step_ros.stream.preprocess import fit_image
 from step_ros.stream.window import Window
 
 # No answer can carry this stamp: `builtin_interfaces/Time` has 31 bits for seconds. A message with
@@ -24,6 +25,13 @@ class CameraStream:
     A frame is placed on the grid, then loaded or left out, then enters the window. The first two
     may be done in another thread than the last.
 
+    Args:
+        frames: Frames in a window (T).
+        settings: Of the grid.
+        cache: For streaming heads.
+        image_size: Height and width to which frames are fitted when they are loaded; None: they
+            stay as they are.
+
     Attributes:
         window: The newest grid frames.
         cache: What streaming heads keep of them; None with plain heads.
@@ -33,9 +41,15 @@ class CameraStream:
     """
 
     def __init__(
-        self, frames: int, settings: GridSettings, *, cache: HeadCache | None = None
+        self,
+        frames: int,
+        settings: GridSettings,
+        *,
+        cache: HeadCache | None = None,
+        image_size: tuple[int, int] | None = None,
     ) -> None:
         self.frames = frames
+        self._image_size = image_size
         self.grid = FrameGrid(settings)
         self.window = Window(frames)
         self.cache = cache
@@ -98,6 +112,9 @@ class CameraStream:
             image_hw3 = frame.load()
             rows, columns = image_hw3.shape[:2]
             box = None if frame.crop is None else frame.crop((rows, columns))
+            fitted_hw3 = None
+            if self._image_size is not None:
+                fitted_hw3 = fit_image(cut_box(image_hw3, box), self._image_size)
         except FrameError as error:
             self.counts[error.cause] += 1
             raise
@@ -114,6 +131,7 @@ class CameraStream:
             slot=slot,
             image_hw3=image_hw3,
             box=box,
+            fitted_hw3=fitted_hw3,
         )
 
     def leave_out(self, frame: Frame, placement: Placement, slot: int, *, cause: str) -> None:

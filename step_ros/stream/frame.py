@@ -75,6 +75,7 @@ class GridFrame:
         slot: Its place on the grid.
         image_hw3: Its pixels, uint8 RGB.
         box: The part of them that is looked at; None: all of it.
+        fitted_hw3: That part in the size that the encoder takes; None where the encoder fits it.
     """
 
     camera: str
@@ -85,11 +86,17 @@ class GridFrame:
     slot: int
     image_hw3: np.ndarray
     box: Box | None = None
+    fitted_hw3: np.ndarray | None = None
 
     @property
     def seen_hw3(self) -> np.ndarray:
-        """The pixels that are looked at."""
-        if self.box is None:
-            return self.image_hw3
-        top, left, height, width = self.box
-        return self.image_hw3[top : top + height, left : left + width]
+        """The pixels that the encoder is given."""
+        return cut_box(self.image_hw3, self.box) if self.fitted_hw3 is None else self.fitted_hw3
+
+
+def cut_box(image_hw3: np.ndarray, box: Box | None) -> np.ndarray:
+    """Return a view of a part of an image; None: all of it."""
+    if box is None:
+        return image_hw3
+    top, left, height, width = box
+    return image_hw3[top : top + height, left : left + width]

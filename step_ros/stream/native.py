@@ -1,7 +1,7 @@
-"""The compiled passes of `attention_sums.cpp` and its headers: built on first use, missed by nobody.
+"""The compiled passes, `attention_sums.cpp`: built on first use, missed by nobody.
 
-The machine's own C++ compiler builds them once, for the machine's own processor, into the
-user's cache folder (about 3 s). Where there is no compiler, the torch code of the callers does the
+The machine's own C++ compiler builds it once, for the machine's own processor, into the user's
+cache folder (about 3 s). Where there is no compiler, the torch code of the callers does the
 same work, slower.
 
 Chosen by measurement: the column sums of one head (T=16, n=256, d=384, 6 attention heads, in

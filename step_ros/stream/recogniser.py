@@ -121,7 +121,14 @@ class StreamingRecogniser:
         """Return a camera's stream; made, with all the memory it will need, if it is new."""
         stream = self.cameras.get(camera)
         if stream is None:
-            stream = CameraStream(self.bundle.spec.frames, self.settings, cache=self._cache())
+            # Frames are loaded in another thread, if there is one, than the encoder's.
+            size = self.bundle.model.backbone.image_size
+            stream = CameraStream(
+                self.bundle.spec.frames,
+                self.settings,
+                cache=self._cache(),
+                image_size=size if self.encoder.device.type == 'cpu' else None,
+            )
             self.cameras[camera] = stream
             if stream.cache is not None:
                 _logger.info(

@@ -19,7 +19,7 @@ def test_every_turn_takes_one_frame_and_then_all(tiny_bundle, monkeypatch):
     monkeypatch.setattr(encoder, 'encode', lambda images: batches.append(images) or encode(images))
     rate = own.measure(0.0)
     assert [len(images) for images in batches] == 5 * [1, 2, 3]
-    assert {image.shape for images in batches for image in images} == {(48, 64, 3)}
+    assert {image.shape for images in batches for image in images} == {(32, 48, 3)}  # fitted
     assert rate.frame_ms > 0
     assert rate.frames_per_s > 0
 
