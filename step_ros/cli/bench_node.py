@@ -1,5 +1,6 @@
 """`step_ros bench node`: what the perception node adds to the recogniser, over real DDS."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -14,7 +15,6 @@ from step_ros.cli.bench_options import (
     JsonFile,
     Logs,
     Runtime,
-    Threads,
     Width,
 )
 from step_ros.cli.failures import said_in_words
@@ -51,7 +51,9 @@ def node(
     search_steps: Annotated[
         int, typer.Option(min=0, help='How often the search halves its range.')
     ] = 4,
-    threads: Threads = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help='Processor threads of the model; else as the node.')
+    ] = None,
     device: Device = 'auto',
     runtime: Runtime = 'auto',
     logs: Logs = LOGS,
@@ -68,7 +70,9 @@ def node(
     from step_ros.model.bundle import load_bundle
     from step_ros.resources import find_bundle
     from step_ros.stream.benchmark_report import bundle_digests, machine, write_json
+    from step_ros.stream.recogniser import StreamingRecogniser
     from step_ros.stream.runtimes import create_encoder
+    from step_ros.stream.threads import start_encoder
     from step_ros.training.progress import track
 
     console = Console(stderr=True)
@@ -78,8 +82,6 @@ def node(
         from step_ros.ros.processes import NodeError
 
     isolate()
-    if threads is not None:
-        torch.set_num_threads(threads)
     plan = NodePlan(
         cameras=sorted(cameras or CAMERAS),
         rates=sorted(rate or RATES),
@@ -92,14 +94,22 @@ def node(
     with said_in_words(console, NodeError):
         logs.mkdir(parents=True, exist_ok=True)
         model = load_bundle(find_bundle(bundle))
-        encoder = create_encoder(
-            model.model.backbone, runtime=runtime, device=device, bundle=model.path
+        encoder = start_encoder(
+            threads or 0,
+            partial(
+                create_encoder,
+                model.model.backbone,
+                runtime=runtime,
+                device=device,
+                bundle=model.path,
+            ),
+            partial(StreamingRecogniser, model),
         )
         # What was chosen here is what the node runs: measured twice, `auto` may choose twice.
         parameters = {
             'device': device,
             'runtime': encoder.runtime if runtime == 'auto' else runtime,
-            'threads': threads or 0,
+            'threads': torch.get_num_threads(),
         }
         benchmark = NodeBenchmark(
             plan,

@@ -9,10 +9,9 @@ import functools
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import numpy as np
-import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -35,9 +34,9 @@ from step_ros.ros.qos import LATCHED
 from step_ros.ros.subscriptions import Camera, choose_cameras
 from step_ros.stream.batches import EncoderError
 from step_ros.stream.encoder import Encoder
-from step_ros.stream.frame import Frame
 from step_ros.stream.runtimes import create_encoder
 from step_ros.stream.settings import StreamSettings
+from step_ros.stream.threads import FrameTimer, start_encoder
 
 DIAGNOSTICS_PERIOD = 1.0
 # How long it goes on to say goodbye, in seconds.
@@ -104,19 +103,21 @@ class PerceptionNode(LifecycleNode):
             self._cameras = choose_cameras(
                 values['cameras'], values['image_topics'], values['transport']
             )
-            if values['threads']:
-                torch.set_num_threads(values['threads'])
             bundle = load_bundle(find_bundle(values['bundle']))
             Telling.from_values(values).check(bundle, [camera.name for camera in self._cameras])
-            self._encoder = create_encoder(
+            recognise = partial(StreamSettings.from_values(values).recogniser, bundle)
+            start = partial(
+                create_encoder,
                 bundle.model.backbone,
                 runtime=values['runtime'],
                 device=values['device'],
                 precision=values['precision'],
                 bundle=bundle.path,
             )
+            self._encoder = start_encoder(values['threads'], start, recognise)
             self._bundle = bundle
-            self._warm_up(StreamSettings.from_values(values))
+            # The first real window shall not be late.
+            FrameTimer(recognise(self._encoder)).run(bundle.spec.frames)
         except (ValueError, FileNotFoundError, BundleError, EncoderError) as error:
             self.get_logger().error(f'{NOT_CONFIGURED}: {error}')
             self._let_go()
@@ -230,19 +231,6 @@ class PerceptionNode(LifecycleNode):
         self._stop()
         self._bundle = self._encoder = None
         self._life = 'unconfigured'
-
-    def _warm_up(self, settings: StreamSettings) -> None:
-        """Run a whole window once, so that the first real one is not late."""
-        assert self._bundle is not None
-        assert self._encoder is not None
-        spec = self._bundle.spec
-        black_hw3 = np.zeros((spec.image.height, spec.image.width, 3), dtype=np.uint8)
-        recogniser = settings.recogniser(self._bundle, self._encoder)
-        period_ns = recogniser.settings.frame_period_ns
-        for index in range(spec.frames):
-            recogniser.process(
-                [Frame(camera='', stamp_ns=1 + index * period_ns, load=lambda: black_hw3)]
-            )
 
     def _change(self, values: dict[str, Any], changed: list[Parameter]) -> None:
         """Put changed parameters into effect, as far as that can be done now."""

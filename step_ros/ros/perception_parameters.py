@@ -43,7 +43,8 @@ PARAMETERS = (
     ),
     Parameter(
         name='threads',
-        description='CPU threads of torch; 0 leaves it to torch.',
+        description='CPU threads of the model; 0: one where a frame takes at most half as long '
+        'again with it as with all, else all.',
         minimum=0,
         maximum=256,
     ),

@@ -112,8 +112,8 @@ def search_rate(
         bundle: Folder of the bundle.
         cameras: Number of cameras.
         size: Width and height of their images.
-        own: Measures what the recogniser does by itself; asked before, and after, when it is to
-            answer for both times.
+        own: Measures what the recogniser does by itself; asked before each rate is tried, and at
+            the end, to answer for all this time.
         seconds: How long each rate is measured.
         folder: For logs.
         parameters: Further parameters of the node.
@@ -125,6 +125,8 @@ def search_rate(
     probes: list[Probe] = []
 
     def kept(rate: float) -> bool:
+        if probes:
+            own()
         with (
             faster_bundle(bundle, frame_period=cameras / rate) as faster,
             BenchmarkSession(

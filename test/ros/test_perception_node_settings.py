@@ -4,6 +4,8 @@ import pytest
 from lifecycle_msgs.msg import State, Transition
 from rclpy.parameter import Parameter
 
+from step_ros.stream.threads import FrameTimer
+
 
 def test_a_bad_bundle_fails_to_configure_and_a_good_one_then_works(
     managed_node, user, tiny_bundle, tmp_path
@@ -33,12 +35,11 @@ def test_settings_that_do_not_fit_fail_to_configure(managed_node, user, paramete
 
 
 def test_a_transition_that_raises_leaves_the_node_unconfigured(managed_node, user, monkeypatch):
-    node = managed_node()
-
-    def break_down():
+    def break_down(*_):
         raise RuntimeError('out of memory')
 
-    monkeypatch.setattr(node, '_warm_up', break_down)
+    managed_node()
+    monkeypatch.setattr(FrameTimer, 'run', break_down)
     assert not user.change(Transition.TRANSITION_CONFIGURE)
     assert user.state == State.PRIMARY_STATE_UNCONFIGURED
     monkeypatch.undo()

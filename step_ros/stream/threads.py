@@ -1,0 +1,99 @@
+"""How many of the processor's threads a model is worth.
+
+A small model's frame is hardly done sooner by several threads than by one: they spend their time
+waiting for each other, awake, where the robot's other programs want the processor, too.
+"""
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+import torch
+
+from step_ros.stream.encoder import Encoder
+from step_ros.stream.frame import Frame
+from step_ros.stream.recogniser import StreamingRecogniser
+
+# What torch takes by itself, before anyone has changed it.
+ALL_THREADS = torch.get_num_threads()
+# One thread is taken where a frame takes at most so many times as long with it.
+AS_GOOD = 1.5
+# A frame that takes so many ms with all threads is worth them; with one it would be measured for
+# long.
+WORTH_ALL_MS = 25.0
+_ROUNDS = 3
+
+
+class FrameTimer:
+    """Times a recogniser on black images of one camera, as large as its encoder takes them.
+
+    Args:
+        recogniser: It should see nothing else: the camera stays.
+    """
+
+    def __init__(self, recogniser: StreamingRecogniser) -> None:
+        self._recogniser = recogniser
+        self._stamp_ns = 1
+        image = recogniser.bundle.spec.image
+        self._black_hw3 = np.zeros((image.height, image.width, 3), dtype=np.uint8)
+
+    @property
+    def window(self) -> int:
+        """Frames in a window."""
+        return self._recogniser.bundle.spec.frames
+
+    def run(self, frames: int) -> list[float]:
+        """Take some frames; return what each cost in ms."""
+        times = []
+        for _ in range(frames):
+            frame = Frame(camera='', stamp_ns=self._stamp_ns, load=lambda: self._black_hw3)
+            self._stamp_ns += self._recogniser.settings.frame_period_ns
+            started = time.perf_counter()
+            self._recogniser.process([frame])
+            times.append(1e3 * (time.perf_counter() - started))
+        return times
+
+
+def start_encoder(
+    threads: int,
+    start: Callable[[], Encoder],
+    recognise: Callable[[Encoder], StreamingRecogniser],
+) -> Encoder:
+    """Start an encoder, and have torch take as many threads.
+
+    Args:
+        threads: How many; 0 for one or all, whichever serves better, by measurement.
+        start: Starts an encoder with as many threads as torch has.
+        recognise: Makes the recogniser that it will serve.
+
+    Returns:
+        The encoder; its description says what was measured. On other devices than the CPU nothing
+        is.
+    """
+    torch.set_num_threads(threads or ALL_THREADS)
+    encoder = start()
+    if threads:
+        return encoder
+    if encoder.device.type != 'cpu' or ALL_THREADS == 1:
+        return encoder
+    by_all = FrameTimer(recognise(encoder))
+    if min(by_all.run(2)) > WORTH_ALL_MS:
+        return encoder
+    torch.set_num_threads(1)
+    alone = start()
+    by_one = FrameTimer(recognise(alone))
+    times: dict[int, list[float]] = {1: [], ALL_THREADS: []}
+    for _ in range(_ROUNDS):
+        for threads, timer in ((ALL_THREADS, by_all), (1, by_one)):
+            torch.set_num_threads(threads)
+            # The first window is not full, or finds the other's threads awake.
+            times[threads] += timer.run(2 * timer.window)[timer.window :]
+    one_ms, all_ms = median(times[1]), median(times[ALL_THREADS])
+    chosen, threads = (alone, 1) if one_ms <= AS_GOOD * all_ms else (encoder, ALL_THREADS)
+    torch.set_num_threads(threads)
+    chosen.description += (
+        f'; threads: {threads} (a frame takes {one_ms:.1f} ms with 1, {all_ms:.1f} with '
+        f'{ALL_THREADS})'
+    )
+    return chosen
