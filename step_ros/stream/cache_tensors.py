@@ -97,7 +97,7 @@ class CacheTensors:
 
     Attributes:
         q_gtnc: Their queries.
-        k_gtcn: Their keys, channels first; zero beyond the tokens.
+        k_gtcn: Their keys; zero beyond the tokens.
         v_gtnc: Their values.
         newest_gn: How much the newest frame was attended to in the last answer.
         exponentials: None where they are not kept.
@@ -130,8 +130,9 @@ def allocate(heads: StreamingHeads, kept: Kept, *, by_row: bool = False) -> Cach
     Args:
         heads: The heads.
         kept: How exponentials are kept.
-        by_row: Whether all entries of a row shall lie side by side, as the compiled passes read
-            them; else those of a block do, as torch multiplies them.
+        by_row: Whether all exponentials of a row lie side by side, and all keys of a channel, as
+            the compiled passes read them; else those of a block do, and all channels of a key, as
+            torch multiplies them.
 
     Raises:
         ValueError: Exponentials are to be kept with token-wise positions.
@@ -142,6 +143,9 @@ def allocate(heads: StreamingHeads, kept: Kept, *, by_row: bool = False) -> Cach
     def rows(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         full = torch.zeros(groups, *shape, row_length(tokens), dtype=dtype, device=device)
         return full[..., :tokens]
+
+    def tokens_first() -> Tensor:
+        return torch.zeros(groups, frames, tokens, channels, device=device)
 
     exponentials = None
     if kept != 'none':
@@ -169,9 +173,9 @@ def allocate(heads: StreamingHeads, kept: Kept, *, by_row: bool = False) -> Cach
             row_weights_n=row_weights[:tokens],
         )
     return CacheTensors(
-        q_gtnc=torch.zeros(groups, frames, tokens, channels, device=device),
-        k_gtcn=rows(frames, channels),
-        v_gtnc=torch.zeros(groups, frames, tokens, channels, device=device),
+        q_gtnc=tokens_first(),
+        k_gtcn=rows(frames, channels) if by_row else tokens_first().mT,
+        v_gtnc=tokens_first(),
         newest_gn=torch.zeros(groups, tokens, device=device),
         exponentials=exponentials,
     )

@@ -56,14 +56,16 @@ class TorchPasses:
         step = max(1, _CHUNK[kept.kept_gttnn.device.type] // (frames * tokens * tokens))
         for start in range(0, groups, step):
             part = slice(start, start + step)
-            q_gtnc, k_gtcn = self._tensors.q_gtnc[part], self._tensors.k_gtcn[part]
+            q_gtnc, k_gtnc = self._tensors.q_gtnc[part], self._tensors.k_gtcn[part].mT
+            rows_gntn = (q_gtnc[:, place] @ k_gtnc.flatten(1, 2).mT).unflatten(2, (frames, tokens))
+            columns_gmn = q_gtnc.flatten(1, 2) @ k_gtnc[:, place].mT
             for scores_gtnn, at in (
-                (q_gtnc[:, place, None] @ k_gtcn, (part, place)),
-                (q_gtnc @ k_gtcn[:, place, None], (part, slice(None), place)),
+                (rows_gntn.transpose(1, 2), (part, place)),
+                (columns_gmn.unflatten(1, (frames, tokens)), (part, slice(None), place)),
             ):
                 most_gtn1 = scores_gtnn.amax(dim=-1, keepdim=True)
                 kept.shift_gttn[at] = most_gtn1[..., 0]
-                kept.kept_gttnn[at] = (scores_gtnn - most_gtn1).exp_().to(kept.kept_gttnn.dtype)
+                kept.kept_gttnn[at] = (scores_gtnn - most_gtn1).exp_()
 
     def column_sums(self, slots_vt: Tensor) -> tuple[Tensor, Tensor]:
         """Sum the attention weights of all averaged rows.
