@@ -57,11 +57,11 @@ class TorchPasses:
         for start in range(0, groups, step):
             part = slice(start, start + step)
             q_gtnc, k_gtnc = self._tensors.q_gtnc[part], self._tensors.k_gtcn[part].mT
-            rows_gntn = (q_gtnc[:, place] @ k_gtnc.flatten(1, 2).mT).unflatten(2, (frames, tokens))
-            columns_gmn = q_gtnc.flatten(1, 2) @ k_gtnc[:, place].mT
+            rows_gnl = q_gtnc[:, place] @ k_gtnc.flatten(1, 2).mT
+            columns_gln = q_gtnc.flatten(1, 2) @ k_gtnc[:, place].mT
             for scores_gtnn, at in (
-                (rows_gntn.transpose(1, 2), (part, place)),
-                (columns_gmn.unflatten(1, (frames, tokens)), (part, slice(None), place)),
+                (rows_gnl.view(-1, tokens, frames, tokens).transpose(1, 2), (part, place)),
+                (columns_gln.view(-1, frames, tokens, tokens), (part, slice(None), place)),
             ):
                 most_gtn1 = scores_gtnn.amax(dim=-1, keepdim=True)
                 kept.shift_gttn[at] = most_gtn1[..., 0]
