@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -95,7 +96,8 @@ class HeadCache:
         """
         # Heads without positions say the same in every order.
         asked = orders if self.heads.order_aware else orders[:1]
-        slots_vt = torch.tensor(asked, device=self.heads.device).argsort(dim=1)
+        # The slot of each place. numpy: for a few numbers torch takes twenty times as long.
+        slots_vt = torch.from_numpy(np.argsort(np.array(asked), axis=1)).to(self.heads.device)
         logits = self.heads.classify(self._attended(slots_vt, newest=orders[0][-1]))
         return {task: said_vk.expand(len(orders), -1) for task, said_vk in logits.items()}
 
