@@ -86,7 +86,7 @@ class Telling:
 class AnswerPublisher:
     """Publishes `~/hypotheses` and `~/events`, and serves `~/wait_for_action`.
 
-    Hypotheses are taken in the worker's thread; all else is done in the executor's.
+    Hypotheses are taken in the teller's thread; all else is done in the executor's.
 
     Args:
         node: The node.
@@ -193,7 +193,7 @@ class AnswerPublisher:
             self._end(answers, camera)
 
     def take(self, hypothesis: Hypothesis) -> list[Answer]:
-        """Tell what a camera's hypothesis says; called in the worker's thread."""
+        """Tell what a camera's hypothesis says; called in the teller's thread."""
         with self._lock:
             return self._take(hypothesis)
 

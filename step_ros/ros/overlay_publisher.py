@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
@@ -19,12 +20,25 @@ from step_ros.stream.camera_fusion import FUSED
 from step_ros.stream.events import Event
 from step_ros.stream.frame import GridFrame
 from step_ros.stream.overlay import Overlay
-from step_ros.stream.overlay_attention import newest_attention
+from step_ros.stream.overlay_attention import NewestAttention, newest_attention
 from step_ros.stream.recogniser import StreamingRecogniser
 from step_ros.stream.region import seen_box
 
 # Pictures are large, and only the newest is of interest.
 DEPTH = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownFrame:
+    """A frame that is drawn.
+
+    Attributes:
+        frame: The frame.
+        attention: Where the heads looked in it; None for nothing.
+    """
+
+    frame: GridFrame
+    attention: NewestAttention | None
 
 
 class OverlayPublisher:
@@ -59,7 +73,7 @@ class OverlayPublisher:
                 'nothing'
             )
         self._node, self._recogniser = node, recogniser
-        # Frames come in the worker's thread, the end of a lost stream in the executor's.
+        # Frames come in the teller's thread, the end of a lost stream in the executor's.
         self._lock = threading.Lock()
         self._attention_task = attention_task
         self._overlays = {camera: Overlay(camera, tasks) for camera in cameras}
@@ -73,19 +87,32 @@ class OverlayPublisher:
             for camera in cameras
         }
 
-    def take(self, frames: Iterable[GridFrame], answers: Sequence[Answer]) -> None:
-        """Take what was told, and the newest grid frame of some cameras; draw if somebody looks.
+    def choose(self, frames: Iterable[GridFrame]) -> list[ShownFrame]:
+        """Choose the frames that somebody looks at; called in the worker's thread.
 
-        Called in the worker's thread.
+        Args:
+            frames: The newest of some cameras.
         """
+        return [
+            ShownFrame(
+                frame=frame,
+                attention=newest_attention(self._recogniser, frame.camera, self._attention_task)
+                if self._attention_task
+                else None,
+            )
+            for frame in frames
+            if self._publishers[frame.camera].get_subscription_count()
+        ]
+
+    def take(self, shown: Sequence[ShownFrame], answers: Sequence[Answer]) -> None:
+        """Take what was told, and draw it; called in the teller's thread."""
         with self._lock:
             for answer in answers:
                 latency_ns = time.monotonic_ns() - answer.hypothesis.received_ns
                 for overlay in self._of(answer.hypothesis.camera):
                     overlay.update(answer.hypothesis, answer.events, latency_ns=latency_ns)
-        for frame in frames:
-            if self._publishers[frame.camera].get_subscription_count():
-                self._draw(frame)
+        for each in shown:
+            self._draw(each.frame, each.attention)
 
     def add_events(self, events: Sequence[Event]) -> None:
         """Take events that came without a frame."""
@@ -99,10 +126,7 @@ class OverlayPublisher:
         for publisher in self._publishers.values():
             self._node.destroy_publisher(publisher)
 
-    def _draw(self, frame: GridFrame) -> None:
-        attention = None
-        if self._attention_task:
-            attention = newest_attention(self._recogniser, frame.camera, self._attention_task)
+    def _draw(self, frame: GridFrame, attention: NewestAttention | None) -> None:
         rows, columns = frame.image_hw3.shape[:2]
         image = self._recogniser.bundle.spec.image
         with self._lock:

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 
 from step_ros.ros.answer_publisher import AnswerPublisher, Telling
 from step_ros.ros.diagnostics import Diagnostics
-from step_ros.ros.overlay_publisher import OverlayPublisher
+from step_ros.ros.overlay_publisher import OverlayPublisher, ShownFrame
 from step_ros.ros.region_subscriptions import RegionSubscriptions, choose_region_topics
 from step_ros.ros.subscriptions import Camera, ImageSubscriptions
+from step_ros.ros.teller import Teller
 from step_ros.ros.warnings import RepeatedWarnings
 from step_ros.ros.worker import Worker
 from step_ros.stream.frame import FrameProblem, GridFrame
@@ -28,7 +30,8 @@ class PerceptionSession:
         answers: Publishes what is said.
         values: The node's parameters.
         about: What is to be said of the model on `/diagnostics`, `model_id` among it.
-        on_crash: Called in the worker's thread when that ends by an error of its own.
+        on_crash: Called in the worker's thread, or the teller's, when that ends by an error of its
+            own.
 
     Attributes:
         diagnostics: Says how things are.
@@ -94,10 +97,13 @@ class PerceptionSession:
         def on_problem(problem: FrameProblem) -> None:
             warnings.add(problem.camera, problem.cause, problem.detail)
 
+        # Begun before the worker, it ends after it: what was found is told.
+        self._teller = Teller(on_crash=on_crash)
+        begun.callback(self._teller.stop)
         self._worker = Worker(
             recogniser,
             queue_size=values['queue_size'],
-            on_turn=self._tell,
+            on_turn=self._hand_over,
             on_problem=on_problem,
             on_failure=self._report_failure,
             on_crash=on_crash,
@@ -143,10 +149,15 @@ class PerceptionSession:
         self._answers.change(telling)
         self._images.set_active(telling.cameras(self._cameras))
 
-    def _tell(self, frames: list[GridFrame], hypotheses: list[Hypothesis]) -> None:
-        told = [answer for each in hypotheses for answer in self._answers.take(each)]
+    def _hand_over(self, frames: list[GridFrame], hypotheses: list[Hypothesis]) -> None:
+        """Have the teller say what the worker found, and draw it."""
         newest = {frame.camera: frame for frame in frames}
-        self._overlays.take(newest.values(), told)
+        shown = self._overlays.choose(newest.values())
+        self._teller.post(partial(self._tell, shown, hypotheses))
+
+    def _tell(self, shown: list[ShownFrame], hypotheses: list[Hypothesis]) -> None:
+        told = [answer for each in hypotheses for answer in self._answers.take(each)]
+        self._overlays.take(shown, told)
 
     def _report_failure(self, error: Exception) -> None:
         self._node.get_logger().error(

@@ -56,7 +56,7 @@ class _Stream:
 class WaitServer:
     """Serves `WaitForAction` for a node.
 
-    Goals are accepted, ended and given feedback in the executor's thread; the worker's thread
+    Goals are accepted, ended and given feedback in the executor's thread; the teller's thread
     only looks for matches. A goal is executed when its result is there, so that none blocks the
     executor, however many wait.
 
@@ -114,7 +114,7 @@ class WaitServer:
         self._end_goals()
 
     def update(self, answer: Answer) -> None:
-        """Look for matches; called in the worker's thread."""
+        """Look for matches; called in the teller's thread."""
         found = False
         with self._lock:
             for waiting in self._waiting:
