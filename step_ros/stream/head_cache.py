@@ -94,12 +94,21 @@ class HeadCache:
         Returns:
             Logits of each task, `[v, k]`, one row for each order.
         """
+        return self.heads.classify(self.attend(orders))
+
+    @torch.inference_mode()
+    def attend(self, orders: Sequence[Sequence[int]]) -> Tensor:
+        """Return what `StreamingHeads.classify` takes for a full window, `[v, g, c]`.
+
+        Args:
+            orders: As for `logits`.
+        """
         # Heads without positions say the same in every order.
         asked = orders if self.heads.order_aware else orders[:1]
         # The slot of each place. numpy: for a few numbers torch takes twenty times as long.
         slots_vt = torch.from_numpy(np.argsort(np.array(asked), axis=1)).to(self.heads.device)
-        logits = self.heads.classify(self._attended(slots_vt, newest=orders[0][-1]))
-        return {task: said_vk.expand(len(orders), -1) for task, said_vk in logits.items()}
+        attended_vgc = self._attended(slots_vt, newest=orders[0][-1])
+        return attended_vgc.expand(len(orders), -1, -1)
 
     def newest_attention(self, task: str) -> Tensor:
         """Return how much the tokens of the newest frame were attended to, `[n]`.

@@ -38,14 +38,14 @@ class _FullWindow:
         camera: Name of the camera.
         newest: Its newest frame.
         start_ns: Stamp of its oldest frame.
-        logits_vk: What streaming heads say, by task; empty with plain heads.
+        attended_vgc: What streaming heads attended to; None with plain heads.
         tokens_tnd: What plain heads will look at; None with streaming heads.
     """
 
     camera: str
     newest: EncodedFrame
     start_ns: int
-    logits_vk: dict[str, Tensor]
+    attended_vgc: Tensor | None
     tokens_tnd: Tensor | None
 
 
@@ -260,15 +260,15 @@ class StreamingRecogniser:
     def _full_window(self, camera: str, newest: EncodedFrame) -> _FullWindow:
         stream = self.cameras[camera]
         window = stream.window
-        logits_vk: dict[str, Tensor] = {}
+        attended_vgc = None
         if stream.cache is not None:
             orders = [window.places, window.places[::-1]]
-            logits_vk = stream.cache.logits(orders if self.order_evidence else orders[:1])
+            attended_vgc = stream.cache.attend(orders if self.order_evidence else orders[:1])
         return _FullWindow(
             camera=camera,
             newest=newest,
             start_ns=window.oldest.stamp_ns,
-            logits_vk=logits_vk,
+            attended_vgc=attended_vgc,
             tokens_tnd=window.tokens_tnd() if stream.cache is None else None,
         )
 
@@ -301,14 +301,14 @@ class StreamingRecogniser:
 
     def _logits(self, windows: list[_FullWindow]) -> dict[str, Tensor]:
         """Return the logits of each task, `[v, b, k]`: forwards, and reversed if asked for."""
-        plain = [window.tokens_tnd for window in windows if window.tokens_tnd is not None]
-        if not plain:
-            return {
-                task: torch.stack([window.logits_vk[task] for window in windows], dim=1)
-                for task in self.bundle.model.tasks
-            }
-        x_btnd = torch.stack(plain)
-        said = [self.bundle.model.decide(x_btnd)]
+        if self._heads is not None:
+            attended = [each.attended_vgc for each in windows if each.attended_vgc is not None]
+            # One matrix product for all windows in all their orders, those of one order together.
+            answers = self._heads.classify(torch.stack(attended, dim=1).flatten(0, 1))
+            size = (-1, len(windows))
+            return {task: said.reshape(*size, said.shape[-1]) for task, said in answers.items()}
+        x_btnd = torch.stack([each.tokens_tnd for each in windows if each.tokens_tnd is not None])
+        ways = [self.bundle.model.decide(x_btnd)]
         if self.order_evidence:
-            said.append(self.bundle.model.decide(x_btnd.flip(dims=(1,))))
-        return {task: torch.stack([each[task] for each in said]) for task in said[0]}
+            ways.append(self.bundle.model.decide(x_btnd.flip(dims=(1,))))
+        return {task: torch.stack([each[task] for each in ways]) for task in ways[0]}
