@@ -22,7 +22,8 @@ class SpinningNode:
     def __init__(self, name: str) -> None:
         self._context = Context()
         rclpy.init(context=self._context)
-        self.node = Node(name, context=self._context)
+        # Nobody asks it for parameters: without their services it has less to wait for.
+        self.node = Node(name, context=self._context, start_parameter_services=False)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._spin, name=name, daemon=True)
