@@ -1,6 +1,7 @@
 """Hypotheses: what the heads' logits say about a window."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from torch import Tensor
@@ -23,7 +24,7 @@ class TaskHypothesis:
     scores_k: np.ndarray
     order_evidence: float
 
-    @property
+    @cached_property
     def label(self) -> str:
         """The best label."""
         return self.spec.labels[int(self.scores_k.argmax())]

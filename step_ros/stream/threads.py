@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from statistics import median
 
+import cv2
 import numpy as np
 import torch
 
@@ -55,12 +56,18 @@ class FrameTimer:
         return times
 
 
+def set_threads(threads: int) -> None:
+    """Have torch take so many threads, and OpenCV for fitting images."""
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+
+
 def start_encoder(
     threads: int,
     start: Callable[[], Encoder],
     recognise: Callable[[Encoder], StreamingRecogniser],
 ) -> Encoder:
-    """Start an encoder, and have torch take as many threads.
+    """Start an encoder, and have torch and OpenCV take as many threads.
 
     Args:
         threads: How many; 0 for one or all, whichever serves better, by measurement.
@@ -71,7 +78,7 @@ def start_encoder(
         The encoder; its description says what was measured. On other devices than the CPU nothing
         is.
     """
-    torch.set_num_threads(threads or ALL_THREADS)
+    set_threads(threads or ALL_THREADS)
     encoder = start()
     if threads:
         return encoder
@@ -80,18 +87,18 @@ def start_encoder(
     by_all = FrameTimer(recognise(encoder))
     if min(by_all.run(2)) > WORTH_ALL_MS:
         return encoder
-    torch.set_num_threads(1)
+    set_threads(1)
     alone = start()
     by_one = FrameTimer(recognise(alone))
     times: dict[int, list[float]] = {1: [], ALL_THREADS: []}
     for _ in range(_ROUNDS):
         for threads, timer in ((ALL_THREADS, by_all), (1, by_one)):
-            torch.set_num_threads(threads)
+            set_threads(threads)
             # The first window is not full, or finds the other's threads awake.
             times[threads] += timer.run(2 * timer.window)[timer.window :]
     one_ms, all_ms = median(times[1]), median(times[ALL_THREADS])
     chosen, threads = (alone, 1) if one_ms <= AS_GOOD * all_ms else (encoder, ALL_THREADS)
-    torch.set_num_threads(threads)
+    set_threads(threads)
     chosen.description += (
         f'; threads: {threads} (a frame takes {one_ms:.1f} ms with 1, {all_ms:.1f} with '
         f'{ALL_THREADS})'
