@@ -7,7 +7,7 @@ import pytest
 from step_ros.resources import load_defaults, share_directory
 from step_ros.ros import camera_parameters, perception_parameters
 from step_ros.ros.parameters import Parameter, markdown_table
-from step_ros.stream.head_cache import MEMORY_BUDGET
+from step_ros.stream.cache_tensors import MEMORY_BUDGET
 
 NODES = {'perception': perception_parameters, 'camera': camera_parameters}
 
