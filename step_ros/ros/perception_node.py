@@ -35,9 +35,10 @@ from step_ros.ros.qos import LATCHED
 from step_ros.ros.subscriptions import Camera, choose_cameras
 from step_ros.stream.batches import EncoderError
 from step_ros.stream.encoder import Encoder
+from step_ros.stream.frame_timer import FrameTimer
 from step_ros.stream.runtimes import create_encoder
 from step_ros.stream.settings import StreamSettings
-from step_ros.stream.threads import FrameTimer, start_encoder
+from step_ros.stream.threads import start_encoder
 
 DIAGNOSTICS_PERIOD = 1.0
 # How long it goes on to say goodbye, in seconds.

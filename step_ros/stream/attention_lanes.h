@@ -15,6 +15,7 @@
 namespace {
 
 constexpr int64_t kLanes = 16;
+constexpr int kTogether = 4;  // rows that share one load of a column
 typedef float Lanes __attribute__((vector_size(kLanes * sizeof(float))));
 typedef int32_t Whole __attribute__((vector_size(kLanes * sizeof(int32_t))));
 typedef uint32_t Words __attribute__((vector_size(kLanes * sizeof(uint32_t))));
@@ -82,7 +83,7 @@ inline float greatest(const float* row, int64_t length) {
   return greatest(most);
 }
 
-// exp(x) for x <= 0 within two units in the last place; 0 below the normal numbers.
+// exp(x) for x <= 0 within three units in the last place; 0 below the normal numbers.
 inline Lanes exponential(Lanes x) {
   const Lanes clipped = x < -87.0f ? all(-87.0f) : x;
   const float magic = 12582912.0f;  // leaves no place for a fraction

@@ -6,7 +6,6 @@
 
 namespace {
 
-constexpr int kTogether = 4;  // rows that share one load of a column
 #ifdef __AVX512F__
 constexpr int kWide = 4;  // vectors of scores that fit the registers, for each row
 #else

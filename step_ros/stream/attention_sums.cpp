@@ -33,7 +33,7 @@ void step_attend(const StepCache* cache, const int32_t* slots, int64_t orders, i
 // Adds the softmax of each row of scores, times the row's weight, to sums.
 void step_softmax_sums(const float* scores, const float* weights, float* sums, int64_t rows,
                        int64_t columns, int64_t threads) {
-  threads = std::max<int64_t>(1, std::min(threads, rows / 4));
+  threads = std::max<int64_t>(1, std::min(threads, rows / kTogether));
   const int64_t whole = columns / kLanes * kLanes, left = columns - whole;
   const int64_t stride = whole + (left ? kLanes : 0);
   std::vector<std::vector<float>> parts(threads);

@@ -6,8 +6,6 @@
 
 namespace {
 
-constexpr int kAtOnce = 4;  // rows that share one load of a column
-
 // What stands before each block of up to sixteen rows, for each order: first exp(b_is + d_rs) with
 // the shift, then the share of the row that it stands for.
 template <int V>
@@ -125,8 +123,8 @@ void add_frame(const StepCache& m, const int32_t* slots, int64_t g, int64_t p, f
     prepare<V>(m, slots, g, p, first, level.data(), strip);
     std::fill_n(strip.sums, V * kLanes, 1.0f);  // where there is no row
     int64_t i = 0;
-    for (; i + kAtOnce <= rows; i += kAtOnce)
-      sum_rows<Kept, V, kAtOnce>(m, kept, column.data(), strip, i);
+    for (; i + kTogether <= rows; i += kTogether)
+      sum_rows<Kept, V, kTogether>(m, kept, column.data(), strip, i);
     for (; i < rows; ++i) sum_rows<Kept, V, 1>(m, kept, column.data(), strip, i);
 
     for (int v = 0; v < V; ++v) {
@@ -139,8 +137,8 @@ void add_frame(const StepCache& m, const int32_t* slots, int64_t g, int64_t p, f
     }
 
     // The same rows again, which are still near.
-    for (i = 0; i + kAtOnce <= rows; i += kAtOnce)
-      add_to_columns<Kept, V, kAtOnce>(m, kept, strip, i, sums.data());
+    for (i = 0; i + kTogether <= rows; i += kTogether)
+      add_to_columns<Kept, V, kTogether>(m, kept, strip, i, sums.data());
     for (; i < rows; ++i) add_to_columns<Kept, V, 1>(m, kept, strip, i, sums.data());
   }
 

@@ -8,7 +8,7 @@ row of a block (a frame's tokens with another's) is shifted by its greatest scor
 exponentials stay in range.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -36,7 +36,7 @@ def row_length(tokens: int) -> int:
 
 def exponentials_bytes(heads: StreamingHeads, kept: Kept) -> int:
     """Return the bytes that kept exponentials of one camera take."""
-    entry = {'float32': 4, 'bfloat16': 2, 'none': 0}[kept]
+    entry = 0 if kept == 'none' else _DTYPES[kept].itemsize
     pairs = heads.frames**2 * heads.tokens * row_length(heads.tokens)
     return heads.groups * pairs * entry
 
@@ -101,7 +101,6 @@ class CacheTensors:
         v_gtnc: Their values.
         newest_gn: How much the newest frame was attended to in the last answer.
         exponentials: None where they are not kept.
-        bytes: Memory of all this but constants.
     """
 
     q_gtnc: Tensor
@@ -109,10 +108,10 @@ class CacheTensors:
     v_gtnc: Tensor
     newest_gn: Tensor
     exponentials: Exponentials | None
-    bytes: int = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Add up the memory."""
+    @property
+    def bytes(self) -> int:
+        """Memory of all this but constants."""
         kept = [self.q_gtnc, self.k_gtcn, self.v_gtnc, self.newest_gn]
         if self.exponentials is not None:
             kept += [
@@ -120,8 +119,14 @@ class CacheTensors:
                 for name, tensor in vars(self.exponentials).items()
                 if tensor is not None and name not in _CONSTANTS
             ]
-        total = sum(tensor.untyped_storage().nbytes() for tensor in kept)
-        object.__setattr__(self, 'bytes', total)
+        return sum(tensor.untyped_storage().nbytes() for tensor in kept)
+
+    def put(self, place: int, qkv_3gnc: Tensor) -> None:
+        """Copy a frame's queries, keys and values to a place."""
+        q_gnc, k_gnc, v_gnc = qkv_3gnc
+        self.q_gtnc[:, place] = q_gnc
+        self.k_gtcn[:, place] = k_gnc.mT
+        self.v_gtnc[:, place] = v_gnc
 
 
 def allocate(heads: StreamingHeads, kept: Kept, *, by_row: bool = False) -> CacheTensors:

@@ -79,10 +79,7 @@ class HeadCache:
         if self._passes is not None:
             self.spreads[place] = self._passes.put(place, qkv_3gnc)
             return
-        q_gnc, k_gnc, v_gnc = qkv_3gnc
-        self._tensors.q_gtnc[:, place] = q_gnc
-        self._tensors.k_gtcn[:, place] = k_gnc.mT
-        self._tensors.v_gtnc[:, place] = v_gnc
+        self._tensors.put(place, qkv_3gnc)
 
     @torch.inference_mode()
     def logits(self, orders: Sequence[Sequence[int]]) -> dict[str, Tensor]:

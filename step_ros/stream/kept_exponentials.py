@@ -32,11 +32,9 @@ class TorchPasses:
         Returns:
             Its spread: the greatest difference of `c_rj` within it.
         """
-        kept, tensors = self._exponentials, self._tensors
-        q_gnc, k_gnc, v_gnc = qkv_3gnc
-        tensors.q_gtnc[:, place] = q_gnc
-        tensors.k_gtcn[:, place] = k_gnc.mT
-        tensors.v_gtnc[:, place] = v_gnc
+        kept = self._exponentials
+        self._tensors.put(place, qkv_3gnc)
+        q_gnc, k_gnc, _ = qkv_3gnc
         q_gsc, k_gsc = (part[:, :, 0] for part in self._heads.positions_gsmc[:2])
         column_gsn = q_gsc @ k_gnc.mT
         kept.row_gtsn[:, place] = k_gsc @ q_gnc.mT

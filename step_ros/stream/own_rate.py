@@ -7,7 +7,7 @@ import numpy as np
 
 from step_ros.model.bundle import Bundle
 from step_ros.stream.encoder import Encoder
-from step_ros.stream.frame import Frame
+from step_ros.stream.frame_timer import FrameTimer
 from step_ros.stream.recogniser import StreamingRecogniser
 
 _WARM_UP = 3
@@ -50,10 +50,10 @@ class OwnRateMeter:
         self._recogniser = StreamingRecogniser(bundle, encoder)
         self._names = [f'camera{index}' for index in range(cameras)]
         random = np.random.default_rng(0)
-        self._image_hw3 = random.integers(0, 256, (*image_size, 3), dtype=np.uint8)
-        self._stamps_ns = dict.fromkeys(self._names, 1)
+        image_hw3 = random.integers(0, 256, (*image_size, 3), dtype=np.uint8)
+        self._timer = FrameTimer(self._recogniser, image_hw3=image_hw3)
         for _ in range(bundle.spec.frames + _WARM_UP):
-            self._process(self._names)
+            self._timer.take(self._names)
         self._one_ms: list[float] = []
         self._all_ms: list[float] = []
 
@@ -65,25 +65,11 @@ class OwnRateMeter:
         """
         end = time.perf_counter() + seconds
         while len(self._all_ms) < _FEWEST_TURNS or time.perf_counter() < end:
-            self._one_ms.append(self._process(self._names[:1]))
+            self._one_ms.append(self._timer.take(self._names[:1]))
             # The others' windows go on as well, or they would restart.
-            self._process(self._names[1:])
-            self._all_ms.append(self._process(self._names))
+            self._timer.take(self._names[1:])
+            self._all_ms.append(self._timer.take(self._names))
         return OwnRate(
             frame_ms=float(np.median(self._one_ms)),
             frames_per_s=1e3 * len(self._names) / float(np.mean(self._all_ms)),
         )
-
-    def _process(self, cameras: list[str]) -> float:
-        """Take the next frame of some cameras; return the milliseconds it took."""
-        frames = []
-        for camera in cameras:
-            self._stamps_ns[camera] += self._recogniser.settings.frame_period_ns
-            frames.append(
-                Frame(
-                    camera=camera, stamp_ns=self._stamps_ns[camera], load=lambda: self._image_hw3
-                )
-            )
-        started = time.perf_counter()
-        self._recogniser.process(frames)
-        return 1e3 * (time.perf_counter() - started)

@@ -4,16 +4,14 @@ A small model's frame is hardly done sooner by several threads than by one: they
 waiting for each other, awake, where the robot's other programs want the processor, too.
 """
 
-import time
 from collections.abc import Callable
 from statistics import median
 
 import cv2
-import numpy as np
 import torch
 
 from step_ros.stream.encoder import Encoder
-from step_ros.stream.frame import Frame
+from step_ros.stream.frame_timer import FrameTimer
 from step_ros.stream.recogniser import StreamingRecogniser
 
 # What torch takes by itself, before anyone has changed it.
@@ -24,36 +22,6 @@ AS_GOOD = 1.5
 # long.
 WORTH_ALL_MS = 25.0
 _ROUNDS = 3
-
-
-class FrameTimer:
-    """Times a recogniser on black images of one camera, as large as its encoder takes them.
-
-    Args:
-        recogniser: It should see nothing else: the camera stays.
-    """
-
-    def __init__(self, recogniser: StreamingRecogniser) -> None:
-        self._recogniser = recogniser
-        self._stamp_ns = 1
-        image = recogniser.bundle.spec.image
-        self._black_hw3 = np.zeros((image.height, image.width, 3), dtype=np.uint8)
-
-    @property
-    def window(self) -> int:
-        """Frames in a window."""
-        return self._recogniser.bundle.spec.frames
-
-    def run(self, frames: int) -> list[float]:
-        """Take some frames; return what each cost in ms."""
-        times = []
-        for _ in range(frames):
-            frame = Frame(camera='', stamp_ns=self._stamp_ns, load=lambda: self._black_hw3)
-            self._stamp_ns += self._recogniser.settings.frame_period_ns
-            started = time.perf_counter()
-            self._recogniser.process([frame])
-            times.append(1e3 * (time.perf_counter() - started))
-        return times
 
 
 def set_threads(threads: int) -> None:
@@ -80,9 +48,7 @@ def start_encoder(
     """
     set_threads(threads or ALL_THREADS)
     encoder = start()
-    if threads:
-        return encoder
-    if encoder.device.type != 'cpu' or ALL_THREADS == 1:
+    if threads or encoder.device.type != 'cpu' or ALL_THREADS == 1:
         return encoder
     by_all = FrameTimer(recognise(encoder))
     if min(by_all.run(2)) > WORTH_ALL_MS:

@@ -107,6 +107,36 @@ def test_a_library_that_is_damaged_is_an_error_not_a_crash(fresh, tmp_path, monk
 
 @given(
     tokens=st.integers(1, 40),
+    frames=st.integers(1, 3),
+    half=st.booleans(),
+    most=st.sampled_from([1, 3, 7]),
+)
+def test_exponentials_are_those_of_torch(tokens, frames, half, most):
+    torch.manual_seed(tokens)
+    head = StepHead(frames=frames, tokens=tokens, width=12, classes=4, attention_heads=2).eval()
+    heads = StreamingHeads({'task': head}, tokens=tokens)
+    tensors = allocate(heads, 'bfloat16' if half else 'float32', by_row=True)
+    passes = NativeCache(load_native(), heads, tensors)
+    # Whole numbers: their scores have no rounding.
+    qkv_t3gnc = torch.randint(-most, most + 1, (frames, 3, heads.groups, tokens, 6)).float()
+    for place, qkv_3gnc in enumerate(qkv_t3gnc):
+        passes.put(place, qkv_3gnc)
+    q_tgnc, k_tgnc, _ = qkv_t3gnc.unbind(1)
+    scores_gttnn = torch.einsum('rgnc,sgmc->grsnm', q_tgnc, k_tgnc)
+    kept = tensors.exponentials
+    assert torch.equal(kept.shift_gttn, scores_gttnn.amax(dim=-1))
+    wanted = (scores_gttnn - kept.shift_gttn[..., None]).exp()
+    torch.testing.assert_close(
+        kept.kept_gttnn.float(),
+        wanted.to(kept.kept_gttnn.dtype).float(),
+        rtol=2**-7 if half else 1e-6,
+        atol=1e-37,
+    )
+    assert (kept.kept_gttnn.amax(dim=-1) == 1).all()
+
+
+@given(
+    tokens=st.integers(1, 40),
     frames=st.integers(1, 4),
     kept=st.sampled_from(['float32', 'bfloat16']),
     scale=st.sampled_from([0.1, 3.0, 10.0]),
