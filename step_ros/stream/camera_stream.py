@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from step_ros.stream.frame import Frame, FrameError, GridFrame, cut_box
+from step_ros.stream.frame import Frame, FrameError, GridFrame
 from step_ros.stream.grid import NANOSECONDS, FrameGrid, GridSettings, Placement
 from step_ros.stream.head_cache import HeadCache
-from step_ros.stream.preprocess import fit_image
+from step_ros.stream.preprocess import cut_box, fit_image
 from step_ros.stream.window import Window
 
 # No answer can carry this stamp: `builtin_interfaces/Time` has 31 bits for seconds. A message with

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from step_ros.stream.grid import Placement
+from step_ros.stream.preprocess import cut_box
 from step_ros.stream.region import Box
 
 # Tells which part of an image of this height and width is looked at.
@@ -92,11 +93,3 @@ class GridFrame:
     def seen_hw3(self) -> np.ndarray:
         """The pixels that the encoder is given."""
         return cut_box(self.image_hw3, self.box) if self.fitted_hw3 is None else self.fitted_hw3
-
-
-def cut_box(image_hw3: np.ndarray, box: Box | None) -> np.ndarray:
-    """Return a view of a part of an image; None: all of it."""
-    if box is None:
-        return image_hw3
-    top, left, height, width = box
-    return image_hw3[top : top + height, left : left + width]

@@ -103,7 +103,7 @@ class NativePasses:
     def softmax_sums(self, scores: Tensor, *, weights: Tensor, sums: Tensor) -> None:
         """Add the weighted softmax of each row of `scores`, `[rows, l]`, to `sums`, `[l]`.
 
-        `scores` are overwritten; `weights` are `[rows]`.
+        `weights` are `[rows]`.
         """
         rows, columns = scores.shape
         self._library.step_softmax_sums(

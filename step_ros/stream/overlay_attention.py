@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from step_ros.stream.preprocess import cut_box
 from step_ros.stream.recogniser import StreamingRecogniser
 from step_ros.stream.region import Box
 
@@ -86,14 +87,14 @@ def draw_attention(
         raise ValueError(f'weights of shape {weights_rc.shape}; expected rows and columns')
     if not np.isfinite(weights_rc).all() or (weights_rc < 0).any():
         raise ValueError('weights are negative or not finite; expected attention weights')
-    top, left, height, width = box
+    _, _, height, width = box
     high = float(weights_rc.max()) if high is None else high
     heat_rc = np.clip((weights_rc - low) / max(high - low, 1e-12), 0, 1)
     heat_hw = cv2.resize(heat_rc, (width, height), interpolation=cv2.INTER_LINEAR)
     colours_hw3 = cv2.applyColorMap((heat_hw * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
     colours_hw3 = cv2.cvtColor(colours_hw3, cv2.COLOR_BGR2RGB)
     drawn = image_hw3.copy()
-    seen_hw3 = drawn[top : top + height, left : left + width]
+    seen_hw3 = cut_box(drawn, box)
     share_hw = STRONGEST * heat_hw
     seen_hw3[:] = cv2.blendLinear(seen_hw3, colours_hw3, 1 - share_hw, share_hw)
     return drawn

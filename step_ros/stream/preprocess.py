@@ -46,7 +46,14 @@ def fit_images(images: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarra
 
 def cut_image(image_hw3: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return a view of the largest centred part of an image with the shape of `size`."""
-    top, left, height, width = fitted_box((image_hw3.shape[0], image_hw3.shape[1]), size)
+    return cut_box(image_hw3, fitted_box((image_hw3.shape[0], image_hw3.shape[1]), size))
+
+
+def cut_box(image_hw3: np.ndarray, box: tuple[int, int, int, int] | None) -> np.ndarray:
+    """Return a view of a part of an image: top, left, height, width; None: all of it."""
+    if box is None:
+        return image_hw3
+    top, left, height, width = box
     return image_hw3[top : top + height, left : left + width]
 
 
