@@ -153,14 +153,16 @@ class Side:
     def close(self):
         """Leave the graph at once.
 
-        A node's participant lives until the last cycle that holds it is collected, and its
-        lingering services would make those of the next node look unready.
+        A node's participant lives as long as one of its entities, and its lingering services
+        would make those of the next node look unready. Destroying a node spares its actions.
         """
         import rclpy
 
         self.executor.shutdown()
         self.thread.join()
         self.node.destroy_node()
+        for waitable in list(self.node.waitables):
+            waitable.destroy()
         rclpy.shutdown(context=self.context)
         self.context.destroy()
         del self.node, self.executor
