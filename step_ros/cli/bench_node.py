@@ -46,11 +46,17 @@ def node(
         int, typer.Option(min=1, help='Cameras that share the grid frames of the search.')
     ] = 4,
     search_seconds: Annotated[
-        float, typer.Option(min=1, help='How long each rate of the search is measured.')
+        float, typer.Option(min=1, help='How long each try of the search is measured.')
     ] = 8.0,
     search_steps: Annotated[
         int, typer.Option(min=0, help='How often the search halves its range.')
     ] = 4,
+    search_tries: Annotated[
+        int,
+        typer.Option(
+            min=1, help='How often it tries a rate, until two tries at a steady speed agree.'
+        ),
+    ] = 5,
     threads: Annotated[
         int | None, typer.Option(min=1, help='Processor threads of the model; else as the node.')
     ] = None,
@@ -90,6 +96,7 @@ def node(
         search_cameras=search_cameras,
         search_seconds=search_seconds,
         search_steps=search_steps,
+        search_tries=search_tries,
     )
     with said_in_words(console, NodeError):
         logs.mkdir(parents=True, exist_ok=True)

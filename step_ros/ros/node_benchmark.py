@@ -28,8 +28,9 @@ class NodePlan:
         seconds: How long each combination is measured, without the first windows.
         size: Width and height of an image in pixels.
         search_cameras: Cameras that share the grid frames of the search.
-        search_seconds: How long each rate of the search is measured.
+        search_seconds: How long each try of the search is measured.
         search_steps: How often the search halves its range.
+        search_tries: How often it tries a rate at most.
     """
 
     cameras: Sequence[int]
@@ -39,6 +40,7 @@ class NodePlan:
     search_cameras: int
     search_seconds: float
     search_steps: int
+    search_tries: int
 
 
 @dataclass(kw_only=True)
@@ -129,6 +131,7 @@ class NodeBenchmark:
             own=lambda: self._meter.measure(OWN_SECONDS),
             seconds=plan.search_seconds,
             steps=plan.search_steps,
+            tries=plan.search_tries,
             folder=self._folder,
             parameters=self._parameters,
         )

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from step_ros.ros.node_bars import Bar
 from step_ros.ros.node_times import NodeTimes
 from step_ros.ros.process_usage import STAGES
@@ -14,7 +16,8 @@ NODE_COLUMNS = (
     *('added_p99_ms', 'lost_%', 'dropped_%', *(f'{stage}_%' for stage in _CPU), 'resident_mb'),
 )
 SEARCH_COLUMNS = (
-    *('grid_frames_per_s', 'kept', 'lost_%', 'behind_%', 'p50_ms', 'p99_ms'),
+    *('share', 'grid_frames_per_s', 'own_before', 'own_after', 'kept', 'lost_%', 'behind_%'),
+    *('p50_ms', 'p99_ms'),
     *(f'{stage}_%' for stage in _CPU),
 )
 BAR_COLUMNS = ('bar', 'measured', 'asked', 'passed')
@@ -26,26 +29,29 @@ def node_table(rows: Sequence[NodeTimes]) -> str:
 
 
 def search_table(search: RateSearch) -> str:
-    """Write the rates that were tried, lowest first, and what the recogniser does by itself."""
-    probes = sorted(search.probes, key=lambda probe: probe.rate)
+    """Write the rates that were tried, lowest share of the recogniser's own rate first."""
     rows = [
         [
+            f'{probe.share:.3f}',
             f'{probe.rate:.0f}',
-            _yes(probe.kept),
+            f'{probe.own.frames_per_s:.0f}',
+            f'{probe.own_after.frames_per_s:.0f}',
+            _yes(probe.kept) if probe.steady else 'unsteady',
             f'{probe.times.lost_percent:.1f}',
             f'{probe.times.behind_percent:.1f}',
             f'{probe.times.latency_ms["p50"]:.1f}',
             f'{probe.times.latency_ms["p99"]:.1f}',
             *_cpu_cells(probe.times),
         ]
-        for probe in probes
+        for probe in sorted(search.probes, key=lambda probe: probe.share)
     ]
+    frames_per_s = np.median([probe.own.frames_per_s for probe in search.probes])
+    frame_ms = np.median([probe.own.frame_ms for probe in search.probes])
     return (
         table(SEARCH_COLUMNS, rows)
-        + f'\n\nhighest rate kept: {search.highest:.0f} grid frames in a second; '
-        f'the recogniser by itself: '
-        f'{search.own.frames_per_s:.0f}, a frame of each camera at once, '
-        f'{1e3 / search.own.frame_ms:.0f}, one by one'
+        + f'\n\nhighest share kept: {search.share:.2f}, about {search.share * frames_per_s:.0f} '
+        f'grid frames in a second; the recogniser by itself (medians): {frames_per_s:.0f}, a '
+        f'frame of each camera at once, {1e3 / frame_ms:.0f}, one by one'
     )
 
 

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,21 +22,44 @@ LOST_PERCENT = 5.0
 KEPT_SHARE = 0.9
 # Where the search starts, in shares of the recogniser's own rate.
 START_SHARE = 0.5
+# By how much the recogniser's own rate may change while a rate is tried, for the try to count.
+STEADY_SHARE = 0.1
+# Tries that count and say the same decide.
+AGREEING = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """A rate that was tried.
+    """A rate that was tried once.
 
     Attributes:
-        rate: Grid frames of all cameras in a second.
-        kept: Whether few enough were lost or left behind.
+        share: The rate, as a share of the recogniser's own.
+        own: What the recogniser did by itself, a moment before.
+        own_after: And a moment after.
         times: What was measured.
     """
 
-    rate: float
-    kept: bool
+    share: float
+    own: OwnRate
+    own_after: OwnRate
     times: NodeTimes
+
+    @property
+    def kept(self) -> bool:
+        """Whether few enough grid frames were lost or left behind."""
+        # A queue hides for a while that the node falls behind.
+        return max(self.times.lost_percent, self.times.behind_percent) <= LOST_PERCENT
+
+    @property
+    def steady(self) -> bool:
+        """Whether the machine was as fast afterwards; else this says nothing about the node."""
+        change = self.own_after.frames_per_s / self.own.frames_per_s - 1
+        return abs(change) <= STEADY_SHARE
+
+    @property
+    def rate(self) -> float:
+        """Grid frames of all cameras in a second."""
+        return self.share * self.own.frames_per_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,30 +67,50 @@ class RateSearch:
     """What a search found.
 
     Attributes:
-        highest: The highest rate tried at which few enough grid frames were lost; 0 for none.
-        own: What the recogniser does by itself, on this machine in this run.
+        share: The highest share of the recogniser's own rate that was kept; 0 for none.
         probes: All rates tried, in order.
     """
 
-    highest: float
-    own: OwnRate
+    share: float
     probes: list[Probe]
 
     @property
     def bar(self) -> Bar:
         """Hold it against the recogniser."""
-        share = self.highest / self.own.frames_per_s
         return Bar(
             what=f'highest rate with at most {LOST_PERCENT:g} % of grid frames lost, '
             "share of the recogniser's own",
-            measured=share,
+            measured=self.share,
             bar=f'at least {KEPT_SHARE:g}',
-            passed=share >= KEPT_SHARE,
+            passed=self.share >= KEPT_SHARE,
         )
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything, for JSON."""
-        return asdict(self)
+        judged = [
+            {'rate': each.rate, 'kept': each.kept, 'steady': each.steady, **asdict(each)}
+            for each in self.probes
+        ]
+        return {'share': self.share, 'probes': judged}
+
+
+def decide(tries: Sequence[Probe], *, most: int) -> bool | None:
+    """Say whether a rate is kept, by the tries of it; None where another one is wanted.
+
+    Those on a steady machine count, or all where there are none.
+
+    Args:
+        tries: All so far; at least one.
+        most: After so many, most of those that count decide; as many against it refuse it.
+    """
+    counted = [probe.kept for probe in tries if probe.steady]
+    for verdict in (True, False):
+        if counted.count(verdict) >= AGREEING:
+            return verdict
+    if len(tries) < most:
+        return None
+    counted = counted or [probe.kept for probe in tries]
+    return counted.count(True) > counted.count(False)
 
 
 def highest_kept(start: float, *, steps: int, kept: Callable[[float], bool]) -> float:
@@ -93,6 +136,43 @@ def highest_kept(start: float, *, steps: int, kept: Callable[[float], bool]) -> 
     return low
 
 
+def search_share(
+    *,
+    own: Callable[[], OwnRate],
+    node_at: Callable[[float], NodeTimes],
+    steps: int,
+    tries: int,
+) -> RateSearch:
+    """Search for the highest share of the recogniser's own rate that a node keeps.
+
+    A machine's speed drifts: the recogniser is measured before and after each try.
+
+    Args:
+        own: Measures what the recogniser does by itself.
+        node_at: Measures the node at a rate: grid frames of all cameras in a second.
+        steps: As for `highest_kept`.
+        tries: How often a share is tried at most, until `AGREEING` steady tries agree.
+    """
+    probes: list[Probe] = []
+    alone = own()
+
+    def attempt(share: float) -> Probe:
+        nonlocal alone
+        before = alone
+        times = node_at(share * before.frames_per_s)
+        alone = own()
+        probes.append(Probe(share=share, own=before, own_after=alone, times=times))
+        return probes[-1]
+
+    def kept(share: float) -> bool:
+        tried = [attempt(share)]
+        while (verdict := decide(tried, most=tries)) is None:
+            tried.append(attempt(share))
+        return verdict
+
+    return RateSearch(share=highest_kept(START_SHARE, steps=steps, kept=kept), probes=probes)
+
+
 def search_rate(
     bundle: Path,
     *,
@@ -103,8 +183,9 @@ def search_rate(
     folder: Path,
     parameters: dict[str, Any],
     steps: int,
+    tries: int,
 ) -> RateSearch:
-    """Search for the highest rate of grid frames that a node keeps up with.
+    """Search for the highest rate of grid frames that a node keeps up with; see `search_share`.
 
     Every image is a grid frame: the bundle's frame period is made as short as that of the cameras.
 
@@ -112,21 +193,18 @@ def search_rate(
         bundle: Folder of the bundle.
         cameras: Number of cameras.
         size: Width and height of their images.
-        own: Measures what the recogniser does by itself; asked before each rate is tried, and at
-            the end, to answer for all this time.
-        seconds: How long each rate is measured.
+        own: Measures what the recogniser does by itself.
+        seconds: How long each try takes.
         folder: For logs.
         parameters: Further parameters of the node.
-        steps: As for `highest_kept`.
+        steps: As for `search_share`.
+        tries: As for `search_share`.
 
     Raises:
         NodeError: The node or the publisher does not keep going.
     """
-    probes: list[Probe] = []
 
-    def kept(rate: float) -> bool:
-        if probes:
-            own()
+    def node_at(rate: float) -> NodeTimes:
         with (
             faster_bundle(bundle, frame_period=cameras / rate) as faster,
             BenchmarkSession(
@@ -140,14 +218,9 @@ def search_rate(
                 height=size[1],
                 exact_stamps=True,
             )
-            times = measure_node(session, settings, seconds=seconds, own_ms=0.0)
-        # A queue hides for a while that the node falls behind.
-        missing = max(times.lost_percent, times.behind_percent)
-        probes.append(Probe(rate=rate, kept=missing <= LOST_PERCENT, times=times))
-        return probes[-1].kept
+            return measure_node(session, settings, seconds=seconds, own_ms=0.0)
 
-    highest = highest_kept(START_SHARE * own().frames_per_s, steps=steps, kept=kept)
-    return RateSearch(highest=highest, own=own(), probes=probes)
+    return search_share(own=own, node_at=node_at, steps=steps, tries=tries)
 
 
 @contextmanager

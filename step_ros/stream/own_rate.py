@@ -54,22 +54,22 @@ class OwnRateMeter:
         self._timer = FrameTimer(self._recogniser, image_hw3=image_hw3)
         for _ in range(bundle.spec.frames + _WARM_UP):
             self._timer.take(self._names)
-        self._one_ms: list[float] = []
-        self._all_ms: list[float] = []
 
     def measure(self, seconds: float) -> OwnRate:
-        """Measure in turns, one camera and all; over all turns of all calls.
+        """Measure in turns, one camera and all.
 
         Args:
             seconds: How long, but a few turns at least.
         """
+        one_ms: list[float] = []
+        all_ms: list[float] = []
         end = time.perf_counter() + seconds
-        while len(self._all_ms) < _FEWEST_TURNS or time.perf_counter() < end:
-            self._one_ms.append(self._timer.take(self._names[:1]))
+        while len(all_ms) < _FEWEST_TURNS or time.perf_counter() < end:
+            one_ms.append(self._timer.take(self._names[:1]))
             # The others' windows go on as well, or they would restart.
             self._timer.take(self._names[1:])
-            self._all_ms.append(self._timer.take(self._names))
+            all_ms.append(self._timer.take(self._names))
         return OwnRate(
-            frame_ms=float(np.median(self._one_ms)),
-            frames_per_s=1e3 * len(self._names) / float(np.mean(self._all_ms)),
+            frame_ms=float(np.median(one_ms)),
+            frames_per_s=1e3 * len(self._names) / float(np.mean(all_ms)),
         )

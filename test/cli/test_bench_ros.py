@@ -42,6 +42,7 @@ def test_the_node_is_measured(bench):
     code, output, content = bench(
         *('node', '--cameras', 1, '--rate', 30, '--seconds', 3),
         *('--search-cameras', 2, '--search-seconds', 2, '--search-steps', 0),
+        *('--search-tries', 1),
     )
     assert code == 0, output
     (row,) = content['rows']
@@ -58,14 +59,15 @@ def test_the_node_is_measured(bench):
     assert row['cpu_percent']['model'] > 0
     search = content['search']
     assert {probe['times']['cameras'] for probe in search['probes']} == {2}
-    kept = [probe['rate'] for probe in search['probes'] if probe['kept']]
-    assert search['highest'] == max(kept, default=0)
-    assert not search['probes'][-1]['kept']
-    assert search['own']['frames_per_s'] > 0
+    tried = {probe['share'] for probe in search['probes']}
+    assert search['share'] == (max(tried) / 2 if len(tried) > 1 else 0)  # doubled until too much
+    for probe in search['probes']:
+        assert probe['rate'] == pytest.approx(probe['share'] * probe['own']['frames_per_s'])
+        assert probe['rate'] == pytest.approx(2 * probe['times']['rate'])
     assert content['bundle']['model_id'].startswith('tabletop-tiny@')
     assert len(content['bars']) == 2
     assert '| cameras | rate_hz |' in output
-    assert 'highest rate kept' in output
+    assert 'highest share kept' in output
 
 
 def test_every_image_of_a_soak_is_accounted_for(bench):

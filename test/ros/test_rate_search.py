@@ -1,4 +1,6 @@
-"""The highest rate that is kept is found by halving."""
+"""The highest rate that is kept is found by halving, on a machine whose speed drifts."""
+
+import itertools
 
 import pytest
 from hypothesis import given
@@ -6,8 +8,50 @@ from hypothesis import strategies as st
 
 from step_ros.model.bundle import load_bundle
 from step_ros.ros.node_report import search_table
-from step_ros.ros.rate_search import RateSearch, faster_bundle, highest_kept
+from step_ros.ros.node_times import NodeTimes
+from step_ros.ros.process_usage import STAGES
+from step_ros.ros.rate_search import (
+    Probe,
+    RateSearch,
+    decide,
+    faster_bundle,
+    highest_kept,
+    search_share,
+)
 from step_ros.stream.own_rate import OwnRate
+
+
+def node_times(rate, *, lost):
+    percentiles = dict.fromkeys(('p50', 'p95', 'p99', 'max'), 1.0)
+    return NodeTimes(
+        cameras=1,
+        rate=rate,
+        seconds=1.0,
+        hypotheses=1,
+        hypotheses_per_s=1.0,
+        latency_ms=percentiles,
+        added_ms=percentiles,
+        lost_percent=lost,
+        behind_percent=0.0,
+        dropped_percent=0.0,
+        transport_lost_percent=0.0,
+        received_per_s=rate,
+        cpu_percent=dict.fromkeys((*STAGES, 'publisher', 'listener', 'others'), 0.0),
+        resident_mb=100.0,
+        late_ms=percentiles,
+        skipped=0,
+    )
+
+
+def speeds(*frames_per_s):
+    """Measure a recogniser that is as fast as this, each time another; the last for ever."""
+    given_speeds = itertools.chain(frames_per_s, itertools.repeat(frames_per_s[-1]))
+    return lambda: OwnRate(frame_ms=20.0, frames_per_s=next(given_speeds))
+
+
+def node_of(limit):
+    """Measure a node that keeps up with this rate and no more."""
+    return lambda rate: node_times(rate, lost=0.0 if rate <= limit else 50.0)
 
 
 @given(limit=st.floats(1, 1000), start=st.floats(10, 100), steps=st.integers(0, 10))
@@ -31,12 +75,88 @@ def test_a_rate_that_is_never_kept_is_none():
     assert highest_kept(10, steps=3, kept=lambda rate: False) == 0
 
 
-@pytest.mark.parametrize(('highest', 'passed'), [(90.0, True), (89.0, False)])
-def test_the_bar_is_a_share_of_the_recognisers_own_rate(highest, passed):
-    own = OwnRate(frame_ms=20.0, frames_per_s=100.0)
-    search = RateSearch(highest=highest, own=own, probes=[])
-    assert search.bar.passed is passed
-    assert 'by itself: 100, a frame of each camera at once, 50, one by one' in search_table(search)
+def probe(*, kept, steady):
+    own, after = (OwnRate(frame_ms=20.0, frames_per_s=speed) for speed in (100, 105))
+    if not steady:
+        after = OwnRate(frame_ms=20.0, frames_per_s=120)
+    times = node_times(50, lost=0.0 if kept else 6.0)
+    return Probe(share=0.5, own=own, own_after=after, times=times)
+
+
+GOOD, BAD = probe(kept=True, steady=True), probe(kept=False, steady=True)
+LUCKY, SPOILT = probe(kept=True, steady=False), probe(kept=False, steady=False)
+
+
+@pytest.mark.parametrize(
+    ('tries', 'verdict'),
+    [
+        ([GOOD], None),
+        ([GOOD, GOOD], True),
+        ([BAD, BAD], False),
+        ([GOOD, BAD], None),
+        ([GOOD, BAD, BAD], False),
+        ([LUCKY, LUCKY, LUCKY], None),
+        ([SPOILT, GOOD, SPOILT, GOOD], True),
+        # No more tries are allowed:
+        ([SPOILT, SPOILT, SPOILT, SPOILT, GOOD], True),
+        ([SPOILT, SPOILT, SPOILT, GOOD, BAD], False),
+        ([LUCKY, SPOILT, LUCKY, SPOILT, LUCKY], True),
+    ],
+)
+def test_two_tries_at_a_steady_speed_decide(tries, verdict):
+    assert decide(tries, most=5) is verdict
+
+
+def test_a_node_is_held_against_the_recogniser_of_the_same_moment():
+    # It keeps 95 % of whatever the machine does; the machine becomes slower and slower.
+    now = {'speed': 200.0}
+
+    def own():
+        now['speed'] *= 0.98
+        return OwnRate(frame_ms=20.0, frames_per_s=now['speed'])
+
+    search = search_share(
+        own=own, node_at=lambda rate: node_of(0.95 * now['speed'])(rate), steps=4, tries=5
+    )
+    assert search.share == 0.9375
+    assert search.bar.passed
+    assert all(probe.steady for probe in search.probes)
+
+
+def test_what_was_tried_while_the_speed_changed_is_tried_again():
+    search = search_share(own=speeds(100, 100, 150), node_at=node_of(60), steps=0, tries=5)
+    tried = [(each.rate, each.steady, each.kept) for each in search.probes]
+    assert tried == [
+        (50, True, True),
+        (50, False, True),
+        *2 * [(75, True, False)],
+    ]
+    assert search.share == 0
+    assert 'unsteady' in search_table(search)
+
+
+def test_a_machine_that_is_never_steady_is_measured_all_the_same():
+    restless = itertools.cycle((100.0, 200.0))
+    search = search_share(
+        own=lambda: OwnRate(frame_ms=20.0, frames_per_s=next(restless)),
+        node_at=node_of(0),
+        steps=0,
+        tries=4,
+    )
+    assert search.share == 0
+    assert len(search.probes) == 4
+
+
+@pytest.mark.parametrize(('share', 'passed'), [(0.9, True), (0.89, False)])
+def test_the_bar_is_a_share_of_the_recognisers_own_rate(share, passed):
+    assert RateSearch(share=share, probes=[]).bar.passed is passed
+
+
+def test_the_table_says_what_the_recogniser_does_by_itself():
+    search = search_share(own=speeds(100), node_at=node_of(60), steps=1, tries=5)
+    said = search_table(search)
+    assert 'highest share kept: 0.50, about 50 grid frames in a second' in said
+    assert 'by itself (medians): 100, a frame of each camera at once, 50, one by one' in said
 
 
 def test_a_faster_bundle_differs_in_its_frame_period_alone(tiny_bundle):
