@@ -153,8 +153,9 @@ class Side:
     def close(self):
         """Leave the graph at once.
 
-        A node's participant lives as long as one of its entities, and its lingering services
-        would make those of the next node look unready. Destroying a node spares its actions.
+        A node's participant lives until its last entity is destroyed and the last cycle that
+        holds it is collected, and its lingering services would make those of the next node look
+        unready. Destroying a node spares its actions.
         """
         import rclpy
 
