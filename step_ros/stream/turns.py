@@ -24,6 +24,8 @@ RESTART = 'restart_dropped'
 TURN = 3
 # How many windows without a backlog it takes to try to serve a camera more than seems to fit.
 TRIAL = 40
+# Of that many windows, one at least is decided on, or cameras take turns.
+SKIP = 3
 # A camera of which no grid frame came for so many frame periods is not waited for.
 SILENCE = 10
 _ARRIVALS = 16
@@ -97,6 +99,7 @@ class Turns:
         self._behind = False
         self._vacant = False
         self._calm = 0
+        self._since_end = 0
         self._order = count(1)
 
     def accepts(self, line: Line, received_ns: int) -> bool:
@@ -124,16 +127,16 @@ class Turns:
             self._calm = 0
         if longest > self._capacity // 2:
             self._vacant = False
-            while len(served) > 1 and self._effort.encode_ms > self.has_ms(served):
+            while len(served) > 1 and self._least_ms > self.has_ms(served):
                 served.remove(self._end_longest_turn(served))
         elif resting := self._resting():
             self._vacant = self._vacant or self._bears_more(served, resting)
         done = [line for line in served if line.open and line.served >= TURN * self._frames]
-        if done and not self._vacant and self._resting():
+        if done and not self._vacant and self._rested(served):
             served.remove(self._end_longest_turn(done))
             self._vacant = True
         self.newest_only = self._behind and (
-            self._effort.encode_ms <= self.has_ms(served) < self._effort.needed_ms
+            self._least_ms <= self.has_ms(served) < self._effort.needed_ms
         )
         if self.newest_only:
             self._shed_ns = self._now_ns
@@ -152,6 +155,7 @@ class Turns:
                 line.taken += 1
             waiting = [line for line in waiting if line.waiting]
         self._calm += len(frames)
+        self._since_end += len(frames)
         return frames
 
     def has_ms(self, lines: Sequence[Line] | None = None) -> float:
@@ -162,21 +166,44 @@ class Turns:
         return _MS / rate if rate else self._period_ns * _MS
 
     def overloaded(self, now_ns: int) -> bool:
-        """Whether frames or hypotheses were left out in the last periods, or soon will be."""
-        longest = max((len(line.waiting) for line in self.lines.values()), default=0)
-        if longest > self._capacity // 2 and self._effort.needed_ms > self.has_ms():
+        """Whether frames or hypotheses were left out of late, or soon will be."""
+        if self._shed_within(SILENCE, now_ns):
             return True
-        return self._shed_ns is not None and now_ns - self._shed_ns <= SILENCE * self._period_ns
+        # Where it is a little too slow, all goes well for a while, again and again.
+        longest = max((len(line.waiting) for line in self.lines.values()), default=0)
+        soon = longest > self._capacity // 2 or self._shed_within(TRIAL * self._frames, now_ns)
+        return soon and self._effort.needed_ms > self.has_ms()
+
+    def _shed_within(self, periods: int, now_ns: int) -> bool:
+        return self._shed_ns is not None and now_ns - self._shed_ns <= periods * self._period_ns
+
+    @property
+    def _least_ms(self) -> float:
+        return self._effort.encode_ms + self._effort.decide_ms / SKIP
 
     def _bears_more(self, served: Sequence[Line], resting: Sequence[Line]) -> bool:
         # Frames of more cameras may cost less each, for they share batches: that is found out by
         # trying, now and then.
-        next_one = min(resting, key=lambda line: line.closed)
-        fits = self._effort.encode_ms <= self.has_ms([*served, next_one])
-        if self._calm < (1 if fits else TRIAL) * self._frames * len(served):
+        trial = 1 if self._lasts(served, resting) else TRIAL
+        if self._calm < trial * self._frames * len(served):
             return False
         self._calm = 0
         return True
+
+    def _lasts(self, served: Sequence[Line], resting: Sequence[Line]) -> bool:
+        # Whether one camera more is worth its beginning: what it is too much can wait meanwhile.
+        next_one = min(resting, key=lambda line: line.closed)
+        has_ms = self.has_ms([*served, next_one])
+        too_much = 1 - has_ms / self._least_ms if self._least_ms else 0.0
+        return too_much * TURN * self._frames <= self._capacity // 2
+
+    def _rested(self, served: Sequence[Line]) -> bool:
+        # Whether it is another camera's turn, at the cost of one that is served.
+        resting = self._resting()
+        if not resting:
+            return False
+        turns = len(served) if self._lasts(served, resting) else 1
+        return self._since_end >= turns * TURN * self._frames
 
     def _may_open(self, line: Line) -> bool:
         resting = self._resting()
@@ -191,6 +218,7 @@ class Turns:
         line = max(served, key=lambda each: each.served)
         line.drop(OVERLOAD)
         self._close(line)
+        self._since_end = 0
         self._shed_ns = self._now_ns
         return line
 

@@ -258,6 +258,39 @@ def test_where_the_heads_alone_are_too_slow_answers_are_skipped_but_no_frame(cam
     assert_whole(machine)
 
 
+@pytest.mark.parametrize(
+    ('cameras', 'too_much', 'capacity'), [(4, 1.04, 8), (4, 1.1, 8), (8, 1.1, 8), (4, 1.1, 50)]
+)
+def test_a_machine_a_little_too_slow_loses_a_little(cameras, too_much, capacity):
+    machine = Machine(encode=100 / cameras * too_much, capacity=capacity)
+    machine.film(steady(cameras, 150))
+    lost = machine.total()['overload_dropped'] / machine.total()['received']
+    assert lost < 1.5 * (1 - 1 / too_much) + 0.01
+    # Windows begin anew, but not often.
+    assert len(machine.answers) > (1 - 2.5 * (1 - 1 / too_much)) * cameras * 1500
+    answered = [len(machine.answers_of(camera)) for camera in machine.streams]
+    assert min(answered) > 0.75 * max(answered)
+
+
+def test_a_machine_a_little_too_slow_says_so_all_the_while():
+    machine = Machine(encode=27)
+    machine.film(steady(4, 20))
+    for second in range(21, 60):
+        machine.film(steady(4, 1, begin=second))
+        assert machine.queue.overloaded((second + 1) * SECOND)
+    machine.encode = 20
+    machine.film(steady(4, 5, begin=60))
+    assert not machine.queue.overloaded(65 * SECOND)
+
+
+@pytest.mark.parametrize('cameras', [1, 4])
+def test_cameras_rather_rest_than_leave_nearly_every_answer_out(cameras):
+    # With every frame encoded, one window of eight could be decided on.
+    machine = Machine(encode=98 / cameras, decide=16 / cameras)
+    machine.film(steady(cameras, 100))
+    assert len(machine.answers) > 0.6 * cameras * 1000
+
+
 @pytest.mark.parametrize(('slow', 'start'), [(60, 0), (250, 0), (90, 30)])
 def test_when_the_machine_is_fast_again_every_camera_is_served_again(slow, start):
     machine = Machine(encode=5, start=start)
