@@ -14,10 +14,14 @@ from torch import Tensor
 
 from step_ros.model.backbone import Backbone
 from step_ros.stream.encoder import PixelBackbone, Precision
-from step_ros.stream.preprocess import fit_image
+from step_ros.stream.preprocess import fit_images
 
 # OpenVINO's names for what it computes with; it would else take bfloat16 where there is any.
 _HINTS = {'float32': 'f32', 'bfloat16': 'bf16', 'int8': 'f32'}
+# Images that are encoded at once, largest first, where the backbone's weights are few: each size
+# holds them anew. More weights have enough to do with one image, and gain nothing.
+_SIZES = (4, 2, 1)
+_FEW_BYTES = 32 * 2**20
 
 
 def load_openvino() -> Any:
@@ -48,8 +52,9 @@ def _core() -> Any:
 class OpenVinoEncoder:
     """The backbone run by OpenVINO on the CPU.
 
-    Images are encoded one by one, at a fixed shape: on a CPU that is as fast as in a batch, and
-    faster than at shapes that vary. It takes as many threads as torch.
+    Shapes are fixed, for those that vary are slower. A large backbone encodes images one by one,
+    which on a CPU is as fast as in a batch; a small one, four and two at once as well. It takes as
+    many threads as torch.
 
     Args:
         model: An `openvino.Model` that takes uint8 images `[1, h, w, 3]`, and gives tokens; see
@@ -80,20 +85,37 @@ class OpenVinoEncoder:
             # Heads and other programs of the robot want the processors, too.
             'ENABLE_CPU_PINNING': False,
         }
-        compiled = _core().compile_model(model, 'CPU', settings)
+        sizes = _SIZES if _weight_bytes(model) <= _FEW_BYTES else (1,)
+        self._requests: dict[int, Any] = {}
+        for size in sizes:
+            sized = model.clone()
+            sized.reshape([size, *self._size, 3])
+            compiled = _core().compile_model(sized, 'CPU', settings)
+            self._requests[size] = compiled.create_infer_request()
         self._shape = tuple(int(side) for side in compiled.output(0).shape[1:])
-        self._request: Any = compiled.create_infer_request()
         release = openvino.__version__.partition('-')[0]
         self.description = f'OpenVINO {release} on cpu, {variant or precision}'
 
     def encode(self, images: Sequence[np.ndarray]) -> Tensor:
         """Encode images of any size, uint8 RGB `[h, w, 3]`, into float32 tokens `[b, n, d]`."""
         tokens_bnd = np.empty((len(images), *self._shape), dtype=np.float32)
-        for tokens_nd, image in zip(tokens_bnd, images, strict=True):
-            fitted = np.ascontiguousarray(fit_image(image, self._size))
-            found = self._request.infer({0: fitted[None]}, share_inputs=True, share_outputs=True)
-            tokens_nd[:] = found[0][0]
+        start = 0
+        while start < len(images):
+            left = len(images) - start
+            size = next(each for each in self._requests if each <= left)
+            part = slice(start, start + size)
+            fitted_bhw3 = fit_images(images[part], self._size)
+            found = self._requests[size].infer(
+                {0: fitted_bhw3}, share_inputs=True, share_outputs=True
+            )
+            tokens_bnd[part] = found[0]
+            start += size
         return torch.from_numpy(tokens_bnd)
+
+
+def _weight_bytes(model: Any) -> int:
+    constants = (each for each in model.get_ops() if each.get_type_name() == 'Constant')
+    return sum(constant.get_byte_size() for constant in constants)
 
 
 def convert_backbone(backbone: Backbone) -> Any:

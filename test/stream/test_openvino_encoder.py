@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from step_ros.stream import openvino_encoder
 from step_ros.stream.encoder import TorchEncoder
 from step_ros.stream.openvino_encoder import OpenVinoEncoder, convert_backbone
 from step_ros.stream.runtimes import TOLERANCES
@@ -52,6 +53,20 @@ def test_tokens_outlive_the_next_images(tiny_model, images):
     copy = first.clone()
     encoder.encode(images[1:2])
     torch.testing.assert_close(first, copy, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('few_bytes', [0, 1 << 30])
+def test_with_few_weights_or_many_each_image_has_its_own_tokens(
+    few_bytes, tiny_model, images, monkeypatch
+):
+    monkeypatch.setattr(openvino_encoder, '_FEW_BYTES', few_bytes)
+    encoder = OpenVinoEncoder(convert_backbone(tiny_model().backbone))
+    alone = torch.cat([encoder.encode([image]) for image in images])
+    # Four at once, two, one, and what is left over.
+    for count in (2, 3, 4, 7, 9):
+        found = encoder.encode([images[index % len(images)] for index in range(count)])
+        expected = torch.stack([alone[index % len(images)] for index in range(count)])
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def run(code):
