@@ -21,8 +21,9 @@ Kept = Literal['float32', 'bfloat16', 'none']
 # Bytes of kept exponentials that a camera may take unless the user says otherwise: three tasks of
 # DINOv2-B on 16 frames of 224 px fit.
 MEMORY_BUDGET = 1536 * 2**20
-# Up to here exponentials stay in a processor's cache, where half the bytes gain nothing.
-_FLOAT32_BYTES = 16 * 2**20
+# Up to here those of several cameras stay in a processor's cache, where half the bytes gain
+# nothing.
+_FLOAT32_BYTES = 4 * 2**20
 # Rows of tokens are filled up to a multiple of this: what a processor computes with at once.
 _LANES = 16
 _DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16}
