@@ -20,7 +20,7 @@ from step_ros.stream.preprocess import fit_images
 _HINTS = {'float32': 'f32', 'bfloat16': 'bf16', 'int8': 'f32'}
 # Images that are encoded at once, largest first, where the backbone's weights are few: each size
 # holds them anew. More weights have enough to do with one image, and gain nothing.
-_SIZES = (4, 2, 1)
+_SIZES = (4, 3, 2, 1)
 _FEW_BYTES = 32 * 2**20
 
 
@@ -53,7 +53,7 @@ class OpenVinoEncoder:
     """The backbone run by OpenVINO on the CPU.
 
     Shapes are fixed, for those that vary are slower. A large backbone encodes images one by one,
-    which on a CPU is as fast as in a batch; a small one, four and two at once as well. It takes as
+    which on a CPU is as fast as in a batch; a small one, up to four at once as well. It takes as
     many threads as torch.
 
     Args:

@@ -62,8 +62,8 @@ def test_with_few_weights_or_many_each_image_has_its_own_tokens(
     monkeypatch.setattr(openvino_encoder, '_FEW_BYTES', few_bytes)
     encoder = OpenVinoEncoder(convert_backbone(tiny_model().backbone))
     alone = torch.cat([encoder.encode([image]) for image in images])
-    # Four at once, two, one, and what is left over.
-    for count in (2, 3, 4, 7, 9):
+    # What fits a size, and what is left over.
+    for count in (2, 3, 4, 6, 9):
         found = encoder.encode([images[index % len(images)] for index in range(count)])
         expected = torch.stack([alone[index % len(images)] for index in range(count)])
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

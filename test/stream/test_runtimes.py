@@ -243,3 +243,6 @@ def test_times_are_those_of_each_encoder(backbone):
     slow = TorchEncoder(backbone, device=CPU)
     first, second = milliseconds([quick, slow], image_size=backbone.image_size)
     assert 0 < first < second
+    # It takes a batch of any size as long: each image a part of that.
+    (of_many,) = milliseconds([quick], image_size=backbone.image_size, batch=1000)
+    assert of_many < first
