@@ -171,7 +171,9 @@ class Turns:
             return True
         # Where it is a little too slow, all goes well for a while, again and again.
         longest = max((len(line.waiting) for line in self.lines.values()), default=0)
-        soon = longest > self._capacity // 2 or self._shed_within(TRIAL * self._frames, now_ns)
+        comes = now_ns - self._now_ns <= SILENCE * self._period_ns
+        again = comes and self._shed_within(TRIAL * self._frames, now_ns)
+        soon = again or longest > self._capacity // 2
         return soon and self._effort.needed_ms > self.has_ms()
 
     def _shed_within(self, periods: int, now_ns: int) -> bool:
