@@ -167,17 +167,14 @@ class Turns:
 
     def overloaded(self, now_ns: int) -> bool:
         """Whether frames or hypotheses were left out of late, or soon will be."""
-        if self._shed_within(SILENCE, now_ns):
+        if self._within(SILENCE, self._shed_ns, now_ns):
             return True
         # Where it is a little too slow, all goes well for a while, again and again.
         longest = max((len(line.waiting) for line in self.lines.values()), default=0)
-        comes = now_ns - self._now_ns <= SILENCE * self._period_ns
-        again = comes and self._shed_within(TRIAL * self._frames, now_ns)
+        comes = self._within(SILENCE, self._now_ns, now_ns)
+        again = comes and self._within(TRIAL * self._frames, self._shed_ns, now_ns)
         soon = again or longest > self._capacity // 2
         return soon and self._effort.needed_ms > self.has_ms()
-
-    def _shed_within(self, periods: int, now_ns: int) -> bool:
-        return self._shed_ns is not None and now_ns - self._shed_ns <= periods * self._period_ns
 
     @property
     def _least_ms(self) -> float:
@@ -194,8 +191,7 @@ class Turns:
 
     def _lasts(self, served: Sequence[Line], resting: Sequence[Line]) -> bool:
         # Whether one camera more is worth its beginning: what it is too much can wait meanwhile.
-        next_one = min(resting, key=lambda line: line.closed)
-        has_ms = self.has_ms([*served, next_one])
+        has_ms = self.has_ms([*served, _next_of(resting)])
         too_much = 1 - has_ms / self._least_ms if self._least_ms else 0.0
         return too_much * TURN * self._frames <= self._capacity // 2
 
@@ -209,7 +205,7 @@ class Turns:
 
     def _may_open(self, line: Line) -> bool:
         resting = self._resting()
-        if not resting or line is not min(resting, key=lambda each: each.closed):
+        if not resting or line is not _next_of(resting):
             return False
         return self._vacant or not self._served()
 
@@ -240,9 +236,16 @@ class Turns:
 
     def _streams(self, line: Line) -> bool:
         newest_ns = line.arrivals_ns[-1] if line.arrivals_ns else None
-        return newest_ns is not None and self._now_ns - newest_ns <= SILENCE * self._period_ns
+        return self._within(SILENCE, newest_ns, self._now_ns)
+
+    def _within(self, periods: int, since_ns: int | None, now_ns: int) -> bool:
+        return since_ns is not None and now_ns - since_ns <= periods * self._period_ns
 
     def _interval_ns(self, line: Line) -> float:
         arrivals = line.arrivals_ns
         spent_ns = arrivals[-1] - arrivals[0] if len(arrivals) > 1 else 0
         return spent_ns / (len(arrivals) - 1) if spent_ns > 0 else self._period_ns
+
+
+def _next_of(resting: Sequence[Line]) -> Line:
+    return min(resting, key=lambda line: line.closed)
