@@ -5,6 +5,8 @@
 // their place in the cache, n tokens of a frame, c channels, v orders of the window (forwards,
 // reversed).
 
+#include <chrono>
+
 #include "attention_new_frame.h"
 #include "attention_window.h"
 
@@ -28,6 +30,40 @@ void step_attend(const StepCache* cache, const int32_t* slots, int64_t orders, i
   else
     cache->half ? attend<uint16_t, 2>(*cache, slots, newest, attended, threads)
                 : attend<float, 2>(*cache, slots, newest, attended, threads);
+}
+
+// A frame that enters a cache, and the window that is asked about then.
+struct StepTurn {
+  const StepCache* cache;
+  int64_t place;
+  const float* qkv;
+  int64_t part_stride, group_stride, token_stride;
+  const int32_t* slots;  // [orders, t]
+  int64_t orders;        // none if nothing is asked
+  float* attended;       // [orders, g, c]
+  float* spreads;        // what step_put returned, of all places: [t]
+  int64_t put_threads, attend_threads;
+};
+
+// Takes turns in order; returns how many are done, at most up to the first whose frame is put but
+// whose window cannot be attended to, for a spread of it is above `most_spread`. Adds the time
+// spent on windows to `attend_ns`.
+int64_t step_turns(const StepTurn* turns, int64_t count, float most_spread, int64_t* attend_ns) {
+  using Clock = std::chrono::steady_clock;
+  for (int64_t i = 0; i < count; ++i) {
+    const StepTurn& turn = turns[i];
+    turn.spreads[turn.place] =
+        step_put(turn.cache, turn.place, turn.qkv, turn.part_stride, turn.group_stride,
+                 turn.token_stride, turn.put_threads);
+    if (!turn.orders) continue;
+    for (int64_t place = 0; place < turn.cache->frames; ++place)
+      if (!(turn.spreads[place] <= most_spread)) return i;
+    const auto begun = Clock::now();
+    step_attend(turn.cache, turn.slots, turn.orders, turn.place, turn.attended,
+                turn.attend_threads);
+    *attend_ns += std::chrono::nanoseconds(Clock::now() - begun).count();
+  }
+  return count;
 }
 
 // Adds the softmax of each row of scores, times the row's weight, to sums.

@@ -41,7 +41,7 @@ class HeadCache:
     ) -> None:
         self.heads = heads
         self.kept = kept
-        self.spreads = [0.0] * heads.frames
+        self.spreads = np.zeros(heads.frames, dtype=np.float32)
         self._native = native
         self._tensors = allocate(heads, kept, by_row=native is not None)
         self._passes: TorchPasses | NativeCache | None = None
@@ -57,6 +57,11 @@ class HeadCache:
         """Memory of everything kept; it does not change."""
         own = self._passes.bytes if isinstance(self._passes, NativeCache) else 0
         return self._tensors.bytes + own
+
+    @property
+    def native(self) -> NativeCache | None:
+        """The compiled passes over what is kept; None where torch does the work."""
+        return self._passes if isinstance(self._passes, NativeCache) else None
 
     @property
     def compiled(self) -> bool:
@@ -100,12 +105,16 @@ class HeadCache:
         Args:
             orders: As for `logits`.
         """
-        # Heads without positions say the same in every order.
-        asked = orders if self.heads.order_aware else orders[:1]
-        # The slot of each place. numpy: for a few numbers torch takes twenty times as long.
-        slots_vt = torch.from_numpy(np.argsort(np.array(asked), axis=1)).to(self.heads.device)
+        slots_vt = torch.from_numpy(self.slots(orders)).to(self.heads.device)
         attended_vgc = self._attended(slots_vt, newest=orders[0][-1])
         return attended_vgc.expand(len(orders), -1, -1)
+
+    def slots(self, orders: Sequence[Sequence[int]]) -> np.ndarray:
+        """Return the slot of each place in the orders that differ for these heads, `[v, t]`."""
+        # Heads without positions say the same in every order.
+        asked = orders if self.heads.order_aware else orders[:1]
+        # numpy: for a few numbers torch takes twenty times as long.
+        return np.argsort(np.array(asked), axis=1)
 
     def newest_attention(self, task: str) -> Tensor:
         """Return how much the tokens of the newest frame were attended to, `[n]`.
@@ -125,7 +134,7 @@ class HeadCache:
 
     def _attended(self, slots_vt: Tensor, *, newest: int) -> Tensor:
         """Return the sum of the attended values, `[v, g, c]`; slots are those of the places."""
-        in_range = all(spread <= GREATEST_SPREAD for spread in self.spreads)
+        in_range = bool((self.spreads <= GREATEST_SPREAD).all())
         passes = self._passes if in_range else None
         if isinstance(passes, NativeCache):
             return passes.attended(slots_vt, newest=newest)

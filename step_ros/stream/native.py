@@ -40,6 +40,21 @@ class NativeError(RuntimeError):
     """The compiled passes are not to be had; says why."""
 
 
+class StepTurn(ctypes.Structure):
+    """`StepTurn` of the C++ file, whose comments say what it is."""
+
+    _fields_ = [
+        ('cache', ctypes.c_void_p),
+        ('place', ctypes.c_int64),
+        ('qkv', ctypes.c_void_p),
+        *((f'{name}_stride', ctypes.c_int64) for name in ('part', 'group', 'token')),
+        ('slots', ctypes.c_void_p),
+        ('orders', ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ('attended', 'spreads')),
+        *((f'{name}_threads', ctypes.c_int64) for name in ('put', 'attend')),
+    ]
+
+
 class NativePasses:
     """The compiled passes, on contiguous float32 tensors of the CPU.
 
@@ -52,6 +67,7 @@ class NativePasses:
         for name in ('step_attend', 'step_softmax_sums'):
             getattr(self._library, name).restype = None
         self._library.step_put.restype = ctypes.c_float
+        self._library.step_turns.restype = ctypes.c_int64
 
     def put(
         self,
@@ -99,6 +115,28 @@ class NativePasses:
             _pointer(attended),
             ctypes.c_int64(threads),
         )
+
+    def take_turns(
+        self, turns: 'ctypes.Array[StepTurn]', *, first: int, most_spread: float
+    ) -> tuple[int, int]:
+        """Put frames and sum attended values, without Python and its lock in between.
+
+        Args:
+            turns: Of any caches, in order.
+            first: Where to begin.
+            most_spread: A window with a greater spread ends it, its frame put.
+
+        Returns:
+            Index of that turn, or how many there are; and nanoseconds spent on windows.
+        """
+        attend_ns = ctypes.c_int64(0)
+        done = self._library.step_turns(
+            ctypes.byref(turns, first * ctypes.sizeof(StepTurn)),
+            ctypes.c_int64(len(turns) - first),
+            ctypes.c_float(most_spread),
+            ctypes.byref(attend_ns),
+        )
+        return first + int(done), attend_ns.value
 
     def softmax_sums(self, scores: Tensor, *, weights: Tensor, sums: Tensor) -> None:
         """Add the weighted softmax of each row of `scores`, `[rows, l]`, to `sums`, `[l]`.

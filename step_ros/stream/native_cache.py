@@ -2,15 +2,16 @@
 
 import ctypes
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from step_ros.stream.cache_tensors import CacheTensors, row_length
-from step_ros.stream.native import NativePasses, threads_for
+from step_ros.stream.native import NativePasses, StepTurn, threads_for
 from step_ros.stream.streaming_heads import StreamingHeads
 
 # Most orders of a window that are asked for at once: forwards, and reversed.
-_ORDERS = 2
+MOST_ORDERS = 2
 # A group's frames are summed in as many parts, which threads share.
 _PARTS = 4
 
@@ -42,6 +43,7 @@ class NativeCache:
         tensors: The cache; exponentials are kept.
 
     Attributes:
+        passes: The compiled passes.
         bytes: Memory that the passes take for themselves.
     """
 
@@ -50,9 +52,9 @@ class NativeCache:
         assert kept is not None
         groups, frames = heads.groups, heads.frames
         parts, row = min(frames, _PARTS), row_length(heads.tokens)
-        self._passes, self._heads = passes, heads
-        self._sums = torch.zeros(parts, _ORDERS, groups, frames, row)
-        self._cls_sums = torch.zeros(parts, _ORDERS, groups)
+        self.passes, self._heads = passes, heads
+        self._sums = torch.zeros(parts, MOST_ORDERS, groups, frames, row)
+        self._cls_sums = torch.zeros(parts, MOST_ORDERS, groups)
         self.bytes = self._sums.nbytes + self._cls_sums.nbytes
         positions = [part[:, :, 0].contiguous() for part in heads.positions_gsmc]
         cls = [None] * 3 if heads.cls_gc is None else [part.contiguous() for part in heads.cls_gc]
@@ -99,13 +101,43 @@ class NativeCache:
         if qkv_3gnc.stride(-1) != 1:
             qkv_3gnc = qkv_3gnc.contiguous()
         part, group, token, _ = qkv_3gnc.stride()
-        return self._passes.put(
+        return self.passes.put(
             ctypes.byref(self._cache),
             place,
             qkv_3gnc,
             strides=(part, group, token),
             threads=self._put_threads,
         )
+
+    def fill(
+        self,
+        turn: StepTurn,
+        *,
+        place: int,
+        qkv_3gnc: Tensor,
+        slots_vt: np.ndarray | None,
+        attended_vgc: Tensor | None,
+        spreads_t: np.ndarray,
+    ) -> None:
+        """Describe a turn of this cache; what it refers to must outlive it.
+
+        Args:
+            turn: Takes the description.
+            place: Where the frame is put.
+            qkv_3gnc: What `StreamingHeads.project` gives for it; channels are contiguous.
+            slots_vt: int32, the slot of each place, in at most `MOST_ORDERS` orders; None where
+                nothing is asked.
+            attended_vgc: Takes the sum of the attended values; None likewise.
+            spreads_t: float32, the spread of each place.
+        """
+        turn.cache = ctypes.addressof(self._cache)
+        turn.place, turn.qkv = place, qkv_3gnc.data_ptr()
+        turn.part_stride, turn.group_stride, turn.token_stride, _ = qkv_3gnc.stride()
+        turn.spreads, turn.put_threads = spreads_t.ctypes.data, self._put_threads
+        if slots_vt is not None and attended_vgc is not None:
+            turn.slots, turn.orders = slots_vt.ctypes.data, len(slots_vt)
+            turn.attended = attended_vgc.data_ptr()
+            turn.attend_threads = threads_for(len(slots_vt) * self._attend_work)
 
     def attended(self, slots_vt: Tensor, *, newest: int) -> Tensor:
         """Return the sum of the attended values, `[v, g, c]`.
@@ -119,13 +151,13 @@ class NativeCache:
         slots_vt = slots_vt.int().contiguous()
         attended_vgc = torch.empty(len(slots_vt), self._heads.groups, self._heads.channels)
         # The first orders come last: it is they that say how the newest frame was attended to.
-        for start in reversed(range(0, len(slots_vt), _ORDERS)):
-            some_vt = slots_vt[start : start + _ORDERS]
-            self._passes.attend(
+        for start in reversed(range(0, len(slots_vt), MOST_ORDERS)):
+            some_vt = slots_vt[start : start + MOST_ORDERS]
+            self.passes.attend(
                 ctypes.byref(self._cache),
                 some_vt,
                 newest=newest,
-                attended=attended_vgc[start : start + _ORDERS],
+                attended=attended_vgc[start : start + MOST_ORDERS],
                 threads=threads_for(len(some_vt) * self._attend_work),
             )
         return attended_vgc

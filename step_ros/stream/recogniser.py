@@ -7,46 +7,27 @@ at a clock only to say what a frame costs.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from step_ros.model.bundle import Bundle
 from step_ros.model.head import Head, tokens_per_frame
 from step_ros.stream.cache_tensors import MEMORY_BUDGET, choose_kept
+from step_ros.stream.cache_turns import CacheTurn, take_turns
 from step_ros.stream.camera_stream import CameraStream
+from step_ros.stream.decider import Decider, FullWindow
 from step_ros.stream.effort import Effort, Stopwatch
 from step_ros.stream.encoder import Encoder
 from step_ros.stream.frame import Frame, FrameError, FrameProblem, GridFrame
 from step_ros.stream.grid import NANOSECONDS, GridSettings, Placement
 from step_ros.stream.head_cache import HeadCache
-from step_ros.stream.hypothesis import Hypothesis, TaskHypothesis, jensen_shannon, probabilities
+from step_ros.stream.hypothesis import Hypothesis
 from step_ros.stream.native import find_native
 from step_ros.stream.streaming_heads import StreamingHeads, why_not_streaming
-from step_ros.stream.window import EncodedFrame
+from step_ros.stream.window import EncodedFrame, Window
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _FullWindow:
-    """A window that wants a hypothesis.
-
-    Attributes:
-        camera: Name of the camera.
-        newest: Its newest frame.
-        start_ns: Stamp of its oldest frame.
-        attended_vgc: What streaming heads attended to; None with plain heads.
-        tokens_tnd: What plain heads will look at; None with streaming heads.
-    """
-
-    camera: str
-    newest: EncodedFrame
-    start_ns: int
-    attended_vgc: Tensor | None
-    tokens_tnd: Tensor | None
 
 
 class StreamingRecogniser:
@@ -116,6 +97,7 @@ class StreamingRecogniser:
             self._heads = StreamingHeads(
                 heads, tokens=tokens_per_frame(backbone.consumed, backbone.tokens)
             )
+        self._decider = Decider(bundle, self._heads, order_evidence=order_evidence)
 
     def prepare(self, camera: str) -> CameraStream:
         """Return a camera's stream; made, with all the memory it will need, if it is new."""
@@ -197,9 +179,9 @@ class StreamingRecogniser:
         try:
             with whole:
                 tokens_bnd = self.encoder.encode([frame.seen_hw3 for frame in frames])
-                windows = self._advance(frames, tokens_bnd, newest_only, deciding)
+                windows, attended = self._advance(frames, tokens_bnd, newest_only, deciding)
                 with deciding:
-                    hypotheses = self._decide(windows) if windows else []
+                    hypotheses = self._decider.decide(windows, attended) if windows else []
         except Exception:
             for frame in frames:
                 self.cameras[frame.camera].counts['failed'] += 1
@@ -223,9 +205,14 @@ class StreamingRecogniser:
         tokens_bnd: Tensor,
         newest_only: bool,
         deciding: Stopwatch,
-    ) -> list[_FullWindow]:
-        """Move the windows on; return those to decide on, as each frame finds them."""
-        windows: list[_FullWindow] = []
+    ) -> tuple[list[FullWindow], list[Tensor]]:
+        """Move the windows on.
+
+        Returns:
+            Those to decide on, as each frame finds them, and what streaming heads attended to.
+        """
+        windows: list[FullWindow] = []
+        turns: list[CacheTurn] = []
         newest = {frame.camera: frame for frame in frames if frame.placement.opens_slot}
         shares = [None] * len(frames) if self._heads is None else self._heads.project(tokens_bnd)
         for frame, tokens_nd, share in zip(frames, tokens_bnd, shares, strict=True):
@@ -246,69 +233,26 @@ class StreamingRecogniser:
                 tokens_nd=tokens_nd.clone() if stream.cache is None else None,
             )
             place = window.insert(encoded)
-            if stream.cache is not None and place is not None:
-                stream.cache.put(place, share)
-            if not window.full or not frame.placement.opens_slot:
-                continue
-            if newest_only and frame is not newest[frame.camera]:
+            asked = window.full and frame.placement.opens_slot
+            if asked and newest_only and frame is not newest[frame.camera]:
                 stream.counts['skipped_hypotheses'] += 1
-                continue
-            with deciding:
-                windows.append(self._full_window(frame.camera, encoded))
-        return windows
-
-    def _full_window(self, camera: str, newest: EncodedFrame) -> _FullWindow:
-        stream = self.cameras[camera]
-        window = stream.window
-        attended_vgc = None
-        if stream.cache is not None:
-            orders = [window.places, window.places[::-1]]
-            attended_vgc = stream.cache.attend(orders if self.order_evidence else orders[:1])
-        return _FullWindow(
-            camera=camera,
-            newest=newest,
-            start_ns=window.oldest.stamp_ns,
-            attended_vgc=attended_vgc,
-            tokens_tnd=window.tokens_tnd() if stream.cache is None else None,
-        )
-
-    @torch.inference_mode()
-    def _decide(self, windows: list[_FullWindow]) -> list[Hypothesis]:
-        logits = self._logits(windows)
-        answers: list[list[TaskHypothesis]] = [[] for _ in windows]
-        for spec in self.bundle.spec.tasks:
-            logits_vbk = logits[spec.name]
-            scores_bk = probabilities(logits_vbk[0], spec.temperature)
-            evidence_b = np.full(len(windows), np.nan)
-            if self.order_evidence:
-                reversed_bk = probabilities(logits_vbk[1], spec.temperature)
-                evidence_b = jensen_shannon(scores_bk, reversed_bk)
-            for answer, scores_k, evidence in zip(answers, scores_bk, evidence_b, strict=True):
-                answer.append(
-                    TaskHypothesis(spec=spec, scores_k=scores_k, order_evidence=float(evidence))
+                asked = False
+            if stream.cache is not None and share is not None and place is not None:
+                orders = self._orders(window) if asked else []
+                turns.append(
+                    CacheTurn(cache=stream.cache, place=place, qkv_3gnc=share, orders=orders)
                 )
-        return [
-            Hypothesis(
-                camera=window.camera,
-                frame_id=window.newest.frame_id,
-                stamp_ns=window.newest.stamp_ns,
-                window_start_ns=window.start_ns,
-                received_ns=window.newest.received_ns,
-                tasks=tuple(answer),
-            )
-            for window, answer in zip(windows, answers, strict=True)
-        ]
+            if asked:
+                windows.append(
+                    FullWindow(
+                        camera=frame.camera,
+                        newest=encoded,
+                        start_ns=window.oldest.stamp_ns,
+                        tokens_tnd=window.tokens_tnd() if stream.cache is None else None,
+                    )
+                )
+        return windows, take_turns(turns, deciding) if turns else []
 
-    def _logits(self, windows: list[_FullWindow]) -> dict[str, Tensor]:
-        """Return the logits of each task, `[v, b, k]`: forwards, and reversed if asked for."""
-        if self._heads is not None:
-            attended = [each.attended_vgc for each in windows if each.attended_vgc is not None]
-            # One matrix product for all windows in all their orders, those of one order together.
-            answers = self._heads.classify(torch.stack(attended, dim=1).flatten(0, 1))
-            size = (-1, len(windows))
-            return {task: said.reshape(*size, said.shape[-1]) for task, said in answers.items()}
-        x_btnd = torch.stack([each.tokens_tnd for each in windows if each.tokens_tnd is not None])
-        ways = [self.bundle.model.decide(x_btnd)]
-        if self.order_evidence:
-            ways.append(self.bundle.model.decide(x_btnd.flip(dims=(1,))))
-        return {task: torch.stack([each[task] for each in ways]) for task in ways[0]}
+    def _orders(self, window: Window) -> list[tuple[int, ...]]:
+        orders = [window.places, window.places[::-1]]
+        return orders if self.order_evidence else orders[:1]
