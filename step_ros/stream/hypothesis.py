@@ -69,7 +69,8 @@ def probabilities(logits_bk: Tensor, temperature: float) -> np.ndarray:
     """Return calibrated probabilities, float64 `[b, k]`."""
     # numpy: for a few numbers torch takes many times as long.
     scaled_bk = logits_bk.cpu().numpy().astype(np.float64) / temperature
-    weights_bk = np.exp(scaled_bk - scaled_bk.max(axis=-1, keepdims=True))
+    with np.errstate(invalid='ignore'):  # logits beyond all numbers give scores that are none
+        weights_bk = np.exp(scaled_bk - scaled_bk.max(axis=-1, keepdims=True))
     scores: np.ndarray = weights_bk / weights_bk.sum(axis=-1, keepdims=True)
     return scores
 
