@@ -150,6 +150,16 @@ class Side:
             assert time.monotonic() < deadline, f'waited {timeout} s for {what}'
             time.sleep(0.01)
 
+    def make(self, entity):
+        """Make something in the executor's thread.
+
+        An action client of rclpy is shown to the executor before it is whole: one that spins
+        meanwhile may end by that.
+        """
+        task = self.executor.create_task(entity)
+        self.wait_for(task.done, 'the executor')
+        return task.result()
+
     def close(self):
         """Leave the graph at once.
 

@@ -173,7 +173,9 @@ def test_timeouts_are_by_simulated_time(managed_node, user):
     status = user.wait_for_words('camera', 'window 4/4')
     ages = [each.value for each in status.values if each.key == 'stamp_age_ms']
     assert ages == ['-300'], 'the newest frame is three periods ahead of the clock'
-    client = ActionClient(user.node, WaitForAction, '/perception/wait_for_action')
+    client = user.make(
+        lambda: ActionClient(user.node, WaitForAction, '/perception/wait_for_action')
+    )
     assert client.wait_for_server(20.0)
     feedback = []
     goal = WaitForAction.Goal(labels=['open'], camera='camera', timeout=to_duration(3 * SECOND))

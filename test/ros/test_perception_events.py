@@ -153,7 +153,9 @@ class Waiter:
 
     def __init__(self, user):
         self.user = user
-        self.client = ActionClient(user.node, WaitForAction, f'{user.name}/wait_for_action')
+        self.client = user.make(
+            lambda: ActionClient(user.node, WaitForAction, f'{user.name}/wait_for_action')
+        )
         assert self.client.wait_for_server(20.0)
 
     def send(self, *, seconds=0.0, minimum_duration=0.0, **fields):

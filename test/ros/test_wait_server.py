@@ -89,7 +89,9 @@ class Client:
         from step_ros.action import WaitForAction
 
         self.user, self.kind = user, WaitForAction
-        self.client = ActionClient(user.node, WaitForAction, '/perception/wait_for_action')
+        self.client = user.make(
+            lambda: ActionClient(user.node, WaitForAction, '/perception/wait_for_action')
+        )
         assert self.client.wait_for_server(20.0)
         self.feedback = []
         self._meet()
