@@ -55,7 +55,7 @@ class HeadCache:
     @property
     def bytes(self) -> int:
         """Memory of everything kept; it does not change."""
-        own = self._passes.bytes if isinstance(self._passes, NativeCache) else 0
+        own = 0 if self.native is None else self.native.bytes
         return self._tensors.bytes + own
 
     @property
