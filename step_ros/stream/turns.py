@@ -120,8 +120,7 @@ class Turns:
 
     def relieve(self) -> None:
         """End turns that are over, or more than the machine can bear; call it before `take`."""
-        longest = max(len(line.waiting) for line in self.lines.values())
-        served = self._served()
+        longest, served = self._longest, self._served()
         self._behind = longest > self._capacity // 2 or (self._behind and longest > 1)
         if longest > 1:
             self._calm = 0
@@ -170,11 +169,14 @@ class Turns:
         if self._within(SILENCE, self._shed_ns, now_ns):
             return True
         # Where it is a little too slow, all goes well for a while, again and again.
-        longest = max((len(line.waiting) for line in self.lines.values()), default=0)
         comes = self._within(SILENCE, self._now_ns, now_ns)
         again = comes and self._within(TRIAL * self._frames, self._shed_ns, now_ns)
-        soon = again or longest > self._capacity // 2
+        soon = again or self._longest > self._capacity // 2
         return soon and self._effort.needed_ms > self.has_ms()
+
+    @property
+    def _longest(self) -> int:
+        return max((len(line.waiting) for line in self.lines.values()), default=0)
 
     @property
     def _least_ms(self) -> float:

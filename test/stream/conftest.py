@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from step_ros.model.step import StepHead
 from step_ros.stream.encoder import TorchEncoder, choose_device
 from step_ros.stream.frame import Frame
 from step_ros.stream.grid import GridSettings, Placement
@@ -241,6 +242,29 @@ def batches():
 def recogniser(tiny_bundle, counting_encoder):
     """Recognise with `tiny_bundle` and count what is encoded."""
     return StreamingRecogniser(tiny_bundle, counting_encoder)
+
+
+# ---- heads
+
+
+def _make_heads(*, tasks=2, tokens=5, frames=3, std=0.3, seed=0, **options):
+    """Make heads with random weights; their scores grow with the square of `std`."""
+    options = {'width': 12, 'classes': 4, 'attention_heads': 2, **options}
+    heads = {
+        f'task{index}': StepHead(frames=frames, tokens=tokens, **options).eval()
+        for index in range(tasks)
+    }
+    generator = torch.Generator().manual_seed(seed)
+    for head in heads.values():
+        for parameter in head.parameters():
+            parameter.data.normal_(std=std, generator=generator)
+    return heads
+
+
+@pytest.fixture(scope='session')
+def make_heads():
+    """Make heads that can be taken apart, by task: `make_heads(tasks=2, std=0.3, **options)`."""
+    return _make_heads
 
 
 # ---- the grid

@@ -7,7 +7,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from step_ros.model.step import StepHead
 from step_ros.stream.cache_turns import CacheTurn, take_turns
 from step_ros.stream.effort import Stopwatch
 from step_ros.stream.head_cache import GREATEST_SPREAD, HeadCache
@@ -15,21 +14,6 @@ from step_ros.stream.native import load_native
 from step_ros.stream.streaming_heads import StreamingHeads
 
 FRAMES, TOKENS = 3, 5
-
-
-def streaming_heads(*, std=0.3, **options):
-    heads = {
-        f'task{index}': StepHead(
-            frames=FRAMES, tokens=TOKENS, width=12, classes=4, attention_heads=2, **options
-        ).eval()
-        for index in range(2)
-    }
-    generator = torch.Generator().manual_seed(0)
-    for head in heads.values():
-        for parameter in head.parameters():
-            parameter.data.normal_(std=std, generator=generator)
-    per_frame = TOKENS + (next(iter(heads.values())).consumes == 'all')
-    return StreamingHeads(heads, tokens=per_frame)
 
 
 def make_caches(heads, *, kept='float32', compiled=True, cameras=2):
@@ -73,9 +57,9 @@ def one_by_one(turns):
     asks=st.lists(st.booleans(), min_size=14, max_size=14),
 )
 def test_all_at_once_is_the_same_as_one_after_the_other(
-    positions, kept, compiled, cameras, orders, asks
+    make_heads, positions, kept, compiled, cameras, orders, asks
 ):
-    heads = streaming_heads(positions=positions)
+    heads = StreamingHeads(make_heads(positions=positions), tokens=TOKENS)
     many, single = (
         make_caches(heads, kept=kept, compiled=compiled, cameras=cameras) for _ in range(2)
     )
@@ -88,8 +72,8 @@ def test_all_at_once_is_the_same_as_one_after_the_other(
 
 
 @pytest.mark.parametrize('compiled', [True, False])
-def test_windows_out_of_range_are_computed_in_between(compiled, monkeypatch):
-    heads = streaming_heads(std=2.0)
+def test_windows_out_of_range_are_computed_in_between(make_heads, compiled, monkeypatch):
+    heads = StreamingHeads(make_heads(std=2.0), tokens=TOKENS)
     caches = make_caches(heads, compiled=compiled)
     turns = random_turns(heads, caches, 12, scale=0.1)
     # One camera's frames are large at first: its windows leave the range, and come back to it.
@@ -118,8 +102,8 @@ def test_windows_out_of_range_are_computed_in_between(compiled, monkeypatch):
 
 
 @pytest.mark.parametrize('compiled', [True, False])
-def test_more_orders_than_the_passes_take_at_once(compiled):
-    heads = streaming_heads()
+def test_more_orders_than_the_passes_take_at_once(make_heads, compiled):
+    heads = StreamingHeads(make_heads(), tokens=TOKENS)
     asked = [(0, 1, 2), (2, 1, 0), (1, 0, 2)]
     turns = random_turns(heads, make_caches(heads, compiled=compiled, cameras=1), 3)
     turns[-1] = replace(turns[-1], orders=asked)
@@ -129,8 +113,8 @@ def test_more_orders_than_the_passes_take_at_once(compiled):
 
 
 @pytest.mark.parametrize('compiled', [True, False])
-def test_the_time_for_windows_is_told_from_the_rest(compiled):
-    heads = streaming_heads()
+def test_the_time_for_windows_is_told_from_the_rest(make_heads, compiled):
+    heads = StreamingHeads(make_heads(), tokens=TOKENS)
     caches = make_caches(heads, compiled=compiled, cameras=1)
     *filling, full = random_turns(heads, caches, FRAMES)
     deciding = Stopwatch()

@@ -7,7 +7,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from step_ros.model.step import StepHead
 from step_ros.stream import cache_tensors, head_cache
 from step_ros.stream.cache_tensors import choose_kept, exponentials_bytes
 from step_ros.stream.head_cache import HeadCache
@@ -16,20 +15,6 @@ from step_ros.stream.streaming_heads import StreamingHeads, why_not_streaming
 
 TOLERANCE = {'float32': 1e-4, 'none': 1e-4, 'bfloat16': 1e-3}
 FRAME_WISE = ('learnable', 'fixed', 'hybrid', 'after', 'none')
-
-
-def make_heads(*, tasks=2, tokens=5, frames=3, std=0.3, seed=0, **options):
-    """Make heads with random weights; their scores grow with the square of `std`."""
-    options = {'width': 12, 'classes': 4, 'attention_heads': 2, **options}
-    heads = {
-        f'task{index}': StepHead(frames=frames, tokens=tokens, **options).eval()
-        for index in range(tasks)
-    }
-    generator = torch.Generator().manual_seed(seed)
-    for head in heads.values():
-        for parameter in head.parameters():
-            parameter.data.normal_(std=std, generator=generator)
-    return heads
 
 
 def per_frame(heads, tokens):
@@ -95,6 +80,7 @@ def check_stream(heads, cache, *, kept, chance, steps=9, scale=1.0):
     chance=st.randoms(use_true_random=False),
 )
 def test_every_window_equals_the_plain_head(
+    make_heads,
     positions,
     cls,
     pooling,
@@ -138,7 +124,7 @@ def greatest_score(heads, x_btnd):
 
 @pytest.mark.parametrize('compiled', [True, False])
 @pytest.mark.parametrize('kept', ['float32', 'bfloat16', 'none'])
-def test_large_scores_stay_exact_from_kept_exponentials(kept, compiled, monkeypatch):
+def test_large_scores_stay_exact_from_kept_exponentials(make_heads, kept, compiled, monkeypatch):
     heads = make_heads(tokens=20, frames=4, std=0.5)
     for head in heads.values():
         head.positions.learned_td.data *= 0.2
@@ -156,7 +142,7 @@ def test_large_scores_stay_exact_from_kept_exponentials(kept, compiled, monkeypa
 
 
 @pytest.mark.parametrize('compiled', [True, False])
-def test_positions_that_outweigh_the_kept_range_are_computed_in_blocks(compiled):
+def test_positions_that_outweigh_the_kept_range_are_computed_in_blocks(make_heads, compiled):
     heads = make_heads(tokens=20, frames=4, std=2.0)
     streaming = StreamingHeads(heads, tokens=20)
     cache = HeadCache(streaming, kept='float32', native=load_native() if compiled else None)
@@ -165,7 +151,7 @@ def test_positions_that_outweigh_the_kept_range_are_computed_in_blocks(compiled)
 
 
 @pytest.mark.parametrize('compiled', [True, False])
-def test_a_frame_that_is_no_number_spoils_its_own_windows_alone(compiled):
+def test_a_frame_that_is_no_number_spoils_its_own_windows_alone(make_heads, compiled):
     heads = make_heads(frames=3)
     native = load_native() if compiled else None
     cache = HeadCache(StreamingHeads(heads, tokens=5), kept='float32', native=native)
@@ -181,7 +167,9 @@ def test_a_frame_that_is_no_number_spoils_its_own_windows_alone(compiled):
 @pytest.mark.parametrize('compiled', [True, False])
 @pytest.mark.parametrize('cls', ['global', 'frame'])
 @pytest.mark.parametrize('kept', ['float32', 'bfloat16', 'none'])
-def test_the_attention_to_the_newest_frame_is_that_of_the_plain_head(kept, cls, compiled):
+def test_the_attention_to_the_newest_frame_is_that_of_the_plain_head(
+    make_heads, kept, cls, compiled
+):
     heads = make_heads(tasks=3, tokens=6, frames=3, cls=cls)
     native = load_native() if compiled else None
     streaming = StreamingHeads(heads, tokens=per_frame(heads, 6))
@@ -204,7 +192,7 @@ def test_the_attention_to_the_newest_frame_is_that_of_the_plain_head(kept, cls, 
 
 @pytest.mark.parametrize('compiled', [True, False])
 @pytest.mark.parametrize('kept', ['float32', 'bfloat16', 'none'])
-def test_memory_is_fixed_from_the_start(kept, compiled):
+def test_memory_is_fixed_from_the_start(make_heads, kept, compiled):
     heads = make_heads()
     native = load_native() if compiled else None
     cache = HeadCache(StreamingHeads(heads, tokens=5), kept=kept, native=native)
@@ -232,7 +220,7 @@ def test_memory_is_fixed_from_the_start(kept, compiled):
 # ---- what is kept
 
 
-def test_the_budget_decides_what_is_kept(monkeypatch):
+def test_the_budget_decides_what_is_kept(make_heads, monkeypatch):
     streaming = StreamingHeads(make_heads(), tokens=5)
     entries = 4 * 3 * 5 * 3 * 16  # groups, frames, tokens, frames, tokens in a row
     assert exponentials_bytes(streaming, 'float32') == 4 * entries
@@ -250,12 +238,12 @@ def test_the_budget_decides_what_is_kept(monkeypatch):
     'options',
     [{'positions': 'token-wise'}, {'pooling': 'cls'}, {'pooling': 'cls', 'cls': 'frame'}],
 )
-def test_nothing_is_kept_where_it_does_not_help(options):
+def test_nothing_is_kept_where_it_does_not_help(make_heads, options):
     heads = make_heads(**options)
     assert choose_kept(StreamingHeads(heads, tokens=per_frame(heads, 5)), 10**9) == 'none'
 
 
-def test_token_wise_positions_refuse_kept_exponentials():
+def test_token_wise_positions_refuse_kept_exponentials(make_heads):
     streaming = StreamingHeads(make_heads(positions='token-wise'), tokens=5)
     with pytest.raises(ValueError, match='token-wise'):
         HeadCache(streaming, kept='float32')
@@ -264,7 +252,7 @@ def test_token_wise_positions_refuse_kept_exponentials():
 # ---- which heads stream
 
 
-def test_heads_that_cannot_be_taken_apart_say_why():
+def test_heads_that_cannot_be_taken_apart_say_why(make_heads):
     assert why_not_streaming(make_heads()) == ''
     assert 'norm' in why_not_streaming(make_heads(block='attn+ln+skip'))
     assert 'norm' in why_not_streaming(make_heads(block='full'))
@@ -274,7 +262,7 @@ def test_heads_that_cannot_be_taken_apart_say_why():
         StreamingHeads(mixed, tokens=5)
 
 
-def test_heads_may_differ_in_their_labels():
+def test_heads_may_differ_in_their_labels(make_heads):
     heads = {**make_heads(tasks=1), 'other': make_heads(tasks=1, classes=7, seed=3)['task0']}
     cache = HeadCache(StreamingHeads(heads, tokens=5), kept='float32')
     film = Film(heads, cache)
@@ -284,7 +272,7 @@ def test_heads_may_differ_in_their_labels():
     assert cache.logits([(0, 1, 2)])['other'].shape == (1, 7)
 
 
-def test_frames_of_another_size_are_refused():
+def test_frames_of_another_size_are_refused(make_heads):
     streaming = StreamingHeads(make_heads(), tokens=5)
     with pytest.raises(ValueError, match=r'\[4, 12\].*5 tokens of width 12'):
         streaming.project(torch.zeros(1, 4, 12))
