@@ -43,7 +43,8 @@ def soak(
     console = Console(stderr=True)
     with ros_imported(console, 'this benchmark'):
         from step_ros.ros.processes import NodeError
-        from step_ros.ros.soak_benchmark import SoakBenchmark, SoakPlan
+        from step_ros.ros.soak_benchmark import SoakBenchmark
+        from step_ros.ros.soak_plan import SoakPlan
         from step_ros.ros.soak_report import conditions_table, frames_table
 
     isolate()

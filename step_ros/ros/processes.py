@@ -88,6 +88,14 @@ class NodeProcess:
         if NOT_CONFIGURED in self.log_tail():
             raise NodeError(f'{self.name} did not start:\n{self.log_tail()}')
 
+    def hold(self, seconds: float) -> None:
+        """Let it stand still for some time, as a machine that is busy with other things does."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(seconds)
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> int:
         """End it with SIGINT, by force if it does not go; return its exit code."""
         if self._process.poll() is None:

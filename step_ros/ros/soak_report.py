@@ -1,6 +1,6 @@
 """A soak's figures as Markdown tables."""
 
-from step_ros.ros.soak_benchmark import SoakResult
+from step_ros.ros.soak_result import SoakResult
 from step_ros.stream.benchmark_report import table
 
 FRAME_COLUMNS = (
