@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from step_ros.model.backbone import Backbone
 from step_ros.stream.batches import MAX_BATCH, Batches
-from step_ros.stream.preprocess import channels_311, fit_images, standardise
+from step_ros.stream.normalise import channels_311, standardise
+from step_ros.stream.preprocess import fit_images
 
 Precision = Literal['float32', 'bfloat16', 'float16', 'int8']
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from step_ros.model.backbone import Backbone
-from step_ros.stream.preprocess import normalise
+from step_ros.stream.normalise import normalise
 from step_ros.training.progress import track
 from step_ros.training.recipe import Optimisation
 from step_ros.training.schedule import cosine_schedule

@@ -23,7 +23,7 @@ from step_ros.stream.benchmark import LABELS, random_bundles
 from step_ros.stream.cache_tensors import MEMORY_BUDGET
 from step_ros.stream.encoder import TorchEncoder
 from step_ros.stream.frame import Frame
-from step_ros.stream.preprocess import normalise
+from step_ros.stream.normalise import normalise
 from step_ros.stream.recogniser import StreamingRecogniser
 
 CAMERA = 'bench'

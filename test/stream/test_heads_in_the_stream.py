@@ -10,7 +10,7 @@ from step_ros.model.bundle_files import BundleError
 from step_ros.model.heads import HEADS
 from step_ros.model.peft import PEFT_METHODS, insert_adapters
 from step_ros.stream.encoder import TorchEncoder
-from step_ros.stream.preprocess import normalise
+from step_ros.stream.normalise import normalise
 from step_ros.stream.recogniser import StreamingRecogniser
 
 CPU = torch.device('cpu')

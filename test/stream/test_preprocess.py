@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from step_ros.stream.preprocess import fit_image, normalise
+from step_ros.stream.preprocess import fit_image
 
 sides = st.integers(1, 70)
 
@@ -116,19 +115,3 @@ def test_a_part_of_a_larger_image_may_be_fitted():
         fit_image(image[::-1, 10:90:2], (32, 32)),
         fit_image(np.ascontiguousarray(image[::-1, 10:90:2]), (32, 32)),
     )
-
-
-def test_normalise_equals_the_formula():
-    images = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
-    mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
-    x_b3hw = normalise(torch.from_numpy(images), mean=mean, std=std)
-    expected = (images / 255 - np.array(mean)) / np.array(std)
-    assert x_b3hw.dtype == torch.float32
-    assert x_b3hw.is_contiguous()
-    np.testing.assert_allclose(x_b3hw.numpy(), expected.transpose(0, 3, 1, 2), atol=1e-6)
-
-
-def test_normalise_leaves_its_input_alone():
-    images = torch.full((1, 2, 2, 3), 100, dtype=torch.uint8)
-    normalise(images, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    assert (images == 100).all()
