@@ -87,9 +87,7 @@ def manager(node: LifecycleNode) -> list[RegisterEventHandler]:
     known: set[tuple[int, ...]] = set()
 
     def change(transition: int) -> ChangeState:
-        return ChangeState(
-            lifecycle_node_matcher=matches_action(node), transition_id=transition
-        )
+        return ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition)
 
     async def configure(context: LaunchContext) -> None:
         graph = get_ros_node(context)

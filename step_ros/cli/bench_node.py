@@ -75,7 +75,8 @@ def node(
 
     from step_ros.model.bundle import load_bundle
     from step_ros.resources import find_bundle
-    from step_ros.stream.benchmark_report import bundle_digests, machine, write_json
+    from step_ros.stream.benchmark_report import machine, write_json
+    from step_ros.stream.own_rate import bundle_digests
     from step_ros.stream.recogniser import StreamingRecogniser
     from step_ros.stream.runtimes import create_encoder
     from step_ros.stream.threads import start_encoder

@@ -38,7 +38,8 @@ def soak(
     """
     from step_ros.model.bundle import load_bundle
     from step_ros.resources import find_bundle
-    from step_ros.stream.benchmark_report import bundle_digests, machine, write_json
+    from step_ros.stream.benchmark_report import machine, write_json
+    from step_ros.stream.own_rate import bundle_digests
 
     console = Console(stderr=True)
     with ros_imported(console, 'this benchmark'):

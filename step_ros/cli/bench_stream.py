@@ -56,8 +56,13 @@ def stream(
     from step_ros.model.bundle_files import BundleError
     from step_ros.model.weights import WeightsError
     from step_ros.resources import find_bundle
-    from step_ros.stream.benchmark import StreamBenchmark, StreamTimes, random_bundles
-    from step_ros.stream.benchmark_report import machine, markdown_table, write_json
+    from step_ros.stream.benchmark import (
+        StreamBenchmark,
+        StreamTimes,
+        markdown_table,
+        random_bundles,
+    )
+    from step_ros.stream.benchmark_report import machine, write_json
     from step_ros.stream.cache_tensors import MEMORY_BUDGET
     from step_ros.stream.runtimes import create_encoder
     from step_ros.training.progress import track

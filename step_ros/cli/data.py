@@ -63,8 +63,8 @@ def render(
     workers: Annotated[int, typer.Option(min=1, help='Processes.')] = 2,
 ) -> None:
     """Write the synthetic tabletop as a dataset of videos; a stopped run goes on."""
-    from step_ros.data.dataset_schema import DatasetError
     from step_ros.data.tabletop_dataset import Rendering, render_dataset
+    from step_ros.io.errors import DatasetError
 
     console = Console()
     rendering = Rendering(
@@ -99,8 +99,8 @@ def check(
 ) -> None:
     """Report what is there, missing, unreadable or mislabelled; exit with 1 if anything is."""
     from step_ros.data.check import check_dataset
-    from step_ros.data.dataset_schema import DatasetError
     from step_ros.data.datasets import read_dataset
+    from step_ros.io.errors import DatasetError
 
     console = Console()
 

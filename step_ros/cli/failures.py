@@ -10,8 +10,8 @@ from rich.text import Text
 
 def expected_errors() -> tuple[type[Exception], ...]:
     """Return what may go wrong in training and evaluation; imported only when it is needed."""
-    from step_ros.data.dataset_schema import DatasetError
     from step_ros.data.video import VideoError
+    from step_ros.io.errors import DatasetError
     from step_ros.model.bundle_files import BundleError
     from step_ros.model.weights import WeightsError
     from step_ros.stream.batches import EncoderError

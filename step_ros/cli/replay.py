@@ -141,9 +141,7 @@ def replay(
         console.print(Text(f'{name}: {why}', style='red'), soft_wrap=True)
     if content['failures']:
         total = len(content['failures']) + len({each['bag'] for each in content['recordings']})
-        console.print(
-            Text(f'{len(content["failures"])} of {total} bags failed', style='red')
-        )
+        console.print(Text(f'{len(content["failures"])} of {total} bags failed', style='red'))
     if content['failures'] or not all(each.found.agrees for each in agreement):
         raise typer.Exit(1)
 
@@ -185,9 +183,7 @@ def _summary(content: dict[str, Any], task: str) -> Table:
     """Lay out the figures of one task, bundle beside bundle."""
     from step_ros.training.replay_rows import score_rows
 
-    scores = {
-        title: tasks[task] for title, tasks in content['overall'].items() if task in tasks
-    }
+    scores = {title: tasks[task] for title, tasks in content['overall'].items() if task in tasks}
     table = Table(title=task, box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column('')
     for title in scores:

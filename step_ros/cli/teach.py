@@ -48,7 +48,7 @@ def teach(
 
     A stopped run goes on where it was when it is started again.
     """
-    from step_ros.data.dataset_schema import DatasetError
+    from step_ros.io.errors import DatasetError
     from step_ros.model.bundle import load_bundle
     from step_ros.model.bundle_files import BundleError
     from step_ros.resources import find_bundle

@@ -108,9 +108,7 @@ def _status_line(status: 'DiagnosticStatus') -> Text:
     return line.append(f'{status.name}: {status.message}', style='default')
 
 
-def shown_tasks(
-    message: 'ActionHypothesis', tasks: Collection[str]
-) -> 'list[TaskHypothesis]':
+def shown_tasks(message: 'ActionHypothesis', tasks: Collection[str]) -> 'list[TaskHypothesis]':
     """Return what a hypothesis says of some tasks; of all if none is named."""
     return [task for task in message.tasks if not tasks or task.task in tasks]
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from step_ros.data.bag_metadata import METADATA, BagError, is_bag
 from step_ros.data.bag_reader import BagReader
 from step_ros.data.clip_record import ClipRecord
-from step_ros.data.dataset_schema import DatasetConfig, DatasetError
+from step_ros.data.dataset_schema import DatasetConfig
 from step_ros.data.reading import Reading
+from step_ros.io.errors import DatasetError
 
 Bags = dict[str, BagReader]
 

@@ -22,9 +22,9 @@ from step_ros.data.bag_metadata import BagError
 from step_ros.data.bag_reader import BagReader
 from step_ros.data.bag_table import read_table
 from step_ros.data.clip_record import ClipRecord, Span
-from step_ros.data.dataset_schema import DatasetError
 from step_ros.data.own_data import PARTS, own_config, place_of, with_derived
 from step_ros.data.reading import ProblemKind, Reading
+from step_ros.io.errors import DatasetError
 from step_ros.stream.frame import Frame
 from step_ros.stream.grid import NANOSECONDS
 

@@ -10,7 +10,7 @@ import numpy as np
 from step_ros.data.bag_metadata import BagError
 from step_ros.data.bag_reader import BagReader, check_count, frame_of
 from step_ros.data.bag_storage import StorageFile, read_contents
-from step_ros.stream.frame import FrameError
+from step_ros.images.errors import FrameError
 from step_ros.stream.grid import NANOSECONDS
 
 

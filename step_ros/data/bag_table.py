@@ -12,9 +12,9 @@ from step_ros.data.bag_choice import (
     view_names,
 )
 from step_ros.data.clip_record import ClipRecord
-from step_ros.data.dataset_schema import DatasetError
 from step_ros.data.own_data import own_config, parse_row, place_of, read_rows
 from step_ros.data.reading import Reading
+from step_ros.io.errors import DatasetError
 
 
 def read_table(reading: Reading, path: Path) -> None:

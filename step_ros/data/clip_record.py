@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+ANNOTATIONS = 'annotations.csv'
+
 Unit = Literal['frames', 'seconds']
 
 

@@ -7,15 +7,14 @@ from typing import Annotated, Literal, TypeVar
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from step_ros.data.task_schema import Count, Label, Strict, TaskConfig, repeated
+from step_ros.data.task_schema import Count, Label, TaskConfig, repeated
+from step_ros.io.errors import DatasetError
 from step_ros.resources import share_directory
+from step_ros.schema import Strict
 
 Number = Annotated[int, Field(strict=True, ge=0)]
+
 Part = Literal['train', 'val', 'test']
-
-
-class DatasetError(ValueError):
-    """A dataset's configuration, options or annotation files cannot be used."""
 
 
 class View(Strict):

@@ -15,8 +15,9 @@ from step_ros.data import (
     read_tabletop,
 )
 from step_ros.data.clip_record import ClipRecord
-from step_ros.data.dataset_schema import DatasetConfig, DatasetError, load_dataset_config
+from step_ros.data.dataset_schema import DatasetConfig, load_dataset_config
 from step_ros.data.reading import Option, Problem, Reading
+from step_ros.io.errors import DatasetError
 
 
 @dataclass(frozen=True, kw_only=True)

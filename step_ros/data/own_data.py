@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from step_ros.data.clip_record import Span
 from step_ros.data.dataset_schema import (
     DatasetConfig,
-    DatasetError,
     Evaluation,
     Split,
     View,
@@ -18,6 +17,7 @@ from step_ros.data.dataset_schema import (
 )
 from step_ros.data.reading import Option, Reading
 from step_ros.data.task_schema import TaskConfig, names_a_side
+from step_ros.io.errors import DatasetError
 
 CONFIG_OPTION = Option(
     name='config',

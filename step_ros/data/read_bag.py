@@ -1,8 +1,8 @@
 """One's own bags (rosbag2): labels from action events in them, or from a CSV file beside them."""
 
-from step_ros.data.dataset_schema import DatasetError
 from step_ros.data.own_data import CONFIG_OPTION
 from step_ros.data.reading import Option, Reading
+from step_ros.io.errors import DatasetError
 
 OPTIONS = (
     Option(

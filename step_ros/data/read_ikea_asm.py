@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from step_ros.data.clip_record import ClipRecord, Span
-from step_ros.data.dataset_schema import DatasetError, Part
+from step_ros.data.dataset_schema import Part
 from step_ros.data.reading import Option, Reading, read_json
+from step_ros.io.errors import DatasetError
 
 OPTIONS = (
     Option(name='view', default='dev3', help='camera, or all', one_of='views'),

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 from step_ros.data.clip_record import ClipRecord
-from step_ros.data.dataset_schema import DatasetError
 from step_ros.data.reading import Option, ProblemKind, Reading
+from step_ros.io.errors import DatasetError
 
 OPTIONS = (
     Option(name='protocol', default='cross-subject', help='what splits', one_of='splits'),

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from step_ros.data.clip_record import ClipRecord
-from step_ros.data.dataset_schema import DatasetError
 from step_ros.data.reading import Option, Reading, read_json
+from step_ros.io.errors import DatasetError
 
 OPTIONS = (
     Option(name='annotations', default='labels', help='folder of the label files'),

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
+from step_ros.data.clip_record import ANNOTATIONS
 from step_ros.data.read_csv import read_csv
 from step_ros.data.reading import Option, Reading
-from step_ros.data.tabletop_dataset import ANNOTATIONS
 
 OPTIONS: tuple[Option, ...] = ()
 

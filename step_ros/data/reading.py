@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from step_ros.data.clip_record import ClipRecord, Span, Unit
-from step_ros.data.dataset_schema import DatasetConfig, DatasetError, Split
+from step_ros.data.dataset_schema import DatasetConfig, Split
 from step_ros.data.task_schema import repeated
+from step_ros.io.errors import DatasetError
 
 ProblemKind = Literal[
     'missing video', 'undecodable video', 'unknown label', 'bad span', 'bad value', 'duplicate'

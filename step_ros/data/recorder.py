@@ -13,12 +13,12 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from step_ros.data.clip_record import ANNOTATIONS
 from step_ros.data.own_data import COLUMNS, OPTIONAL, PARTS
 from step_ros.data.video_writer import VideoWriter
 from step_ros.stream.grid import NANOSECONDS
 
 Format = Literal['video', 'bag']
-ANNOTATIONS = 'annotations.csv'
 BAG_TOPIC = '/camera/image_raw'
 # Marks an example that is being recorded.
 _PARTIAL = '.partial'

@@ -13,6 +13,9 @@ import numpy as np
 
 from step_ros.stream.grid import grid_indices
 
+# Frames a clip is rendered at for each frame period: the phases that a window can start in.
+PHASES = 2
+
 Stamps = Sequence[int] | np.ndarray
 
 

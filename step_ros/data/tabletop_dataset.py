@@ -11,17 +11,21 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
-from step_ros.data.dataset_schema import DatasetError
+from step_ros.data.clip_record import ANNOTATIONS
 from step_ros.data.tabletop_actions import ACTIONS, TASKS, labels_of
 from step_ros.data.tabletop_camera import CAMERA_NAMES
 from step_ros.data.tabletop_clip import render_clip
 from step_ros.data.video_writer import VideoWriter
+from step_ros.io.errors import DatasetError
 
-ANNOTATIONS, SETTINGS = 'annotations.csv', 'rendering.json'
+SETTINGS = 'rendering.json'
+
 # Scenes below this are those that shipped encoders were pre-trained on.
 FIRST_SEED = 1_000_000
+
 # H.264 at this quality cannot be told from the rendered frames by eye.
 QUALITY = 12
+
 Progress = Callable[[Iterable[Path], int], Iterable[Path]]
 
 

@@ -5,18 +5,14 @@ from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from step_ros.schema import Strict
 
 Count = Annotated[int, Field(strict=True, gt=0)]
 Label = Annotated[str, Field(min_length=1, pattern=r'^\S(.*\S)?$')]
 Pair = tuple[Label, Label]
 _T = TypeVar('_T', bound=Hashable)
-
-
-class Strict(BaseModel):
-    """A record in which an unknown key is an error."""
-
-    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
 
 
 class TaskConfig(Strict):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from step_ros.model.head import check_choice
+from step_ros.model.tokens import check_choice
 
 Block = Literal['attn', 'attn+ln+skip', 'full']
 

@@ -11,13 +11,36 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from step_ros.model.head import TokenKind, check_choice
-from step_ros.model.peft_adapters import AdaptedLayer
 from step_ros.model.token_grid import TokenAverage
+from step_ros.model.tokens import TokenKind, check_choice
 from step_ros.model.weights import checked_digest, download, load_weights, published_grid
 
+
+class AdaptedLayer(nn.Module):
+    """A frozen layer of a backbone, and what was inserted there: everything but `frozen`.
+
+    Args:
+        frozen: The layer as it was.
+    """
+
+    # timm's layers are not typed.
+    frozen: Any
+
+    def __init__(self, frozen: nn.Module) -> None:
+        super().__init__()
+        self.frozen = frozen
+
+    def train(self, mode: bool = True) -> 'AdaptedLayer':
+        """Set the mode of what was inserted; the frozen layer stays in evaluation mode."""
+        super().train(mode)
+        self.frozen.eval()
+        return self
+
+
 HUB = 'hub'
+
 RANDOM = 'random'
+
 # Arguments of timm that would load weights behind our back.
 WEIGHT_OPTIONS = {
     'pretrained',

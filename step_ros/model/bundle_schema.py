@@ -3,19 +3,18 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import nn
 
+from step_ros.schema import Strict
+
 Digest = Annotated[str, Field(pattern=r'^sha256:[0-9a-f]{64}$')]
+
 Count = Annotated[int, Field(strict=True, gt=0)]
+
 Share = Annotated[float, Field(gt=0, le=1)]
+
 Name = Annotated[str, Field(min_length=1, pattern=r'^[A-Za-z0-9][A-Za-z0-9._ -]*$')]
-
-
-class Strict(BaseModel):
-    """A record in which an unknown key is an error."""
-
-    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
 
 
 class TaskSpec(Strict):

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import nn
 
-from step_ros.model.head import check_choice
+from step_ros.model.tokens import check_choice
 
 Classifier = Literal['linear', 'mlp']
 

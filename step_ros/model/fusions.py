@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from step_ros.model.attention import SelfAttention
 from step_ros.model.classifier import Classifier, create_classifier
-from step_ros.model.head import Head, check_choice
+from step_ros.model.head import Head
+from step_ros.model.tokens import check_choice
 
 Attended = Literal['all', 'cls']
 AttendedPooling = Literal['avg', 'max', 'weighted']

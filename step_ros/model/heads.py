@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from step_ros.model.fusions import LstmFusion, SelfAttentionFusion, TcnFusion
-from step_ros.model.head import Head, TokenKind
+from step_ros.model.head import Head
 from step_ros.model.probes import AttentiveProbe, LinearProbe
 from step_ros.model.step import StepHead
+from step_ros.model.tokens import TokenKind
 
 # What the data and the backbone decide; everything else a head takes is an option.
 GIVEN = ('self', 'width', 'frames', 'tokens', 'classes')

@@ -16,13 +16,8 @@ import torch
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from step_ros.model.backbone import Backbone
-from step_ros.model.peft_adapters import (
-    AdaptedLayer,
-    insert_adaptformer,
-    insert_aim,
-    insert_st_adapter,
-)
+from step_ros.model.backbone import AdaptedLayer, Backbone
+from step_ros.model.peft_adapters import insert_adaptformer, insert_aim, insert_st_adapter
 from step_ros.model.peft_prompts import insert_prompts
 
 WORKING_FAMILIES = 'ViT, DeiT, MAE, DINO, DINOv2, CLIP and SigLIP do'

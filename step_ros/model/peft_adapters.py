@@ -14,29 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from step_ros.model.backbone import AdaptedLayer
+
 # AIM's initialisation of the first layer of an adapter.
 AIM_STD = 0.02
-
-
-class AdaptedLayer(nn.Module):
-    """A frozen layer of a backbone, and what was inserted there: everything but `frozen`.
-
-    Args:
-        frozen: The layer as it was.
-    """
-
-    # timm's layers are not typed.
-    frozen: Any
-
-    def __init__(self, frozen: nn.Module) -> None:
-        super().__init__()
-        self.frozen = frozen
-
-    def train(self, mode: bool = True) -> 'AdaptedLayer':
-        """Set the mode of what was inserted; the frozen layer stays in evaluation mode."""
-        super().train(mode)
-        self.frozen.eval()
-        return self
 
 
 class Bottleneck(nn.Module):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from step_ros.model.peft_adapters import AdaptedLayer
+from step_ros.model.backbone import AdaptedLayer
 
 
 class PromptedBlock(AdaptedLayer):

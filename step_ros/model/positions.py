@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from step_ros.model.head import check_choice
+from step_ros.model.tokens import check_choice
 
 Positions = Literal['learnable', 'fixed', 'hybrid', 'token-wise', 'after', 'none']
 

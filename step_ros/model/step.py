@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from step_ros.model.attention import AttentionBlock, Block
 from step_ros.model.attention_maps import AttentionMaps
 from step_ros.model.classifier import Classifier, create_classifier
-from step_ros.model.head import Head, check_choice
+from step_ros.model.head import Head
 from step_ros.model.positions import EMBEDDING_STD, Positions, create_positions
+from step_ros.model.tokens import check_choice
 
 Cls = Literal['global', 'frame']
 Pooling = Literal['both', 'cls', 'patches']

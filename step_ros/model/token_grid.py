@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from step_ros.model.head import TokenKind
+from step_ros.model.tokens import TokenKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +58,7 @@ class TokenAverage:
             return torch.cat([x_xnd[..., :1, :], self(x_xnd[..., 1:, :])], dim=-2)
         rows, columns = self.token_grid
         height, width = self.given[0] // rows, self.given[1] // columns
-        blocks = x_xnd.reshape(
-            *x_xnd.shape[:-2], rows, height, columns, width, x_xnd.shape[-1]
-        )
+        blocks = x_xnd.reshape(*x_xnd.shape[:-2], rows, height, columns, width, x_xnd.shape[-1])
         return blocks.mean(dim=(-4, -2)).flatten(-3, -2)
 
 

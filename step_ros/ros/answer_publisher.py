@@ -207,9 +207,7 @@ class AnswerPublisher:
         told = answers.update(hypothesis)
         for answer in told:
             self._hypotheses.publish(
-                hypothesis_message(
-                    answer.hypothesis, model_id=self._model_id, top_k=telling.top_k
-                )
+                hypothesis_message(answer.hypothesis, model_id=self._model_id, top_k=telling.top_k)
             )
             self._classifications.publish(answer.hypothesis, top_k=telling.top_k)
             self._publish_events(answer.events)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
-from step_ros.stream.frame import FrameError
+from step_ros.images.errors import FrameError
 from step_ros.stream.grid import NANOSECONDS
 
 # What the first two bytes say of the rest: plain CDR, in either byte order.

@@ -161,8 +161,7 @@ def _node_times(
     dropped = sum(counts.missed_slots + counts.lost for counts in counted)
     used = sum(counts.used for counts in counted)
     arrived = sum(
-        begin.time_ns <= arrival.arrival_ns < end.time_ns
-        for arrival in session.listener.arrivals
+        begin.time_ns <= arrival.arrival_ns < end.time_ns for arrival in session.listener.arrivals
     )
     return NodeTimes(
         cameras=len(session.cameras),

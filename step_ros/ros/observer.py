@@ -8,12 +8,12 @@ import numpy as np
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
+from step_ros.images.errors import FrameError
 from step_ros.msg import ActionEvent, ActionHypothesis, ModelInfo
 from step_ros.ros.conversion import to_nanoseconds
 from step_ros.ros.images import to_rgb
 from step_ros.ros.qos import LATCHED
 from step_ros.ros.spinning_node import SpinningNode
-from step_ros.stream.frame import FrameError
 from step_ros.training.truth import Answer, Observation, Truth
 
 # A kept picture every so many seconds is enough for a video to be looked at.

@@ -66,6 +66,4 @@ class PublishingSchedule:
             if self.gap_every and due % self.gap_every >= self.gap_every - self.gap:
                 continue
             skewed = self.jump_every and int(due / self.jump_every) % 2
-            yield DueImage(
-                camera=index % self.cameras, due=due, skew=self.jump if skewed else 0.0
-            )
+            yield DueImage(camera=index % self.cameras, due=due, skew=self.jump if skewed else 0.0)

@@ -12,6 +12,7 @@ from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
+from step_ros.images.errors import FrameError
 from step_ros.ros.cdr_images import (
     CdrCompressedImage,
     CdrImage,
@@ -29,7 +30,7 @@ from step_ros.ros.qos import (
 )
 from step_ros.ros.topics import check_topic
 from step_ros.stream.camera_fusion import FUSED
-from step_ros.stream.frame import Crop, Frame, FrameError
+from step_ros.stream.frame import Crop, Frame
 
 # How often publishers are looked at, in seconds.
 CHECK_PERIOD = 1.0

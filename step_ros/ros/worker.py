@@ -3,7 +3,8 @@
 import threading
 from collections.abc import Callable
 
-from step_ros.stream.frame import Frame, FrameError, FrameProblem, GridFrame
+from step_ros.images.errors import FrameError
+from step_ros.stream.frame import Frame, FrameProblem, GridFrame
 from step_ros.stream.hypothesis import Hypothesis
 from step_ros.stream.queue import Batch, FrameQueue
 from step_ros.stream.recogniser import StreamingRecogniser

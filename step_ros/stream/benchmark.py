@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,17 +16,16 @@ from step_ros.model.backbone import create_backbone
 from step_ros.model.bundle import Bundle, create_heads, save_bundle
 from step_ros.model.bundle_schema import HeadsSpec, TaskSpec
 from step_ros.model.multitask import MultiTaskModel
+from step_ros.stream.benchmark_report import table
 from step_ros.stream.cache_tensors import MEMORY_BUDGET
 from step_ros.stream.encoder import Encoder
 from step_ros.stream.frame import Frame
 from step_ros.stream.recogniser import StreamingRecogniser
 
-Result = TypeVar('Result')
-
-# Labels of each task of a random bundle: as many as Drive&Act has fine-grained activities.
-LABELS = 34
-FRAME_PERIOD = 0.2
-WARM_UP = 2
+COLUMNS = (
+    *('backbone', 'tasks', 'naive_ms', 'stream_ms', 'ratio', 'backbone_ms'),
+    *('plain_heads_ms', 'stream_heads_ms', 'max_abs_diff'),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +60,34 @@ class StreamTimes:
     def as_dict(self) -> dict[str, Any]:
         """Return everything, for JSON."""
         return asdict(self)
+
+
+def markdown_table(rows: Sequence[StreamTimes]) -> str:
+    """Write the rows of the streaming benchmark as a Markdown table."""
+    return table(
+        COLUMNS,
+        [
+            [
+                row.backbone,
+                str(row.tasks),
+                *(f'{value:.1f}' for value in (row.naive_ms, row.stream_ms)),
+                f'{row.ratio:.1f}',
+                *(f'{v:.1f}' for v in (row.backbone_ms, row.plain_heads_ms, row.stream_heads_ms)),
+                f'{row.max_abs_diff:.0e}',
+            ]
+            for row in rows
+        ],
+    )
+
+
+Result = TypeVar('Result')
+
+# Labels of each task of a random bundle: as many as Drive&Act has fine-grained activities.
+LABELS = 34
+
+FRAME_PERIOD = 0.2
+
+WARM_UP = 2
 
 
 def random_bundle(

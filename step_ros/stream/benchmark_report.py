@@ -10,14 +10,6 @@ from typing import Any
 
 import torch
 
-from step_ros.model.bundle import Bundle
-from step_ros.stream.benchmark import StreamTimes
-
-COLUMNS = (
-    *('backbone', 'tasks', 'naive_ms', 'stream_ms', 'ratio', 'backbone_ms'),
-    *('plain_heads_ms', 'stream_heads_ms', 'max_abs_diff'),
-)
-
 
 def machine() -> dict[str, Any]:
     """Describe the machine and what computes on it."""
@@ -30,15 +22,6 @@ def machine() -> dict[str, Any]:
         'system': platform.system(),
         'python': platform.python_version(),
         'torch': torch.__version__,
-    }
-
-
-def bundle_digests(bundle: Bundle) -> dict[str, Any]:
-    """Name a bundle and all that decides its answers."""
-    return {
-        'model_id': bundle.model_id,
-        'backbone_digest': bundle.spec.backbone.digest,
-        'heads_digest': bundle.spec.heads.digest,
     }
 
 
@@ -60,24 +43,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
             raise ValueError(f'{len(row)} cells {list(row)} for {len(columns)} columns')
     lines = [columns, ['---', *['---:'] * (len(columns) - 1)], *rows]
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
-
-
-def markdown_table(rows: Sequence[StreamTimes]) -> str:
-    """Write the rows of the streaming benchmark as a Markdown table."""
-    return table(
-        COLUMNS,
-        [
-            [
-                row.backbone,
-                str(row.tasks),
-                *(f'{value:.1f}' for value in (row.naive_ms, row.stream_ms)),
-                f'{row.ratio:.1f}',
-                *(f'{v:.1f}' for v in (row.backbone_ms, row.plain_heads_ms, row.stream_heads_ms)),
-                f'{row.max_abs_diff:.0e}',
-            ]
-            for row in rows
-        ],
-    )
 
 
 def _without_nan(value: Any) -> Any:

@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from step_ros.stream.frame import Frame, FrameError, GridFrame
+from step_ros.images.errors import FrameError
+from step_ros.stream.frame import Frame, GridFrame
 from step_ros.stream.grid import NANOSECONDS, FrameGrid, GridSettings, Placement
 from step_ros.stream.head_cache import HeadCache
 from step_ros.stream.preprocess import cut_box, fit_image

@@ -14,8 +14,9 @@ from pydantic import Field, ValidationError
 
 from step_ros.model.backbone import Backbone
 from step_ros.model.bundle_files import BundleError, read_yaml
-from step_ros.model.bundle_schema import Digest, Strict
+from step_ros.model.bundle_schema import Digest
 from step_ros.model.weights import file_digest
+from step_ros.schema import Strict
 
 SPEC_FILE = 'encoder.yaml'
 # The file that a runtime opens; it finds others that belong to it by itself.

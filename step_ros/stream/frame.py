@@ -13,19 +13,6 @@ from step_ros.stream.region import Box
 Crop = Callable[[tuple[int, int]], Box]
 
 
-class FrameError(ValueError):
-    """A frame cannot be used.
-
-    Args:
-        cause: One word for counting, for example `unknown_encoding`.
-        detail: What is wrong and what was expected.
-    """
-
-    def __init__(self, cause: str, detail: str) -> None:
-        super().__init__(detail)
-        self.cause = cause
-
-
 @dataclass(frozen=True, kw_only=True)
 class FrameProblem:
     """A frame that was dropped because it cannot be used.

@@ -36,8 +36,7 @@ def grid_loss(
     if not inside:
         return 0, (end_ns - begin_ns) // frame_period_ns
     between = sum(
-        max(0, round((after - before) / frame_period_ns) - 1)
-        for before, after in pairwise(inside)
+        max(0, round((after - before) / frame_period_ns) - 1) for before, after in pairwise(inside)
     )
     edges = (inside[0] - begin_ns, end_ns - inside[-1])
     outside = sum(max(0, int(edge / frame_period_ns - _JITTER)) for edge in edges)

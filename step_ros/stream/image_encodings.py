@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from step_ros.stream.frame import FrameError
+from step_ros.images.errors import FrameError
 
 
 class ImageError(FrameError):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from step_ros.model.backbone import Backbone
-from step_ros.model.head import tokens_per_frame
 from step_ros.model.multitask import MultiTaskModel
+from step_ros.model.tokens import tokens_per_frame
 from step_ros.stream.batches import MAX_BATCH, Batches
 from step_ros.stream.encoder import PixelBackbone, Precision
 from step_ros.stream.preprocess import fit_images

@@ -69,9 +69,7 @@ class OpenVinoEncoder:
 
     runtime = 'openvino'
 
-    def __init__(
-        self, model: Any, *, precision: Precision = 'float32', variant: str = ''
-    ) -> None:
+    def __init__(self, model: Any, *, precision: Precision = 'float32', variant: str = '') -> None:
         self.device = torch.device('cpu')
         self.precision = precision
         self.variant = variant

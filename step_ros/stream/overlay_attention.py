@@ -53,9 +53,7 @@ def newest_attention(
         return None
     heads = stream.cache.heads
     even = 1 / (heads.frames * heads.tokens + (heads.cls_gc is not None))
-    return NewestAttention(
-        task=task, weights_rc=weights_n.reshape(backbone.token_grid), even=even
-    )
+    return NewestAttention(task=task, weights_rc=weights_n.reshape(backbone.token_grid), even=even)
 
 
 def draw_attention(

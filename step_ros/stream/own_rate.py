@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,18 @@ from step_ros.stream.encoder import Encoder
 from step_ros.stream.frame_timer import FrameTimer
 from step_ros.stream.recogniser import StreamingRecogniser
 
+
+def bundle_digests(bundle: Bundle) -> dict[str, Any]:
+    """Name a bundle and all that decides its answers."""
+    return {
+        'model_id': bundle.model_id,
+        'backbone_digest': bundle.spec.backbone.digest,
+        'heads_digest': bundle.spec.heads.digest,
+    }
+
+
 _WARM_UP = 3
+
 # Fewer turns make no median.
 _FEWEST_TURNS = 5
 

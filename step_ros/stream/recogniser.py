@@ -11,15 +11,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from step_ros.images.errors import FrameError
 from step_ros.model.bundle import Bundle
-from step_ros.model.head import Head, tokens_per_frame
+from step_ros.model.head import Head
+from step_ros.model.tokens import tokens_per_frame
 from step_ros.stream.cache_tensors import MEMORY_BUDGET, choose_kept
 from step_ros.stream.cache_turns import CacheTurn, take_turns
 from step_ros.stream.camera_stream import CameraStream
 from step_ros.stream.decider import Decider, FullWindow
 from step_ros.stream.effort import Effort, Stopwatch
 from step_ros.stream.encoder import Encoder
-from step_ros.stream.frame import Frame, FrameError, FrameProblem, GridFrame
+from step_ros.stream.frame import Frame, FrameProblem, GridFrame
 from step_ros.stream.grid import NANOSECONDS, GridSettings, Placement
 from step_ros.stream.head_cache import HeadCache
 from step_ros.stream.hypothesis import Hypothesis

@@ -129,9 +129,7 @@ def _choices(bundle: Path | None) -> list[tuple[str, str, str]]:
     return found
 
 
-def _row(
-    backbone: Backbone, runtime: str, encoder: Encoder, **measured: float
-) -> RuntimeCost:
+def _row(backbone: Backbone, runtime: str, encoder: Encoder, **measured: float) -> RuntimeCost:
     return RuntimeCost(
         backbone=backbone.name,
         digest=backbone.digest,

@@ -115,9 +115,7 @@ def create_encoder(
     return _or_torch(partial(start, backbone, wish), backbone, wish)
 
 
-def _find_export(
-    runtime: str, backbone: Backbone, bundle: Path | None
-) -> ExportedEncoder | None:
+def _find_export(runtime: str, backbone: Backbone, bundle: Path | None) -> ExportedEncoder | None:
     """Load the exported encoder that a runtime names; None for one that needs none."""
     if runtime == INT8:
         if bundle is None:
@@ -134,9 +132,7 @@ def _find_export(
     return load_export(folder, backbone)
 
 
-def _check(
-    kind: str, runtime: str, *, device: str, precision: str, max_batch: int
-) -> _Wish:
+def _check(kind: str, runtime: str, *, device: str, precision: str, max_batch: int) -> _Wish:
     """Refuse what is unknown or does not go together."""
     if max_batch < 1:
         raise ValueError(f'max_batch={max_batch}: expected at least 1')

@@ -6,10 +6,11 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from step_ros.model.heads import consumed_tokens, head_entry
+from step_ros.schema import Strict
 from step_ros.training.answers import Order
 from step_ros.training.cache_spec import CacheType
 from step_ros.training.dataset_recipe import DatasetRecipe, HeadRecipe
-from step_ros.training.recipe import Strict, TokenGrid
+from step_ros.training.schema import TokenGrid
 
 Metric = Literal[
     'parameters',

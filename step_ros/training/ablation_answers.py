@@ -1,51 +1,12 @@
 """What a pictured run of an ablation answered on the test clips, with labels in pairs."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from step_ros.data.datasets import Dataset
+from step_ros.reporting.confusion import LabelledAnswers, paired_order
 from step_ros.training.ablate import SCORES, AblationResult, RunResult
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelledAnswers:
-    """Answers of one task where the truth is known.
-
-    Attributes:
-        title: What a picture calls them.
-        labels: Those that occur, nearly symmetric ones first, each pair side by side.
-        pairs: The pairs among them, as places in `labels`.
-        targets_c: True labels, as places in `labels`.
-        answers_c: Answers, likewise; -1 for a label that is not among them.
-    """
-
-    title: str
-    labels: tuple[str, ...]
-    pairs: tuple[tuple[int, int], ...]
-    targets_c: np.ndarray
-    answers_c: np.ndarray
-
-    @property
-    def paired(self) -> int:
-        """How many of the labels, from the first one on, have a counterpart."""
-        return 2 * len(self.pairs)
-
-    @cached_property
-    def confusion_kk(self) -> np.ndarray:
-        """Share of each label's clips, by answer; the last column counts labels not listed."""
-        count = len(self.labels)
-        matrix = np.zeros((count, count + 1))
-        np.add.at(matrix, (self.targets_c, self.answers_c), 1)
-        shares_kk: np.ndarray = matrix / matrix.sum(axis=1, keepdims=True)
-        return shares_kk
-
-    @property
-    def recall_k(self) -> np.ndarray:
-        """Accuracy of each label."""
-        return self.confusion_kk.diagonal()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,24 +66,3 @@ def read_answers(result: AblationResult, place: str, dataset: Dataset) -> Pictur
         answers_c=np.array([places.get(task.labels[answer], -1) for answer in answers]),
         features_cd=features_cd[known],
     )
-
-
-def paired_order(
-    labels: Sequence[str], counterparts: Mapping[str, str]
-) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
-    """Put counterparts side by side, before all labels that have none among the labels.
-
-    Args:
-        labels: The labels.
-        counterparts: Nearly symmetric partner of a label, both ways.
-
-    Returns:
-        The labels, and the places of each pair.
-    """
-    ordered: list[str] = []
-    for label in labels:
-        partner = counterparts.get(label)
-        if partner in labels and label not in ordered:
-            ordered += [label, str(partner)]
-    pairs = tuple((place, place + 1) for place in range(0, len(ordered), 2))
-    return (*ordered, *(label for label in labels if label not in ordered)), pairs

@@ -15,13 +15,13 @@ from step_ros.model.backbone import Backbone
 from step_ros.model.head import Head
 from step_ros.model.heads import create_head
 from step_ros.model.step import StepHead
+from step_ros.reporting.confusion import save_picture
+from step_ros.reporting.markdown import plain
 from step_ros.stream.encoder import TorchEncoder
 from step_ros.stream.grid import NANOSECONDS
 from step_ros.training.ablate import HEADS, AblationResult
 from step_ros.training.ablation_answers import PicturedAnswers
 from step_ros.training.ablation_heads import average_of
-from step_ros.training.ablation_plots import save_picture
-from step_ros.training.ablation_tables import plain
 from step_ros.training.attention_overlay import attention_sheet
 from step_ros.training.dataset_model import load_backbone
 from step_ros.training.dataset_tokens import Sampler

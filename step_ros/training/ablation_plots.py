@@ -1,6 +1,5 @@
 """Pictures of an ablation's runs: confusion, t-SNE, accuracy by label, and by training clips."""
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
@@ -10,70 +9,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import TABLEAU_COLORS
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from PIL import Image
 
 from step_ros.model.heads import head_entry
+from step_ros.reporting.confusion import save_figure
 from step_ros.training.ablate import AblationResult
 from step_ros.training.ablation import Column
-from step_ros.training.ablation_answers import LabelledAnswers, PicturedAnswers
+from step_ros.training.ablation_answers import PicturedAnswers
 from step_ros.training.ablation_tables import COUNTS, LOWER_IS_BETTER, figure_of, share_groups
 
-DPI = 100
-# A quarter of the bytes of full colour.
-COLOURS = 256
-# A larger confusion matrix cannot be read; more points of t-SNE neither, and take minutes.
-MOST_LABELS = 40
 MOST_POINTS = 1500
+
 PERPLEXITY = 30
-# Cells of a confusion matrix are written out up to this size.
-WRITTEN_LABELS = 20
+
 HUES = tuple(TABLEAU_COLORS.values())
-
-
-def plot_confusion(path: Path, runs: Sequence[LabelledAnswers]) -> None:
-    """Draw confusion matrices side by side, counterparts in neighbouring rows and framed.
-
-    Args:
-        path: The PNG file to write.
-        runs: Answers of one task with the same labels.
-    """
-    count = min(len(runs[0].labels), MOST_LABELS)
-    side = max(4.0, 0.3 * count)
-    figure = Figure(figsize=(2.2 + side * len(runs), side + 2.2), layout='compressed')
-    axes = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
-    for panel, run in zip(axes, runs, strict=True):
-        shown_kk = 100 * run.confusion_kk[:count, :count]
-        panel.imshow(shown_kk, cmap='Blues', vmin=0, vmax=100, aspect='equal')
-        if count <= WRITTEN_LABELS:
-            _write_cells(panel, shown_kk)
-        for one, other in run.pairs:
-            if other < count:
-                panel.add_patch(_frame(one))
-        labels = run.labels[:count]
-        panel.set_xticks(range(count), labels, rotation=90, fontsize=8)
-        panel.set_yticks(range(count), labels, fontsize=8)
-        panel.set_xlabel('answer')
-        panel.set_title(f'{run.title}: {100 * _top1(run):.1f} %', fontsize=11)
-    axes[0].set_ylabel('true label')
-    save_figure(figure, path)
-
-
-def _write_cells(panel: Axes, shown_kk: np.ndarray) -> None:
-    for (row, column), value in np.ndenumerate(shown_kk):
-        if value >= 0.5:
-            colour = 'white' if value > 60 else 'black'
-            panel.text(
-                column, row, f'{value:.0f}', ha='center', va='center', fontsize=7, color=colour
-            )
-
-
-def _frame(place: int) -> Rectangle:
-    return Rectangle((place - 0.5, place - 0.5), 2, 2, fill=False, edgecolor='tab:red')
-
-
-def _top1(run: LabelledAnswers) -> float:
-    return float((run.targets_c == run.answers_c).mean())
 
 
 def plot_tsne(path: Path, runs: Sequence[PicturedAnswers]) -> None:
@@ -223,26 +171,3 @@ def _common_words(titles: Sequence[str]) -> str:
 
 def _markers(count: int) -> str:
     return ('osD^vPX*' * (1 + count // 8))[:count]
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG file of few colours; its folder is made."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format='png', dpi=DPI, bbox_inches='tight', pad_inches=0.1)
-    with Image.open(drawn) as image:
-        save_picture(path, np.asarray(image.convert('RGB')))
-
-
-def save_picture(path: Path, image_hw3: np.ndarray) -> None:
-    """Write a picture as a PNG file of few colours; the same picture gives the same bytes.
-
-    Args:
-        path: The file; its folder is made.
-        image_hw3: The picture, uint8 RGB.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Colours chosen by their range, not by their pixels: a heat map's spots are few and bright.
-    image = Image.fromarray(image_hw3).quantize(
-        COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
-    )
-    image.save(path, format='PNG', optimize=True)

@@ -7,19 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from step_ros.data.datasets import Dataset, read_dataset
+from step_ros.reporting.confusion import plot_confusion
+from step_ros.reporting.markdown import Grid, markdown_table, plain
 from step_ros.training.ablate import AblationResult
 from step_ros.training.ablation_answers import PicturedAnswers, read_answers
 from step_ros.training.ablation_attention import plot_attention
 from step_ros.training.ablation_findings import Judged, chance_points, judge
-from step_ros.training.ablation_plots import (
-    has_shares,
-    plot_confusion,
-    plot_labels,
-    plot_shares,
-    plot_tsne,
-)
+from step_ros.training.ablation_plots import has_shares, plot_labels, plot_shares, plot_tsne
 from step_ros.training.ablation_published import label_figures
-from step_ros.training.ablation_tables import Grid, labels_grid, plain, table_grid
+from step_ros.training.ablation_tables import labels_grid, table_grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,23 +257,3 @@ def _label_tables(result: AblationResult, runs: Sequence[PicturedAnswers]) -> li
         grid = labels_grid(run, None if run is step else step, papers)
         lines += [f'{run.title} (after STEP Table III):', '', *markdown_table(grid), '']
     return lines
-
-
-def markdown_table(grid: Grid) -> list[str]:
-    """Write a table; figures are aligned to the right."""
-    text_columns = {
-        place
-        for place in range(len(grid.head))
-        if place == 0 or any(re.search(r'[^\W\d_]{2}', row[place]) for row in grid.rows)
-    }
-    rule = ['---' if place in text_columns else '---:' for place in range(len(grid.head))]
-    return [_line(cells) for cells in (grid.head, rule, *grid.rows)]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return '| ' + ' | '.join(_cell_text(cell) for cell in cells) + ' |'
-
-
-def _cell_text(cell: str) -> str:
-    # A bar would begin another cell, unless it is escaped already.
-    return re.sub(r'(?<!\\)\|', r'\\|', ' '.join(cell.split()))

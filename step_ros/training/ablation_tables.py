@@ -1,9 +1,8 @@
 """The tables of an ablation's report: ours, and the papers' figures beside them."""
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from step_ros.reporting.markdown import MISSING, Grid, plain
 from step_ros.training.ablate import AblationResult
 from step_ros.training.ablation import Column, TableSpec
 from step_ros.training.ablation_answers import PicturedAnswers
@@ -11,23 +10,8 @@ from step_ros.training.ablation_published import LabelFigures, paper_figure
 
 # Metrics that count something; all others are shares.
 COUNTS = ('parameters', 'gflops', 'clips')
+
 LOWER_IS_BETTER = ('to_counterpart', 'calibration_error')
-MISSING = '–'
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grid:
-    """A table, ready to be written.
-
-    Attributes:
-        head: Titles of the columns.
-        rows: Cells, as Markdown; the first of each row is its title.
-        notes: What to know when reading it.
-    """
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
 
 
 def table_grid(result: AblationResult, name: str) -> Grid:
@@ -162,12 +146,6 @@ def labels_grid(
             )
         rows.append(tuple(cells))
     return Grid(head=tuple(head), rows=tuple(rows))
-
-
-def plain(text: str) -> str:
-    """Write a name so that Markdown shows it as it is."""
-    # An underscore inside a word means nothing to Markdown.
-    return re.sub(r'([\\`*\[\]<>|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))', r'\\\1', text)
 
 
 def _change(share: float) -> str:

@@ -4,10 +4,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from step_ros.reporting.markdown import Grid, markdown_table, plain
 from step_ros.stream.events import EventType
 from step_ros.stream.grid import NANOSECONDS
-from step_ros.training.ablation_report import markdown_table
-from step_ros.training.ablation_tables import Grid, plain
 from step_ros.training.replay_agreement import (
     TOLERANCE,
     CameraAgreement,

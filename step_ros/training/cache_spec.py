@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from step_ros.model.backbone import Backbone
-from step_ros.model.head import TokenKind, tokens_per_frame
+from step_ros.model.tokens import TokenKind, tokens_per_frame
 
 CacheType = Literal['float16', 'int8']
 

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from step_ros.data.sampling import PHASES
 from step_ros.data.tabletop import TASKS, Clip, render_clip
 from step_ros.stream.encoder import Encoder
 from step_ros.stream.grid import NANOSECONDS, grid_indices
 from step_ros.training.progress import track
 
 WORKERS = 2
-# Frames a clip is rendered at for each frame period: the phases that a window can start in.
-PHASES = 2
 
 
 @dataclass(frozen=True, kw_only=True)

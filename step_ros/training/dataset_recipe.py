@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from step_ros.schema import Strict
 from step_ros.training.augment import Augmentation
 from step_ros.training.cache_spec import CacheType
-from step_ros.training.recipe import HeadOptimisation, Strict, TokenGrid
+from step_ros.training.recipe import HeadOptimisation
+from step_ros.training.schema import TokenGrid
 
 
 class DataRecipe(Strict):

@@ -3,9 +3,22 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from step_ros.stream.events import EventType
-from step_ros.training.replay_bag import ToldEvent
+from step_ros.stream.events import Event, EventType
 from step_ros.training.truth import Segment
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToldEvent:
+    """An event, and when it was known.
+
+    Attributes:
+        event: The event.
+        told_ns: Stamp of the newest frame when it was told, in nanoseconds.
+    """
+
+    event: Event
+    told_ns: int
+
 
 NANOSECONDS_PER_MINUTE = 60_000_000_000
 

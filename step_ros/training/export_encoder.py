@@ -15,7 +15,7 @@ from step_ros.data.calibration_frames import tabletop_frames, video_frames
 from step_ros.data.tabletop_actions import TASKS
 from step_ros.model.bundle import Bundle
 from step_ros.model.bundle_files import BundleError
-from step_ros.model.head import check_choice
+from step_ros.model.tokens import check_choice
 from step_ros.stream.batches import EncoderError
 from step_ros.stream.exported_encoder import (
     MAIN_FILES,

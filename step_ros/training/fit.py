@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from step_ros.model.head import Head, TokenKind, select_tokens
+from step_ros.model.head import Head
 from step_ros.model.token_grid import TokenAverage
+from step_ros.model.tokens import TokenKind, select_tokens
 from step_ros.training.checkpoint import load_checkpoint, save_checkpoint
 from step_ros.training.progress import track
 from step_ros.training.recipe import HeadOptimisation

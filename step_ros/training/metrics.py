@@ -11,7 +11,51 @@ from torchmetrics.functional.classification import (
     multiclass_confusion_matrix,
 )
 
-from step_ros.training.evaluate import symmetric_metrics
+
+def symmetric_metrics(
+    scores_bk: np.ndarray,
+    targets_b: np.ndarray,
+    labels: Sequence[str],
+    counterparts: Mapping[str, str],
+) -> dict[str, float]:
+    """Score answers by how they treat nearly symmetric labels.
+
+    Args:
+        scores_bk: Probabilities or logits.
+        targets_b: True labels, as indices.
+        labels: Labels, in the order of the scores.
+        counterparts: Nearly symmetric partner of a label.
+
+    Returns:
+        `top1`, and over samples with a counterpart: `symmetric_top1`; `within_pair`, the share in
+        which the true label scores above its counterpart (chance is 0.5); `to_counterpart`, the
+        share answered with the counterpart. Over the others: `other_top1`.
+    """
+    partner_k = np.array(
+        [
+            list(labels).index(counterparts[label]) if label in counterparts else -1
+            for label in labels
+        ]
+    )
+    answer_b = scores_bk.argmax(axis=1)
+    partner_b = partner_k[targets_b]
+    has_b = partner_b >= 0
+    right_b = answer_b == targets_b
+    metrics = {'top1': float(right_b.mean())}
+    if has_b.any():
+        rows = np.flatnonzero(has_b)
+        own, other = scores_bk[rows, targets_b[rows]], scores_bk[rows, partner_b[rows]]
+        # A tie is half a hit: a head that cannot tell the two apart is at chance, not at zero.
+        within = np.where(own > other, 1.0, np.where(own == other, 0.5, 0.0))
+        metrics |= {
+            'symmetric_top1': float(right_b[has_b].mean()),
+            'within_pair': float(within.mean()),
+            'to_counterpart': float((answer_b == partner_b)[has_b].mean()),
+        }
+    if (~has_b).any():
+        metrics['other_top1'] = float(right_b[~has_b].mean())
+    return {name: round(value, 4) for name, value in metrics.items()}
+
 
 TOP = 5
 

@@ -13,8 +13,9 @@ from typing import Annotated, Literal, get_args
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from step_ros.data.task_schema import Label, Strict, repeated
+from step_ros.data.task_schema import Label, repeated
 from step_ros.resources import share_directory
+from step_ros.schema import Strict
 
 Dataset = Literal['hri30', 'ikea-asm', 'drive-and-act', 'ntu120', 'ssv2']
 # The names of `training/metrics.py`. `common` and `rare` are balanced there, so the halves' plain

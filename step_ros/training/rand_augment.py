@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from step_ros.training.recipe import Strict
+from step_ros.schema import Strict
 
 STRONGEST = 30
 # What moves in from beyond the edge.

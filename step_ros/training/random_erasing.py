@@ -7,7 +7,7 @@ v2; bounds as there.
 import numpy as np
 from pydantic import Field, model_validator
 
-from step_ros.training.recipe import Strict
+from step_ros.schema import Strict
 
 
 class RandomErasing(Strict):

@@ -1,17 +1,11 @@
 """The recipe of a tabletop model: everything that decides what `step_ros train` makes."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-# Rows and columns of patch tokens.
-TokenGrid = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
-
-
-class Strict(BaseModel):
-    """A record in which an unknown key is an error."""
-
-    model_config = ConfigDict(extra='forbid', frozen=True)
+from step_ros.schema import Strict
+from step_ros.training.schema import TokenGrid
 
 
 class Optimisation(Strict):

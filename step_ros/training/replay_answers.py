@@ -13,7 +13,8 @@ from step_ros.data.bag_metadata import METADATA
 from step_ros.data.bag_storage import read_contents
 from step_ros.model.weights import file_digest
 from step_ros.stream.events import Event, EventType
-from step_ros.training.replay_bag import CameraReplay, ToldEvent
+from step_ros.training.event_metrics import ToldEvent
+from step_ros.training.replay_bag import CameraReplay
 
 # Raised whenever the same bag, bundle and settings give other answers than before.
 FORMAT = 1

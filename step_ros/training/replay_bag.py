@@ -16,26 +16,16 @@ from step_ros.stream.grid import NANOSECONDS
 from step_ros.stream.hypothesis import Hypothesis
 from step_ros.stream.recogniser import StreamingRecogniser
 from step_ros.stream.settings import StreamSettings
+from step_ros.training.event_metrics import ToldEvent
 from step_ros.training.progress import track
 
 HYPOTHESES_TOPIC = '/perception/hypotheses'
+
 EVENTS_TOPIC = '/perception/events'
+
 # Frames that are given to the recogniser at once: enough to encode grid frames in batches, few
 # enough to keep their images in memory. A fixed number, for rounding depends on the batch.
 _BATCH = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class ToldEvent:
-    """An event, and when it was known.
-
-    Attributes:
-        event: The event.
-        told_ns: Stamp of the newest frame when it was told, in nanoseconds.
-    """
-
-    event: Event
-    told_ns: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 from step_ros.data.bag_annotations import Annotation, pair_events
 from step_ros.data.bag_metadata import BagError
 from step_ros.data.bag_reader import END, START, BagEvent, BagReader
-from step_ros.data.dataset_schema import DatasetError
 from step_ros.data.own_data import COLUMNS, OPTIONAL, finite_seconds
 from step_ros.data.reading import Reading
+from step_ros.io.errors import DatasetError
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.stream.grid import NANOSECONDS
 from step_ros.training.truth import Segment, Truth

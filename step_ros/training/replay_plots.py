@@ -11,10 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from step_ros.model.bundle_schema import TaskSpec
+from step_ros.reporting.confusion import LabelledAnswers, paired_order, plot_confusion, save_figure
 from step_ros.stream.events import EventType
 from step_ros.stream.grid import NANOSECONDS
-from step_ros.training.ablation_answers import LabelledAnswers, paired_order
-from step_ros.training.ablation_plots import plot_confusion, save_figure
 from step_ros.training.replay_scores import Recording, pooled
 
 # A longer recording is drawn in parts, and no more than this many of them.
@@ -124,9 +123,7 @@ def plot_replay_timeline(
             suffix = f', {title}' if len(recordings) > 1 else ''
             _draw(axis, _answers(recording, task), len(rows), colours, (left, right))
             rows.append(f'best label{suffix}')
-            _draw(
-                axis, _events(recording, name), len(rows), colours, (left, right), written=True
-            )
+            _draw(axis, _events(recording, name), len(rows), colours, (left, right), written=True)
             told = [
                 (each.told_ns - zero_ns) / NANOSECONDS
                 for each in recording.answers.events
@@ -247,9 +244,7 @@ def _lines(label: str, share: float) -> str:
     """Lay a label out in one or two lines that fit into a share of the width; else nothing."""
     letters = share / _LETTER
     words = label.split(' ')
-    breaks = (
-        (' '.join(words[:place]), ' '.join(words[place:])) for place in range(1, len(words))
-    )
+    breaks = ((' '.join(words[:place]), ' '.join(words[place:])) for place in range(1, len(words)))
     for lines in ((label,), min(breaks, key=lambda two: max(map(len, two)), default=(label,))):
         if max(map(len, lines)) <= letters:
             return '\n'.join(lines)

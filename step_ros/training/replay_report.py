@@ -9,11 +9,10 @@ from typing import Any
 import torch
 
 from step_ros.model.bundle_schema import TaskSpec
+from step_ros.reporting.markdown import Grid, markdown_table, plain
 from step_ros.stream.benchmark_report import machine
 from step_ros.stream.grid import NANOSECONDS
 from step_ros.training.ablation_html import html_report
-from step_ros.training.ablation_report import markdown_table
-from step_ros.training.ablation_tables import Grid, plain
 from step_ros.training.replay_plan import ReplayResult
 from step_ros.training.replay_plots import (
     plot_replay_confusion,
@@ -138,8 +137,11 @@ def _markdown(result: ReplayResult, content: dict[str, Any], output: Path) -> li
         lines += _task(result, content, task, output)
     if content['recordings']:
         lines += ['## Recordings', '', *markdown_table(_coverage_grid(content, titles)), '']
-        lines += ['In the timelines, a colour is the stronger the surer the answer; a triangle '
-                  'shows when an event was told.', '']
+        lines += [
+            'In the timelines, a colour is the stronger the surer the answer; a triangle '
+            'shows when an event was told.',
+            '',
+        ]
     for number, one in enumerate(content['recordings']):
         lines += _of_recording(result, number, one, output)
     if content['failures']:
@@ -165,9 +167,7 @@ def _introduction(content: dict[str, Any]) -> str:
     return said
 
 
-def _task(
-    result: ReplayResult, content: dict[str, Any], task: str, output: Path
-) -> list[str]:
+def _task(result: ReplayResult, content: dict[str, Any], task: str, output: Path) -> list[str]:
     deciding = [each for each in result.bundles if task in content['bundles'][each.title]['tasks']]
     scores = {each.title: content['overall'][each.title][task] for each in deciding}
     lines = [f'## {plain(task)}', '']

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from step_ros.training.ablation_tables import MISSING
+from step_ros.reporting.markdown import MISSING
 from step_ros.training.segment_metrics import OVERLAPS
 
 Cell = Callable[[Any], str]

@@ -3,12 +3,14 @@
 import json
 import os
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from step_ros.data.tabletop import COUNTERPARTS, SURFACES, TASKS
 from step_ros.model.backbone import Backbone, create_backbone
@@ -18,21 +20,63 @@ from step_ros.model.head import Head
 from step_ros.model.heads import create_head
 from step_ros.model.multitask import MultiTaskModel
 from step_ros.model.positions import Positions
+from step_ros.model.tokens import TokenKind
 from step_ros.stream.encoder import TorchEncoder
-from step_ros.training.clips import ClipTokens, encode_tabletop_clips
-from step_ros.training.evaluate import (
-    WindowAnswers,
-    answer_windows,
-    clip_scores,
-    symmetric_metrics,
-    targets_of,
-)
+from step_ros.training.clips import ClipTokens, cut_window, encode_tabletop_clips, window_starts
+from step_ros.training.evaluate import WindowAnswers, answer_windows, clip_scores, targets_of
 from step_ros.training.fit import Run, fit, fit_temperature
+from step_ros.training.metrics import symmetric_metrics
 from step_ros.training.model_card import model_card
 from step_ros.training.pretrain import pretrain_encoder
 from step_ros.training.recipe import Recipe
 from step_ros.training.tabletop_frames import render_supervised_frames
-from step_ros.training.windows import ClipWindows
+from step_ros.training.windows import label_numbers
+
+
+class ClipWindows:
+    """Windows with a random start, cut from clips whose every frame was encoded.
+
+    Clips too short for a window are left out.
+
+    Args:
+        clips: Encoded clips.
+        tasks: All labels of each task, in order.
+        frames: Frames in a window (T).
+        frame_period: Seconds between two of them.
+        kind: Which tokens of a frame the clips hold.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[ClipTokens],
+        tasks: Mapping[str, Sequence[str]],
+        *,
+        frames: int,
+        frame_period: float,
+        kind: TokenKind = 'patches',
+    ) -> None:
+        self.kind = kind
+        self._frames, self._frame_period = frames, frame_period
+        starts = [window_starts(clip, frames=frames, frame_period=frame_period) for clip in clips]
+        self._usable = [
+            (clip, options) for clip, options in zip(clips, starts, strict=True) if options
+        ]
+        self.targets: Mapping[str, Tensor] = label_numbers(
+            [clip.labels for clip, _ in self._usable], tasks
+        )
+
+    def __len__(self) -> int:
+        return len(self._usable)
+
+    def choose(self, index: int, rng: np.random.Generator) -> int:
+        """Choose a frame to start at."""
+        return int(rng.choice(self._usable[index][1]))
+
+    def read(self, index: int, choice: int) -> Tensor:
+        """Return the tokens of the window that starts at a frame, float32, `[t, n, d]`."""
+        clip, _ = self._usable[index]
+        return cut_window(clip, choice, frames=self._frames, frame_period=self._frame_period)
+
 
 Metrics = dict[str, Any]
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from step_ros.data.tabletop_lessons import LESSON_COUNTERPARTS, LESSON_TASK
 from step_ros.model.bundle import Bundle
-from step_ros.model.head import Head, TokenKind, select_tokens
+from step_ros.model.head import Head
 from step_ros.model.heads import create_head
+from step_ros.model.tokens import TokenKind, select_tokens
 from step_ros.training.fit import Run, fit
 from step_ros.training.progress import track
 from step_ros.training.recipe import HeadOptimisation

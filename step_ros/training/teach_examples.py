@@ -15,13 +15,12 @@ from torch import Tensor
 from step_ros.data.clip_reader import index_clip, read_frames, span_frames
 from step_ros.data.clip_record import ClipRecord
 from step_ros.data.datasets import read_dataset
-from step_ros.data.sampling import spread_windows
+from step_ros.data.sampling import PHASES, spread_windows
 from step_ros.data.video import VideoError
 from step_ros.model.bundle import Bundle
 from step_ros.model.head import Head
 from step_ros.stream.encoder import Encoder
 from step_ros.stream.grid import NANOSECONDS, grid_indices
-from step_ros.training.clips import PHASES
 from step_ros.training.progress import track
 from step_ros.training.teach_features import (
     WindowFeatures,

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from step_ros.data.sampling import PHASES
 from step_ros.data.tabletop import Clip
 from step_ros.data.tabletop_lessons import LESSON_TASK, LESSONS, render_lesson
 from step_ros.model.bundle import Bundle
-from step_ros.model.head import Head, TokenKind, select_tokens
+from step_ros.model.head import Head
+from step_ros.model.tokens import TokenKind, select_tokens
 from step_ros.stream.encoder import TorchEncoder
-from step_ros.training.clips import PHASES, WORKERS
+from step_ros.training.clips import WORKERS
 from step_ros.training.progress import track
 from step_ros.training.teach_examples import cut_windows
 from step_ros.training.teach_features import (

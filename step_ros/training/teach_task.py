@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.model.head import Head
-from step_ros.training.evaluate import clip_scores, symmetric_metrics
+from step_ros.training.evaluate import clip_scores
 from step_ros.training.fit import fit_temperature
+from step_ros.training.metrics import symmetric_metrics
 from step_ros.training.teach_classifier import LinearLayer, fit_classifier, folds
 from step_ros.training.teach_features import WindowFeatures, last_layer, with_last_layer
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from step_ros.data.clip_record import ClipRecord
-from step_ros.model.head import TokenKind
-from step_ros.training.clips import ClipTokens, cut_window, window_starts
+from step_ros.model.tokens import TokenKind
 from step_ros.training.feature_cache import FeatureCache
 
 # Stands where a clip has no label of a task; cross-entropy leaves it out.
@@ -63,51 +62,6 @@ def label_numbers(
             found.append(NO_LABEL if label is None else places[label])
         numbers[task] = torch.tensor(found)
     return numbers
-
-
-class ClipWindows:
-    """Windows with a random start, cut from clips whose every frame was encoded.
-
-    Clips too short for a window are left out.
-
-    Args:
-        clips: Encoded clips.
-        tasks: All labels of each task, in order.
-        frames: Frames in a window (T).
-        frame_period: Seconds between two of them.
-        kind: Which tokens of a frame the clips hold.
-    """
-
-    def __init__(
-        self,
-        clips: Sequence[ClipTokens],
-        tasks: Mapping[str, Sequence[str]],
-        *,
-        frames: int,
-        frame_period: float,
-        kind: TokenKind = 'patches',
-    ) -> None:
-        self.kind = kind
-        self._frames, self._frame_period = frames, frame_period
-        starts = [window_starts(clip, frames=frames, frame_period=frame_period) for clip in clips]
-        self._usable = [
-            (clip, options) for clip, options in zip(clips, starts, strict=True) if options
-        ]
-        self.targets: Mapping[str, Tensor] = label_numbers(
-            [clip.labels for clip, _ in self._usable], tasks
-        )
-
-    def __len__(self) -> int:
-        return len(self._usable)
-
-    def choose(self, index: int, rng: np.random.Generator) -> int:
-        """Choose a frame to start at."""
-        return int(rng.choice(self._usable[index][1]))
-
-    def read(self, index: int, choice: int) -> Tensor:
-        """Return the tokens of the window that starts at a frame, float32, `[t, n, d]`."""
-        clip, _ = self._usable[index]
-        return cut_window(clip, choice, frames=self._frames, frame_period=self._frame_period)
 
 
 class CachedWindows:

@@ -14,9 +14,7 @@ def export(*arguments):
 def test_int8_is_written_with_what_it_costs(tmp_path):
     pytest.importorskip('nncf', reason='NNCF is not installed')
     folder = tmp_path / 'int8'
-    done = export(
-        'tabletop-tiny', '--int8', '--frames', 20, '--clips', 1, '--output', folder
-    )
+    done = export('tabletop-tiny', '--int8', '--frames', 20, '--clips', 1, '--output', folder)
     assert done.exit_code == 0, done.output
     for text in ('int8:', 'action: symmetric_top1', 'verb: within_pair', 'an image, by OpenVINO'):
         assert text in done.output

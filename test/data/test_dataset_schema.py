@@ -6,9 +6,10 @@ import sys
 import pytest
 import yaml
 
-from step_ros.data.dataset_schema import DatasetError, load_dataset_config, shipped_datasets
+from step_ros.data.dataset_schema import load_dataset_config, shipped_datasets
 from step_ros.data.datasets import READERS
 from step_ros.data.task_schema import names_a_side
+from step_ros.io.errors import DatasetError
 from step_ros.model.bundle_schema import TaskSpec
 
 # Table 15 to 17 of the longer paper, Sec. IV.A of the shorter one. (The longer one also prints

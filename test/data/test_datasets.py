@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from step_ros.data.dataset_schema import DatasetError
 from step_ros.data.datasets import READERS, read_dataset
+from step_ros.io.errors import DatasetError
 
 
 @pytest.mark.parametrize('name', ['hri30', 'ikea-asm', 'drive-and-act', 'ntu120', 'ssv2', 'csv'])

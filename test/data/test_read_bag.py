@@ -12,8 +12,8 @@ from step_ros.data.bag_writer import BagWriter
 from step_ros.data.check import check_dataset
 from step_ros.data.clip_reader import index_clip, read_frames, span_frames
 from step_ros.data.clip_record import Span
-from step_ros.data.dataset_schema import DatasetError
 from step_ros.data.datasets import read_dataset
+from step_ros.io.errors import DatasetError
 
 FRONT, TOP = '/front/image_raw', '/top/image_raw'
 OPEN, CLOSE = {'verb': 'open', 'object': 'box'}, {'verb': 'close', 'object': 'jar'}

@@ -5,8 +5,8 @@ import random
 import pytest
 
 from step_ros.data.clip_record import Span
-from step_ros.data.dataset_schema import DatasetError
 from step_ros.data.datasets import read_dataset
+from step_ros.io.errors import DatasetError
 
 HEADER = 'video,start,end,split,action'
 

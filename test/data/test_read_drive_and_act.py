@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from step_ros.data.clip_record import Span
-from step_ros.data.dataset_schema import DatasetError
 from step_ros.data.datasets import read_dataset
+from step_ros.io.errors import DatasetError
 
 COLUMNS = 'participant_id,file_id,annotation_id,frame_start,frame_end,activity,chunk_id'
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from step_ros.data.dataset_schema import DatasetError
 from step_ros.data.datasets import read_dataset
 from step_ros.data.video import VideoReader
+from step_ros.io.errors import DatasetError
 
 
 @pytest.fixture

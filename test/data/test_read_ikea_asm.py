@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from step_ros.data.clip_record import Span
-from step_ros.data.dataset_schema import DatasetError
 from step_ros.data.datasets import read_dataset
+from step_ros.io.errors import DatasetError
 
 SCANS = {
     # Calibrations 1, 6, 9 and 4: environments 1, 3, 5 and 2.

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from step_ros.data.dataset_schema import DatasetError
 from step_ros.data.datasets import read_dataset
+from step_ros.io.errors import DatasetError
 
 
 @pytest.fixture

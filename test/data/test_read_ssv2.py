@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from step_ros.data.dataset_schema import DatasetError
 from step_ros.data.datasets import read_dataset
 from step_ros.data.video import VideoReader
+from step_ros.io.errors import DatasetError
 
 
 def ssv2_entry(number, template):

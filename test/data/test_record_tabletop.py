@@ -56,9 +56,7 @@ def test_a_seed_gives_the_same_messages_and_another_one_others(tmp_path):
 def test_views_are_cameras_and_the_bags_are_a_dataset(tmp_path):
     camera = DemoCamera(**SMALL, views=('front', 'side'))
     for split in ('train', 'test'):
-        record_tabletop(
-            tmp_path / split / 'scene', seed=0, split=split, seconds=6, camera=camera
-        )
+        record_tabletop(tmp_path / split / 'scene', seed=0, split=split, seconds=6, camera=camera)
     dataset = read_dataset('bag', tmp_path, topic='all')
     assert not dataset.problems
     assert {record.topic for record in dataset.records} == {'/front/image_raw', '/side/image_raw'}

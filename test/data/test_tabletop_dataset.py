@@ -5,10 +5,11 @@ import pytest
 
 from step_ros.data.check import check_dataset
 from step_ros.data.clip_reader import index_video, read_frames
-from step_ros.data.dataset_schema import DatasetError, load_dataset_config
+from step_ros.data.dataset_schema import load_dataset_config
 from step_ros.data.datasets import read_dataset
 from step_ros.data.tabletop import COUNTERPARTS, TASKS, render_clip
 from step_ros.data.tabletop_dataset import FIRST_SEED, Rendering, render_dataset
+from step_ros.io.errors import DatasetError
 
 SMALL = Rendering(clips={'train': 2, 'val': 1, 'test': 1}, views=('front', 'top'), rate=5.0)
 

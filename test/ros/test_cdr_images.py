@@ -11,10 +11,10 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from step_ros.images.errors import FrameError
 from step_ros.ros.cdr_images import EncapsulationError, read_compressed_image, read_image
 from step_ros.ros.conversion import to_nanoseconds, to_time
 from step_ros.ros.images import from_rgb, to_rgb
-from step_ros.stream.frame import FrameError
 from step_ros.stream.image_fields import raw_to_rgb
 
 UINT32 = st.integers(0, 2**32 - 1)

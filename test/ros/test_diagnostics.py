@@ -7,10 +7,11 @@ import pytest
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from step_ros.images.errors import FrameError
 from step_ros.ros.diagnostics import NO_FRAMES, PLACEMENTS, Diagnostics, node_status
 from step_ros.ros.worker import Worker
 from step_ros.stream.encoder import TorchEncoder
-from step_ros.stream.frame import Frame, FrameError
+from step_ros.stream.frame import Frame
 from step_ros.stream.recogniser import StreamingRecogniser
 
 PERIOD_NS = 100_000_000

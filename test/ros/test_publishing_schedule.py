@@ -20,9 +20,7 @@ def test_every_camera_has_its_rate_and_they_are_evenly_apart(cameras, rate):
     for camera in range(cameras):
         own = [image.due for image in due if image.camera == camera]
         assert len(own) == 2 * rate
-        assert [b - a for a, b in pairwise(own)] == pytest.approx(
-            [1 / rate] * (len(own) - 1)
-        )
+        assert [b - a for a, b in pairwise(own)] == pytest.approx([1 / rate] * (len(own) - 1))
     assert due[1].due - due[0].due == pytest.approx(1 / rate / cameras)
     assert {image.skew for image in due} == {0.0}
 

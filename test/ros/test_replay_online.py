@@ -93,9 +93,7 @@ def test_a_node_of_another_bundle_is_not_compared(noise, tiny_bundle, orderless_
         device=torch.device('cpu'),
     )
     result = replay([noise], [tiny_bundle.path], plan, output=tmp_path / 'out', shown=False)
-    said = OnlineAnswers(
-        model_id=orderless_bundle.model_id, hypotheses=[], events=[], tallies={}
-    )
+    said = OnlineAnswers(model_id=orderless_bundle.model_id, hypotheses=[], events=[], tallies={})
     with pytest.raises(ValueError, match=f'the node ran {orderless_bundle.model_id}'):
         compare_replay(result, {('noise', 'tiny'): said})
 

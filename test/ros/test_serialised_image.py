@@ -12,9 +12,7 @@ from step_ros.ros.serialised_image import SerialisedImage
 @pytest.mark.parametrize('stamp_ns', [1, 1_700_000_000_123_456_789, 2**31 * 10**9 - 1])
 def test_a_stamp_is_all_that_changes(stamp_ns):
     image = SerialisedImage(width=6, height=4, frame_id='optical')
-    first, later = (
-        deserialize_message(image.stamped(stamp), Image) for stamp in (5, stamp_ns)
-    )
+    first, later = (deserialize_message(image.stamped(stamp), Image) for stamp in (5, stamp_ns))
     assert to_nanoseconds(later.header.stamp) == stamp_ns
     assert later.header.frame_id == 'optical'
     assert to_rgb(later).shape == (4, 6, 3)

@@ -8,10 +8,10 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
+from step_ros.images.errors import FrameError
 from step_ros.ros.conversion import to_time
 from step_ros.ros.images import from_rgb, to_compressed
 from step_ros.ros.subscriptions import Camera, choose_cameras, read_frame
-from step_ros.stream.frame import FrameError
 
 STAMP_NS = 1_700_000_000_123_456_789
 RAW = Camera(name='front', topic='/front', compressed=False)

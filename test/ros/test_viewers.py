@@ -121,9 +121,7 @@ def test_paths_name_the_tasks_of_the_shipped_model(layout):
     from step_ros.data.tabletop import TASKS
 
     named = {
-        found.group('value')
-        for _, value in paths(layout)
-        for found in re.finditer(FILTER, value)
+        found.group('value') for _, value in paths(layout) for found in re.finditer(FILTER, value)
     }
     assert named == set(TASKS)
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from step_ros.images.errors import FrameError
 from step_ros.ros.worker import Worker
 from step_ros.stream.encoder import TorchEncoder
-from step_ros.stream.frame import Frame, FrameError
+from step_ros.stream.frame import Frame
 from step_ros.stream.recogniser import StreamingRecogniser
 
 PERIOD_NS = 100_000_000

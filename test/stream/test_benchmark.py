@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from step_ros.model.bundle import load_bundle
-from step_ros.stream.benchmark import StreamBenchmark, random_bundle
-from step_ros.stream.benchmark_report import COLUMNS, machine, markdown_table
+from step_ros.stream.benchmark import COLUMNS, StreamBenchmark, markdown_table, random_bundle
+from step_ros.stream.benchmark_report import machine
 from step_ros.stream.encoder import TorchEncoder
 
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from step_ros.stream.benchmark_report import bundle_digests, table, write_json
+from step_ros.stream.benchmark_report import table, write_json
+from step_ros.stream.own_rate import bundle_digests
 
 
 def test_a_table_has_its_columns_and_rows():

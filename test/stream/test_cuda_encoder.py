@@ -126,9 +126,7 @@ def test_batch_sizes(most, expected):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='torch finds no CUDA device')
 def test_graphs_are_captured_and_many_batches_follow_each_other(backbone):
-    encoder = CudaEncoder(
-        backbone, device=torch.device('cuda'), precision='float32', max_batch=8
-    )
+    encoder = CudaEncoder(backbone, device=torch.device('cuda'), precision='float32', max_batch=8)
     assert 'CUDA graphs for batches of 1, 2, 4, 8' in encoder.description
     by_torch = TorchEncoder(backbone, device=CPU)
     random = np.random.default_rng(0)

@@ -8,9 +8,7 @@ MS = 1_000_000
 
 
 def add(effort, encode_ms, decide_ms=0, *, frames=1, windows=0):
-    effort.add(
-        frames=frames, encode_ns=encode_ms * MS, windows=windows, decide_ns=decide_ms * MS
-    )
+    effort.add(frames=frames, encode_ns=encode_ms * MS, windows=windows, decide_ns=decide_ms * MS)
 
 
 def test_before_the_first_batch_nothing_is_known():

@@ -193,9 +193,7 @@ def test_closing_one_camera_leaves_the_others_open():
     detector = EventDetector(SETTINGS, max_gap_ns=250 * MS)
     for number in range(3):
         for camera in ('front', 'side'):
-            detector.update(
-                make(ZERO + number * PERIOD, scores_of('open', 0.7), camera=camera)
-            )
+            detector.update(make(ZERO + number * PERIOD, scores_of('open', 0.7), camera=camera))
     (event,) = detector.close('front', stamp_ns=ZERO + 7 * PERIOD)
     assert (event.camera, event.stamp_ns) == ('front', ZERO + 7 * PERIOD)
     (event,) = detector.close(stamp_ns=ZERO)

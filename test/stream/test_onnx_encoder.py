@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from step_ros.model.head import tokens_per_frame
 from step_ros.model.heads import HEADS, create_head
 from step_ros.model.multitask import MultiTaskModel
+from step_ros.model.tokens import tokens_per_frame
 from step_ros.stream.encoder import TorchEncoder
 from step_ros.stream.onnx_encoder import OnnxEncoder, export_encoder, export_heads
 from step_ros.stream.runtimes import TOLERANCES

@@ -202,9 +202,7 @@ def test_the_heat_map_lies_in_that_part_alone():
     weights = np.zeros((6, 8))
     weights[5, 7] = 0.5
     attention = NewestAttention(task='action', weights_rc=weights, even=0.01)
-    drawn = Overlay('front', [ACTION]).draw(
-        frame(), seen=(40, 80, 300, 400), attention=attention
-    )
+    drawn = Overlay('front', [ACTION]).draw(frame(), seen=(40, 80, 300, 400), attention=attention)
     assert (drawn[340:480] == 50).all()
     assert (drawn[40:240, 80:380] == 100).all()
     assert (drawn[330, 470] != 100).any()

@@ -72,9 +72,7 @@ def test_what_are_no_weights_is_refused(weights, why):
 def test_it_is_what_the_head_says_of_the_newest_frame(
     tiny_bundle, counting_encoder, film, order_evidence
 ):
-    recogniser = StreamingRecogniser(
-        tiny_bundle, counting_encoder, order_evidence=order_evidence
-    )
+    recogniser = StreamingRecogniser(tiny_bundle, counting_encoder, order_evidence=order_evidence)
     hypotheses = recogniser.process(film.steady(7))
     assert len(hypotheses) == 4
     x_btnd = counting_encoder.encode(counting_encoder.images[3:])[None]

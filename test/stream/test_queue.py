@@ -5,9 +5,10 @@ import threading
 import numpy as np
 import pytest
 
+from step_ros.images.errors import FrameError
 from step_ros.stream.camera_stream import CameraStream, frames_used
 from step_ros.stream.effort import Effort
-from step_ros.stream.frame import Frame, FrameError
+from step_ros.stream.frame import Frame
 from step_ros.stream.grid import GridSettings, Placement
 from step_ros.stream.queue import FrameQueue
 

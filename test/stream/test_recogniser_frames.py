@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from step_ros.stream.frame import FrameError
+from step_ros.images.errors import FrameError
 from step_ros.stream.recogniser import StreamingRecogniser
 
 MS = 1_000_000

@@ -152,9 +152,7 @@ def exported(backbone, tmp_path):
 
     folder = tmp_path / 'exports' / INT8
     folder.mkdir(parents=True)
-    openvino.save_model(
-        convert_backbone(backbone), folder / 'encoder.xml', compress_to_fp16=False
-    )
+    openvino.save_model(convert_backbone(backbone), folder / 'encoder.xml', compress_to_fp16=False)
     return save_export(folder, backbone, runtime='openvino')
 
 

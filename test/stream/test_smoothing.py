@@ -87,9 +87,7 @@ def test_without_a_time_constant_nothing_is_changed():
 def test_it_begins_anew_after_a_jump_or_a_gap(stamp_ns):
     smoother = ScoreSmoother(0.5, max_gap_ns=250 * MS)
     smoother.smooth(make(ZERO, [1, 0, 0]))
-    np.testing.assert_array_equal(
-        scores_of(smoother.smooth(make(stamp_ns, [0, 1, 0]))), [0, 1, 0]
-    )
+    np.testing.assert_array_equal(scores_of(smoother.smooth(make(stamp_ns, [0, 1, 0]))), [0, 1, 0])
 
 
 def test_it_begins_anew_after_a_reset_and_for_another_camera_or_task():

@@ -158,9 +158,7 @@ def assert_whole(machine):
 def test_whatever_the_load_windows_are_whole_counters_add_up_and_latency_is_bounded(
     cameras, encode, decide, start, capacity, frames, rate, later
 ):
-    machine = Machine(
-        encode=encode, decide=decide, start=start, capacity=capacity, frames=frames
-    )
+    machine = Machine(encode=encode, decide=decide, start=start, capacity=capacity, frames=frames)
     machine.film(steady(cameras, 12, rate=rate))
     machine.encode = later
     machine.film(steady(cameras, 12, begin=13, rate=rate))

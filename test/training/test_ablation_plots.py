@@ -7,16 +7,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from step_ros.data.datasets import read_dataset
-from step_ros.training.ablation_answers import paired_order, read_answers
+from step_ros.reporting.confusion import paired_order, plot_confusion, save_picture
+from step_ros.training.ablation_answers import read_answers
 from step_ros.training.ablation_attention import plot_attention
-from step_ros.training.ablation_plots import (
-    has_shares,
-    plot_confusion,
-    plot_labels,
-    plot_shares,
-    plot_tsne,
-    save_picture,
-)
+from step_ros.training.ablation_plots import has_shares, plot_labels, plot_shares, plot_tsne
 
 MOST_BYTES = 150_000
 

@@ -5,13 +5,14 @@ import re
 import pytest
 import yaml
 
+from step_ros.reporting.markdown import Grid, markdown_table, plain
 from step_ros.training.ablation import AblationSpec
 from step_ros.training.ablation_file import load_ablation
 from step_ros.training.ablation_findings import judge
 from step_ros.training.ablation_html import html_report
 from step_ros.training.ablation_published import check_published, label_figures, paper_figure
-from step_ros.training.ablation_report import file_name, markdown_table, write_report
-from step_ros.training.ablation_tables import Grid, plain, table_grid
+from step_ros.training.ablation_report import file_name, write_report
+from step_ros.training.ablation_tables import table_grid
 from step_ros.training.published_figures import PublishedFiguresError
 
 COMMAND = 'step_ros ablate lights.yaml'

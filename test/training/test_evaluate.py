@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from step_ros.training.evaluate import clip_scores, symmetric_metrics
+from step_ros.training.evaluate import clip_scores
+from step_ros.training.metrics import symmetric_metrics
 
 LABELS = ('open', 'close', 'wave')
 PARTNERS = {'open': 'close', 'close': 'open'}

@@ -3,8 +3,7 @@
 import pytest
 
 from step_ros.stream.events import Event, EventType
-from step_ros.training.event_metrics import EventCounts, count_events
-from step_ros.training.replay_bag import ToldEvent
+from step_ros.training.event_metrics import EventCounts, ToldEvent, count_events
 from step_ros.training.truth import Segment
 
 SECOND = 10**9

@@ -10,8 +10,9 @@ from step_ros.training.checkpoint import CheckpointError
 from step_ros.training.clips import ClipTokens, cut_window, window_starts
 from step_ros.training.fit import FitError, Run, fit, fit_temperature
 from step_ros.training.recipe import HeadOptimisation
+from step_ros.training.tabletop_model import ClipWindows
 from step_ros.training.team import Team
-from step_ros.training.windows import NO_LABEL, ClipWindows, label_numbers
+from step_ros.training.windows import NO_LABEL, label_numbers
 
 PERIOD = 0.2
 FRAMES = 4

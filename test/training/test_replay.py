@@ -98,9 +98,7 @@ def said(bundle, bag, topics, batch):
 
 
 @pytest.mark.parametrize('name', ['one', 'two'])
-def test_the_answers_are_those_of_the_recogniser_frame_by_frame(
-    name, bags, tiny_bundle, tmp_path
-):
+def test_the_answers_are_those_of_the_recogniser_frame_by_frame(name, bags, tiny_bundle, tmp_path):
     result = run([bags / name], [tiny_bundle], tmp_path)
     assert not result.failures
     topics = BagReader(bags / name).image_topics
@@ -209,9 +207,7 @@ def test_a_bag_without_labels_is_replayed_without_a_verdict(put_noise, tiny_bund
 def test_smoothing_is_the_node_s(bags, tiny_bundle, tmp_path):
     raw = run([bags / 'one'], [tiny_bundle], tmp_path / 'raw')
     smooth = run([bags / 'one'], [tiny_bundle], tmp_path / 'smooth', smoothing=0.3)
-    one, other = (
-        each.recordings['tiny'][0].answers.scores_hk['action'] for each in (raw, smooth)
-    )
+    one, other = (each.recordings['tiny'][0].answers.scores_hk['action'] for each in (raw, smooth))
     expected = [one[0]]
     for scores_k in one[1:]:
         expected.append(expected[-1] - np.expm1(-0.1 / 0.3) * (scores_k - expected[-1]))

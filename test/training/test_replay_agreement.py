@@ -9,6 +9,7 @@ import pytest
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.stream.events import Event, EventType
 from step_ros.training.agreement_report import agreement_section, agreement_summary
+from step_ros.training.event_metrics import ToldEvent
 from step_ros.training.online_answers import (
     FrameTally,
     OnlineAnswers,
@@ -24,7 +25,6 @@ from step_ros.training.replay_agreement import (
     find_losses,
 )
 from step_ros.training.replay_answers import CameraAnswers
-from step_ros.training.replay_bag import ToldEvent
 
 TASK = TaskSpec(name='action', labels=('idle', 'push'), counterparts={})
 CAMERA, SECOND = '/camera/image_raw', 10**9
@@ -59,9 +59,7 @@ def offline():
 
 
 def tally(newest_s, *, received, waiting=0, **lost):
-    return FrameTally(
-        newest_ns=newest_s * SECOND, received=received, waiting=waiting, lost=lost
-    )
+    return FrameTally(newest_ns=newest_s * SECOND, received=received, waiting=waiting, lost=lost)
 
 
 def online(answers, tallies=None):

@@ -7,7 +7,7 @@ import pytest
 from step_ros.data.bag_metadata import BagError
 from step_ros.data.bag_reader import END, START, BagEvent, BagReader
 from step_ros.data.bag_writer import BagWriter
-from step_ros.data.dataset_schema import DatasetError
+from step_ros.io.errors import DatasetError
 from step_ros.training.replay_labels import check_labels, check_within, read_labels
 from step_ros.training.truth import Segment, Truth
 

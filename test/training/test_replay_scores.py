@@ -5,8 +5,8 @@ import pytest
 
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.stream.events import Event, EventType
+from step_ros.training.event_metrics import ToldEvent
 from step_ros.training.replay_answers import CameraAnswers
-from step_ros.training.replay_bag import ToldEvent
 from step_ros.training.replay_scores import Recording, coverage, score_task
 from step_ros.training.truth import Segment, Truth
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from step_ros.data.dataset_schema import DatasetError
 from step_ros.data.video_writer import VideoWriter
+from step_ros.io.errors import DatasetError
 from step_ros.model.bundle import load_bundle
 from step_ros.model.heads import HEADS, create_head
 from step_ros.training.teach import teach

@@ -1,0 +1,1 @@
+"""Pixels without torch: encodings, message fields, resizing, the region of interest."""

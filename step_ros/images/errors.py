@@ -1,0 +1,14 @@
+"""The error of a frame that cannot be used."""
+
+
+class FrameError(ValueError):
+    """A frame cannot be used.
+
+    Args:
+        cause: One word for counting, for example `unknown_encoding`.
+        detail: What is wrong and what was expected.
+    """
+
+    def __init__(self, cause: str, detail: str) -> None:
+        super().__init__(detail)
+        self.cause = cause

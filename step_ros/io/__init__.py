@@ -1,0 +1,1 @@
+"""Files: video and rosbag2."""

@@ -1,0 +1,1 @@
+"""Reports: Markdown, HTML, progress, facts about the machine."""
