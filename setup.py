@@ -31,7 +31,13 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['step_ros', 'step_ros.*']),
-    package_data={'step_ros': ['py.typed', 'stream/*.cpp', 'stream/*.h']},
+    package_data={
+        'step_ros': [
+            'py.typed',
+            'streaming/attention_cache/csrc/*.cpp',
+            'streaming/attention_cache/csrc/*.h',
+        ]
+    },
     data_files=share_files(),
     install_requires=requirements('core'),
     extras_require={name: requirements(name) for name in ('train', 'openvino', 'onnx', 'dev')},

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from step_ros.cli.isolation import isolate, ros_imported
+from step_ros.cli.common import isolate, ros_imported
 
 HERE = Path(__file__).resolve().parent
 # Laying something down happens every now and then; a robot that waited this long is stuck.

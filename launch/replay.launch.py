@@ -21,11 +21,11 @@ from launch.events.process import ProcessExited, ProcessIO
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from step_ros.data.bag_reader import BagReader
+from step_ros.io.bags.reader import BagReader
 from step_ros.resources import find_bundle, load_defaults, read_parameters
 from step_ros.ros.launch_values import overrides, typed_value
-from step_ros.ros.replay_online import OnlineReplay, find_player, ros2_bag_play
-from step_ros.ros.replay_recorder import RECORDING
+from step_ros.ros.replay.online import OnlineReplay, find_player, ros2_bag_play
+from step_ros.ros.replay.recorder import RECORDING
 
 # Arguments that are parameters of the perception node, and what they mean.
 PARAMETERS = {

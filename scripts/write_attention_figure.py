@@ -3,12 +3,12 @@
 import cv2
 import torch
 
-from step_ros.data.tabletop import render_clip
+from step_ros.encoders.base import TorchEncoder
 from step_ros.model.bundle import load_bundle
 from step_ros.resources import find_bundle
-from step_ros.stream.encoder import TorchEncoder
-from step_ros.stream.grid import NANOSECONDS, grid_indices
-from step_ros.training.attention_overlay import attention_sheet
+from step_ros.streaming.grid import NANOSECONDS, grid_indices
+from step_ros.tabletop.simulator import render_clip
+from step_ros.visualization.attention_map import attention_sheet
 
 ACTION, SEED, SIZE = 'pick up bottle', 6, (240, 180)
 TASK = 'action'

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from step_ros.training.heads_document import heads_document
+from step_ros.experiments.heads_document import heads_document
 
 DOCUMENT = Path(__file__).resolve().parents[1] / 'docs' / 'heads.md'
 

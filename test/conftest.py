@@ -10,6 +10,14 @@ from step_ros.model.bundle import create_heads, save_bundle
 from step_ros.model.bundle_schema import HeadsSpec, TaskSpec
 from step_ros.model.multitask import MultiTaskModel
 
+pytest_plugins = (
+    'fixtures.ablations',
+    'fixtures.backbones',
+    'fixtures.datasets',
+    'fixtures.ros_graph',
+    'fixtures.streams',
+)
+
 # The same examples on every machine, and no time limit on a slow one.
 hypothesis.settings.register_profile('step_ros', deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile('step_ros')
@@ -130,8 +138,8 @@ def put_bag(bag_image):
     A camera's name is its topic; those that end in `compressed` are PNG. `labelled` are tuples
     (start in seconds, end in seconds, {task: label}), which become events on `events_topic`.
     """
-    from step_ros.data.bag_reader import END, START, BagEvent
-    from step_ros.data.bag_writer import BagWriter
+    from step_ros.io.bags.reader import END, START, BagEvent
+    from step_ros.io.bags.writer import BagWriter
 
     def put(
         path,

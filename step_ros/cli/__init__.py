@@ -7,13 +7,12 @@ from step_ros.cli.bench import app as bench_app
 from step_ros.cli.bundle import app as bundle_app
 from step_ros.cli.complexity import complexity
 from step_ros.cli.data import app as data_app
+from step_ros.cli.data import record_demo
 from step_ros.cli.demo import demo
 from step_ros.cli.evaluate import evaluate
 from step_ros.cli.record import record
-from step_ros.cli.record_demo import record_demo
 from step_ros.cli.replay import replay
-from step_ros.cli.teach import teach
-from step_ros.cli.teach_curve import teach_curve
+from step_ros.cli.teach import teach, teach_curve
 from step_ros.cli.train import train
 from step_ros.cli.watch import watch
 

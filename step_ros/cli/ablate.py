@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from step_ros.cli.failures import expected_errors, say
+from step_ros.cli.common import expected_errors, say
 
 if TYPE_CHECKING:
-    from step_ros.training.ablate import AblationResult
-    from step_ros.training.ablation import AblationSpec
+    from step_ros.experiments.run import AblationResult
+    from step_ros.experiments.spec import AblationSpec
 
 TIMING = 'timing.json'
 
@@ -41,11 +41,11 @@ def ablate(
     Runs that are done already are not run again; one that was stopped goes on where it was.
     Several devices share the work under torchrun, as with `step_ros train`.
     """
-    from step_ros.stream.encoder import choose_device
-    from step_ros.training.ablate import ablate as run_ablation
-    from step_ros.training.ablation_html import html_report
-    from step_ros.training.ablation_report import write_report
-    from step_ros.training.team import Team, join_team, leave_team
+    from step_ros.encoders.base import choose_device
+    from step_ros.experiments.report import write_report
+    from step_ros.experiments.run import ablate as run_ablation
+    from step_ros.reporting.html import html_report
+    from step_ros.training.distributed import Team, join_team, leave_team
 
     console = Console()
     results: list[AblationResult] = []
@@ -85,9 +85,9 @@ def _load(
     files: list[Path], root: Path | None, recipe: Path | None, console: Console
 ) -> 'dict[str, AblationSpec]':
     """Read and check all files before any is run."""
-    from step_ros.training.ablation_file import load_ablation
-    from step_ros.training.ablation_published import check_published
-    from step_ros.training.ablation_report import file_name
+    from step_ros.experiments.report import file_name
+    from step_ros.experiments.spec import load_ablation
+    from step_ros.experiments.tables import check_published
 
     specs: dict[str, AblationSpec] = {}
     for file, with_recipe in with_recipes(files, recipe, console):
@@ -107,7 +107,7 @@ def with_recipes(
     files: list[Path], recipe: Path | None, console: Console
 ) -> Iterator[tuple[Path, Path | None]]:
     """Go through the files; one without a recipe goes with those whose datasets are here."""
-    from step_ros.training.ablation_file import data_root, has_recipe, papers_recipes
+    from step_ros.experiments.spec import data_root, has_recipe, papers_recipes
 
     for file in files:
         if recipe is not None or has_recipe(file):

@@ -9,11 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from step_ros.cli.failures import said_in_words
-from step_ros.cli.options import split_options
+from step_ros.cli.common import said_in_words, split_options
 
 if TYPE_CHECKING:
-    from step_ros.stream.exported_encoder import ExportedEncoder
+    from step_ros.encoders.exported import ExportedEncoder
 
 app = typer.Typer(help='What can be made of a bundle.', no_args_is_help=True)
 
@@ -65,16 +64,17 @@ def export(
 
     An encoder in int8 is served by `runtime: openvino-int8`, or by the path of its folder.
     """
+    from step_ros.encoders.exported import EXPORTS, export_name
     from step_ros.model.bundle import load_bundle
     from step_ros.resources import find_bundle
-    from step_ros.stream.exported_encoder import EXPORTS, export_name
-    from step_ros.training.export_encoder import (
+    from step_ros.training.export import (
         CALIBRATION_FRAMES,
         Calibration,
         export_bundle,
         knows_the_tabletop,
+        measure_cost,
+        measure_cost_on_tabletop,
     )
-    from step_ros.training.int8_cost import measure_cost, measure_cost_on_tabletop
 
     if (dataset is None) != (root is None):
         raise typer.BadParameter('--dataset and --root go together')

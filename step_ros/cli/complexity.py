@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from step_ros.training.complexity_table import GridRow, Row
+    from step_ros.experiments.complexity import GridRow, Row
 
 NOTES = """\
 full, paper*, paper: 1e9 multiply-adds for one window, counted on the real modules.
@@ -31,7 +31,7 @@ def complexity(
     ] = None,
 ) -> None:
     """Print parameters and compute of every method beside the papers' figures."""
-    from step_ros.training.complexity_table import BACKBONES, complexity_rows, grid_rows
+    from step_ros.experiments.complexity import BACKBONES, complexity_rows, grid_rows
 
     console = Console()
     rows = complexity_rows()
@@ -49,14 +49,14 @@ def complexity(
         json_file.write_text(content + '\n', encoding='utf-8')
         console.print(f'wrote {json_file}')
     if plot is not None:
-        from step_ros.training.complexity_plot import plot_scaling
+        from step_ros.experiments.complexity import plot_scaling
 
         plot_scaling(plot)
         console.print(f'wrote {plot}')
 
 
 def _table(backbone: str, rows: 'list[Row]') -> Table:
-    from step_ros.training.complexity_table import THREE_VIEWS
+    from step_ros.experiments.complexity import THREE_VIEWS
 
     # Narrow enough for 80 columns: a figure cut short would be a wrong one.
     table = Table(title=f'{backbone}, 16 frames of 224 px', box=SIMPLE, padding=(0, 1, 0, 0))
@@ -83,7 +83,7 @@ def _table(backbone: str, rows: 'list[Row]') -> Table:
 
 
 def _grids(rows: 'list[GridRow]') -> Table:
-    from step_ros.model.token_grid import grid_text
+    from step_ros.model.backbone import grid_text
 
     title = 'A STEP head on fewer tokens (token_grid), 1e9 multiply-adds, full'
     table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
@@ -113,7 +113,7 @@ def _sources(rows: 'list[Row]') -> str:
 
 def _like_for_like(rows: 'list[Row]') -> str:
     """Compare three tasks in one view each, which the paper's factor of six does not."""
-    from step_ros.training.complexity_table import THREE_VIEWS
+    from step_ros.experiments.complexity import THREE_VIEWS
 
     three = {row.method: row for row in rows if row.tasks == 3}
     step = three.pop('step')

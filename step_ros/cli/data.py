@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.box import SIMPLE
@@ -13,22 +13,24 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from step_ros.cli.failures import say
-from step_ros.cli.options import split_options
+from step_ros.cli.common import said_in_words, say, split_options
 
 if TYPE_CHECKING:
-    from step_ros.data.check import Check
+    from step_ros.datasets.check import Check
+
 
 app = typer.Typer(help='Look at datasets; nothing is changed.', no_args_is_help=True)
+
 PARTS = ('train', 'val', 'test')
+
 EXAMPLES = 3
 
 
 @app.command('list')
 def list_datasets() -> None:
     """Name the datasets that can be read, with tasks, classes and options."""
-    from step_ros.data.dataset_schema import load_dataset_config
-    from step_ros.data.datasets import READERS
+    from step_ros.datasets.registry import READERS
+    from step_ros.datasets.schema import load_dataset_config
 
     console = Console()
     for name, reader in READERS.items():
@@ -63,8 +65,8 @@ def render(
     workers: Annotated[int, typer.Option(min=1, help='Processes.')] = 2,
 ) -> None:
     """Write the synthetic tabletop as a dataset of videos; a stopped run goes on."""
-    from step_ros.data.tabletop_dataset import Rendering, render_dataset
     from step_ros.io.errors import DatasetError
+    from step_ros.tabletop.dataset import Rendering, render_dataset
 
     console = Console()
     rendering = Rendering(
@@ -98,8 +100,8 @@ def check(
     ] = None,
 ) -> None:
     """Report what is there, missing, unreadable or mislabelled; exit with 1 if anything is."""
-    from step_ros.data.check import check_dataset
-    from step_ros.data.datasets import read_dataset
+    from step_ros.datasets.check import check_dataset
+    from step_ros.datasets.registry import read_dataset
     from step_ros.io.errors import DatasetError
 
     console = Console()
@@ -178,3 +180,58 @@ def _sum(parts: Counter[tuple[str, str]], by: int, name: str) -> int:
 def _say(console: Console, text: str) -> None:
     # As text: file names and labels may hold brackets, and a path cut short is of no use.
     console.print(Text(text), soft_wrap=True)
+
+
+# ---- `step_ros record-demo`: annotated bags of the synthetic tabletop.
+
+
+def record_demo(
+    output: Annotated[Path, typer.Argument(help='Folder for the bags: train/ and test/ in it.')],
+    kind: Annotated[
+        Literal['mcap', 'sqlite3'], typer.Option('--format', help='Storage of the bags.')
+    ] = 'mcap',
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help='Length of each bag; the last action is filmed whole.')
+    ] = 30.0,
+    seed: Annotated[int, typer.Option(min=0, help='First scene of each split.')] = 0,
+    train: Annotated[int, typer.Option(min=0, help='Bags of scenes for training.')] = 1,
+    test: Annotated[int, typer.Option(min=0, help='Bags of scenes kept apart.')] = 1,
+    view: Annotated[
+        list[str] | None, typer.Option(help='front, side or top; repeatable. Without it front.')
+    ] = None,
+    compressed: Annotated[
+        bool, typer.Option('--compressed', help='JPEG instead of raw images.')
+    ] = False,
+    width: Annotated[int, typer.Option(min=2, help='Image width in pixels.')] = 320,
+    height: Annotated[int, typer.Option(min=2, help='Image height in pixels.')] = 240,
+    rate: Annotated[float, typer.Option(min=1, help='Images per second.')] = 15.0,
+) -> None:
+    """Write annotated bags of the tabletop, for tutorials and tests; a seed gives the same bags.
+
+    One view is the topic /camera/image_raw, several are /front/image_raw and so on; what happens
+    is on /camera/truth or /truth as step_ros/ActionEvent.
+    """
+    from step_ros.reporting.progress import track
+    from step_ros.tabletop.bags import DemoCamera, record_tabletop, scene_names
+
+    console = Console()
+    with said_in_words(console):
+        camera = DemoCamera(
+            views=tuple(view or ('front',)),
+            width=width,
+            height=height,
+            rate=rate,
+            compressed=compressed,
+        )
+        scenes = [
+            (split, output / split / name, number)
+            for split, count in (('train', train), ('test', test))
+            for name, number in scene_names(count, seed)
+        ]
+        if taken := [str(path) for _, path, _ in scenes if path.exists()]:
+            raise ValueError(f'{taken[0]} exists; choose another folder')
+        for split, path, number in track(scenes, 'film the tabletop'):
+            lasts = record_tabletop(
+                path, seed=number, split=split, seconds=seconds, storage=kind, camera=camera
+            )
+            console.print(Text(f'wrote {path}: {lasts:.1f} s'), soft_wrap=True)

@@ -2,22 +2,158 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
-from step_ros.cli.isolation import isolate, ros_imported
+from step_ros.cli.common import isolate, ros_imported
+from step_ros.evaluation.ground_truth import (
+    Observation,
+    Truth,
+    dropped_grid_frames,
+    settled_accuracy,
+)
+from step_ros.io.video import VideoWriter
+from step_ros.ros.clients.observer import Observer
+from step_ros.ros.conversion import to_nanoseconds
+from step_ros.visualization.demo import annotate, plot_timeline
 
 if TYPE_CHECKING:
-    from step_ros.ros.observer import Observer
+    from step_ros.ros.clients.observer import Observer
     from step_ros.ros.processes import NodeProcess
 
+
+# ---- The live table of the demo.
+
+
+def latency_percentiles(observations: Sequence[Observation]) -> dict[str, float]:
+    """Return p50, p95 and p99 of the latency from camera stamp to arrival, in milliseconds."""
+    values = [seen.latency_ms for seen in observations]
+    return {
+        f'p{share}': round(float(np.percentile(values, share)), 1) if values else float('nan')
+        for share in (50, 95, 99)
+    }
+
+
+def frames_per_second(arrivals_ns: Sequence[int]) -> float:
+    """Return the rate of recent frames; 0 while there are fewer than two."""
+    if len(arrivals_ns) < 2 or arrivals_ns[-1] <= arrivals_ns[0]:
+        return 0.0
+    return (len(arrivals_ns) - 1) / ((arrivals_ns[-1] - arrivals_ns[0]) / 1e9)
+
+
+def live_table(
+    observations: Sequence[Observation],
+    truth: Truth,
+    *,
+    arrivals_ns: Sequence[int],
+    seconds: float,
+    total_seconds: float,
+) -> RenderableType:
+    """Draw the newest hypothesis beside the truth, with rates and latency below."""
+    table = Table(title='step_ros: what is happening on the table', title_justify='left')
+    for column in ('task', 'label', 'score', 'counterpart', 'order evidence', 'truth'):
+        table.add_column(column, min_width=len(column), no_wrap=True)
+    if not observations:
+        table.add_row('...', 'the first window fills', '', '', '', '')
+        return table
+    newest = observations[-1]
+    for task, answer in newest.answers.items():
+        true = truth.at(task, newest.stamp_ns)
+        style = '' if not true else 'green' if true == answer.label else 'red'
+        other = (
+            f'{answer.counterpart} {answer.counterpart_score:.2f}' if answer.counterpart else ''
+        )
+        table.add_row(
+            task,
+            Text(answer.label, style=style),
+            f'{answer.score:.2f}',
+            other,
+            f'{answer.order_evidence:.2f}',
+            true,
+        )
+    latency = latency_percentiles(observations[-200:])
+    accuracy = settled_accuracy(observations, truth)
+    text = (
+        f'{seconds:.0f} of {total_seconds:.0f} s   '
+        f'{frames_per_second(arrivals_ns):.1f} frames/s   {len(observations)} hypotheses   '
+        f'latency {latency["p50"]:.0f} / {latency["p95"]:.0f} / {latency["p99"]:.0f} ms '
+        '(p50/p95/p99)'
+    )
+    lines = [Text(text, style='dim')]
+    if accuracy:
+        parts = ', '.join(f'{task} {share:.0%}' for task, share in accuracy.items())
+        lines.append(Text(f'right on settled windows: {parts}', style='dim'))
+    return Group(table, *lines)
+
+
+# ---- What the demo leaves behind: figures, an annotated video and a timeline.
+
+# The task whose accuracy stands for the demo's.
+MAIN_TASK = 'action'
+
+
+def summarise(observer: Observer) -> dict[str, Any]:
+    """Return the figures of a run that gave at least one hypothesis.
+
+    Returns:
+        `settled_accuracy` (of the task `action`; None without truth), the same by task,
+        `hypotheses`, `dropped_grid_frames`, `latency_ms` (p50, p95, p99 from camera stamp to
+        arrival), `node_latency_ms_mean` (the node's part) and `model_id`.
+    """
+    assert observer.model is not None
+    observations = list(observer.observations)
+    accuracy = settled_accuracy(observations, observer.truth)
+    node_ms = [seen.node_latency_ns / 1e6 for seen in observations]
+    return {
+        'settled_accuracy': accuracy.get(MAIN_TASK),
+        'settled_accuracy_by_task': accuracy,
+        'hypotheses': len(observations),
+        'dropped_grid_frames': dropped_grid_frames(
+            observations, to_nanoseconds(observer.model.frame_period)
+        ),
+        'latency_ms': latency_percentiles(observations),
+        'node_latency_ms_mean': round(sum(node_ms) / len(node_ms), 1),
+        'model_id': observer.model.model_id,
+    }
+
+
+def write_pictures(observer: Observer, output: Path) -> list[Path]:
+    """Write the annotated video and the timeline; return their paths."""
+    video, timeline = output / 'demo.mp4', output / 'timeline.png'
+    observations = list(observer.observations)
+    newest = -1
+    writer: VideoWriter | None = None
+    for picture in observer.pictures:
+        while newest + 1 < len(observations) and (
+            observations[newest + 1].stamp_ns <= picture.stamp_ns
+        ):
+            newest += 1
+        seen = observations[newest] if newest >= 0 else None
+        image = annotate(picture.image(), picture.stamp_ns, seen, observer.truth)
+        if writer is None:
+            writer = VideoWriter(video, size=(image.shape[1], image.shape[0]), rate=10)
+        writer.write(image, picture.stamp_ns)
+    if writer is not None:
+        writer.close()
+    assert observer.model is not None
+    plot_timeline(timeline, observations, observer.truth, title=observer.model.model_id)
+    return [video, timeline]
+
+
 PERCEPTION = '/perception'
+
 NAMESPACE = '/camera'
+
 REFRESH_SECONDS = 0.1
+
 # Without a terminal a line is printed this often.
 LINE_SECONDS = 5.0
 
@@ -48,7 +184,7 @@ def demo(
     domain = isolate()
     console.print(f'ROS_DOMAIN_ID={domain}, on this machine only; logs in {output}/')
     with ros_imported(console, 'the demo'):
-        from step_ros.ros.observer import Observer
+        from step_ros.ros.clients.observer import Observer
         from step_ros.ros.processes import NodeError, NodeProcess, wait_until
 
     observer = Observer(
@@ -95,7 +231,7 @@ def demo(
 def _watch(
     console: Console, observer: 'Observer', nodes: 'list[NodeProcess]', seconds: float
 ) -> None:
-    from step_ros.cli.demo_table import live_table
+    pass  # SELFIMPORT
     from step_ros.ros.processes import check_all
 
     def table() -> Any:
@@ -126,7 +262,7 @@ def _watch(
 
 
 def _report(console: Console, observer: 'Observer', output: Path, json_file: Path | None) -> None:
-    from step_ros.cli.demo_report import summarise, write_pictures
+    pass  # SELFIMPORT
 
     if not observer.observations or observer.model is None:
         console.print('no hypothesis came: it ran for less than one window')

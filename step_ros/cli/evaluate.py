@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from step_ros.cli.failures import said_in_words
-from step_ros.cli.options import split_options
+from step_ros.cli.common import said_in_words, split_options
 
 COLUMNS = {
     'top1': 'top-1',
@@ -42,13 +41,13 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a bundle on a dataset: frames in order, reversed, shuffled; by view, by label."""
+    from step_ros.encoders.base import choose_device
+    from step_ros.encoders.factory import create_encoder
     from step_ros.model.bundle import load_bundle
     from step_ros.resources import find_bundle
-    from step_ros.stream.encoder import choose_device
-    from step_ros.stream.runtimes import create_encoder
-    from step_ros.training.dataset_recipe import CacheRecipe
-    from step_ros.training.evaluate_bundle import evaluate_bundle
-    from step_ros.training.team import Team
+    from step_ros.training.config import CacheRecipe
+    from step_ros.training.distributed import Team
+    from step_ros.training.evaluate import evaluate_bundle
 
     console = Console()
     with said_in_words(console):

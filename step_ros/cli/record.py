@@ -1,25 +1,77 @@
 """`step_ros record`: examples of one's own actions, from a camera, a video or the tabletop."""
 
+import os
+import select
 import sys
+import termios
 import time
+import tty
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from step_ros.cli.failures import say
+from step_ros.cli.common import say
 
 if TYPE_CHECKING:
-    from step_ros.data.record_camera import RecordCamera
-    from step_ros.data.recorder import ExampleRecorder
+    from step_ros.cameras.sources import RecordCamera
+    from step_ros.datasets.recorder import ExampleRecorder
+
+
+# ---- Key presses in the terminal, without waiting for the return key.
+
+# What ends a recording.
+END = 'q'
+
+
+class Keys:
+    """Reads single keys from standard input; use it in a `with` statement.
+
+    After it the terminal is as it was before, whatever happened.
+    """
+
+    def __enter__(self) -> 'Keys':
+        self._file = sys.stdin.fileno()
+        self._before: list[Any] = termios.tcgetattr(self._file)
+        # Not flushed: what was pressed meanwhile counts.
+        tty.setcbreak(self._file, termios.TCSADRAIN)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        termios.tcsetattr(self._file, termios.TCSADRAIN, self._before)
+
+    def pressed(self, seconds: float) -> str:
+        """Return the next key, or nothing when none is pressed in time; `q` without a terminal.
+
+        Args:
+            seconds: How long to wait; 0 does not wait.
+        """
+        ready, _, _ = select.select([self._file], [], [], max(0.0, seconds))
+        if not ready:
+            return ''
+        try:
+            return os.read(self._file, 1).decode('latin-1') or END
+        except OSError:
+            # The terminal was closed.
+            return END
+
 
 NANOSECONDS = 1_000_000_000
+
 MOST_LABELS = 10
+
 # Share of an example's length that must be there when the camera ends.
 _LEAST = 0.8
+
 HELP = 'space begins and ends an example, d drops it, {labels} choose the label, q ends'
 
 
@@ -53,9 +105,9 @@ def record(
 
     In a terminal, keys mark start and end. With --seconds, examples are taken by themselves.
     """
-    from step_ros.data.record_camera import DEMO, check_demo_label, open_camera
-    from step_ros.data.recorder import ExampleRecorder, RecordError
-    from step_ros.data.video import VideoError
+    from step_ros.cameras.sources import DEMO, check_demo_label, open_camera
+    from step_ros.datasets.recorder import ExampleRecorder, RecordError
+    from step_ros.io.video import VideoError
 
     console = Console()
     try:
@@ -138,7 +190,7 @@ def _by_keys(
     console: Console, camera: 'RecordCamera', recorder: 'ExampleRecorder', labels: list[str]
 ) -> Counter[str]:
     """Let keys mark start and end; frames of a file are shown at their own time."""
-    from step_ros.cli.record_keys import Keys
+    pass  # SELFIMPORT
 
     counts: Counter[str] = Counter()
     digits = {str((place + 1) % 10): label for place, label in enumerate(labels)}

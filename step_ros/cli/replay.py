@@ -9,12 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from step_ros.cli.failures import said_in_words
-from step_ros.cli.isolation import isolate, ros_imported
+from step_ros.cli.common import isolate, ros_imported, said_in_words
 
 if TYPE_CHECKING:
-    from step_ros.training.online_answers import OnlineAnswers
-    from step_ros.training.replay_plan import ReplayResult
+    from step_ros.replay.node_answers import OnlineAnswers
+    from step_ros.replay.run import ReplayResult
 
 
 def replay(
@@ -76,20 +75,19 @@ def replay(
     """
     import torch
 
-    from step_ros.resources import find_bundle, load_defaults, read_parameters
-    from step_ros.stream.encoder import choose_device
-    from step_ros.stream.settings import StreamSettings
-    from step_ros.training.agreement_report import (
+    from step_ros.encoders.base import choose_device
+    from step_ros.replay.agreement import compare_replay
+    from step_ros.replay.agreement_report import (
         agreement_section,
         agreement_summary,
         write_agreement,
     )
-    from step_ros.training.online_answers import OnlineAnswers
-    from step_ros.training.replay import name_bags
-    from step_ros.training.replay import replay as replay_bags
-    from step_ros.training.replay_agreement import compare_replay
-    from step_ros.training.replay_plan import ReplayPlan
-    from step_ros.training.replay_report import write_replay_report
+    from step_ros.replay.node_answers import OnlineAnswers
+    from step_ros.replay.report import write_replay_report
+    from step_ros.replay.run import ReplayPlan, name_bags
+    from step_ros.replay.run import replay as replay_bags
+    from step_ros.resources import find_bundle, load_defaults, read_parameters
+    from step_ros.streaming.settings import StreamSettings
 
     given = {
         'device': device,
@@ -172,7 +170,7 @@ def _play(
     """Play what was replayed to nodes, apart from other programs."""
     with ros_imported(console, '--online'):
         from step_ros.ros.processes import NodeError
-        from step_ros.ros.replay_online import play_replayed
+        from step_ros.ros.replay.online import play_replayed
 
     isolate()
     with said_in_words(console, NodeError):
@@ -181,7 +179,7 @@ def _play(
 
 def _summary(content: dict[str, Any], task: str) -> Table:
     """Lay out the figures of one task, bundle beside bundle."""
-    from step_ros.training.replay_rows import score_rows
+    from step_ros.replay.report import score_rows
 
     scores = {title: tasks[task] for title, tasks in content['overall'].items() if task in tasks}
     table = Table(title=task, box=SIMPLE, padding=(0, 1, 0, 0))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from step_ros.cli.failures import said_in_words
+from step_ros.cli.common import said_in_words
 
 
 def train(
@@ -21,12 +21,11 @@ def train(
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    from step_ros.stream.encoder import choose_device
-    from step_ros.training.dataset_model import train_on_dataset
-    from step_ros.training.dataset_recipe import DatasetRecipe
-    from step_ros.training.recipe_file import load_recipe
+    from step_ros.encoders.base import choose_device
+    from step_ros.training.config import DatasetRecipe, load_recipe
+    from step_ros.training.distributed import join_team, leave_team
     from step_ros.training.tabletop_model import make_tabletop_model
-    from step_ros.training.team import join_team, leave_team
+    from step_ros.training.train import train_on_dataset
 
     console = Console()
     with said_in_words(console):

@@ -1,1 +1,1 @@
-"""Pure torch: backbone, STEP head, multi-task model and bundle format."""
+"""Pure torch: backbone, heads, adapters, bundle."""

@@ -4,6 +4,7 @@ Any vision transformer of timm will do. The weights come from the Hugging Face h
 safetensors file, or, only when asked for by name, from a random generator. Nothing is unpickled.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,75 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from step_ros.model.token_grid import TokenAverage
 from step_ros.model.tokens import TokenKind, check_choice
 from step_ros.model.weights import checked_digest, download, load_weights, published_grid
+
+# ---- A coarser grid of patch tokens: neighbours averaged, so that heads have fewer tokens to
+# look at.
+#
+# The cost of attention grows with the square of the tokens: half the rows and half the columns
+# leave
+# a sixteenth of its products. Heads must be trained on the grid they are served on.
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenAverage:
+    """Averages blocks of neighbouring patch tokens, all blocks alike.
+
+    Attributes:
+        given: Rows and columns of the patch tokens there are.
+        token_grid: Rows and columns of those wanted; they divide the given ones. With the same
+            number of both nothing changes.
+
+    Raises:
+        ValueError: They do not divide them.
+    """
+
+    given: tuple[int, int]
+    token_grid: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if any(
+            wanted < 1 or there % wanted
+            for there, wanted in zip(self.given, self.token_grid, strict=True)
+        ):
+            rows, columns = (_divisors(number) for number in self.given)
+            raise ValueError(
+                f'token grid {grid_text(self.token_grid)} does not divide the grid of '
+                f'{grid_text(self.given)} tokens; rows may be {rows}, columns {columns}'
+            )
+
+    @property
+    def tokens(self) -> int:
+        """Patch tokens of a frame afterwards (n)."""
+        rows, columns = self.token_grid
+        return rows * columns
+
+    def __call__(self, x_xnd: Tensor, kind: TokenKind = 'patches') -> Tensor:
+        """Average the patches among the tokens of frames; a CLS token stays as it is.
+
+        Args:
+            x_xnd: Tokens after the final norm, patches row by row from the top left.
+            kind: Which tokens of a frame these are.
+        """
+        if kind == 'cls' or self.token_grid == self.given:
+            return x_xnd
+        if kind == 'all':
+            return torch.cat([x_xnd[..., :1, :], self(x_xnd[..., 1:, :])], dim=-2)
+        rows, columns = self.token_grid
+        height, width = self.given[0] // rows, self.given[1] // columns
+        blocks = x_xnd.reshape(*x_xnd.shape[:-2], rows, height, columns, width, x_xnd.shape[-1])
+        return blocks.mean(dim=(-4, -2)).flatten(-3, -2)
+
+
+def grid_text(grid: tuple[int, int]) -> str:
+    """Write a grid: rows x columns."""
+    rows, columns = grid
+    return f'{rows} x {columns}'
+
+
+def _divisors(number: int) -> str:
+    return ', '.join(str(each) for each in range(1, number + 1) if number % each == 0)
 
 
 class AdaptedLayer(nn.Module):
@@ -64,8 +131,8 @@ class Backbone(nn.Module):
     Attributes:
         width: Channels of a token (d).
         consumed: Which tokens `forward` gives.
-        adapters: Name and options of what was inserted (`model/peft.py`); None when it is as it
-            was published.
+        adapters: Name and options of what was inserted (`model/peft/registry.py`); None for the
+            published backbone.
         image_size: Height and width in pixels.
         grid_size: Rows and columns of patches.
         mean: Channel means that images are normalised with, for RGB in [0, 1].

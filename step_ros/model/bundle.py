@@ -6,22 +6,167 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 import yaml
 from pydantic import ValidationError
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
 
 from step_ros.model.backbone import HUB, RANDOM, Backbone, create_backbone
-from step_ros.model.bundle_adapters import load_adapters, refuse_temporal, save_adapters
-from step_ros.model.bundle_files import BundleError, read_tensors, read_yaml
-from step_ros.model.bundle_schema import BackboneSpec, BundleSpec, HeadsSpec, ImageSpec, TaskSpec
-from step_ros.model.head import Head
-from step_ros.model.heads import HEADS, create_head
+from step_ros.model.bundle_schema import (
+    AdaptersSpec,
+    BackboneSpec,
+    BundleSpec,
+    HeadsSpec,
+    ImageSpec,
+    TaskSpec,
+)
+from step_ros.model.heads.base import Head
+from step_ros.model.heads.registry import HEADS, create_head
 from step_ros.model.multitask import MultiTaskModel
-from step_ros.model.peft import frozen_state
+from step_ros.model.peft.registry import (
+    PEFT_METHODS,
+    adapter_state,
+    frozen_state,
+    insert_adapters,
+    load_adapter_state,
+)
 from step_ros.model.weights import WeightsError, file_digest, save_weights
 
+# ---- Files of a bundle: what is wrong with them, and what is in them.
+
+# A bundle's YAML has a few hundred values; by aliases a page of it has more than memory can hold.
+MOST_BYTES = 1 << 20
+
+MOST_VALUES = 100_000
+
+
+class BundleError(RuntimeError):
+    """A bundle is damaged, incomplete or does not fit together.
+
+    Args:
+        path: The file at fault.
+        field: The field or tensor at fault; empty for the file as a whole.
+        why: What is wrong, and what was expected.
+    """
+
+    def __init__(self, path: Path, field: str, why: str) -> None:
+        super().__init__(f'{path}: {field + ": " if field else ""}{why}')
+        self.path, self.field = path, field
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file of a bundle: plain values alone, and not too many.
+
+    Raises:
+        BundleError: It is no YAML, too large, or says the same thing too often by aliases.
+    """
+    if path.stat().st_size > MOST_BYTES:
+        raise BundleError(path, '', f'larger than {MOST_BYTES} bytes')
+    try:
+        loader = yaml.SafeLoader(path.read_text(encoding='utf-8'))
+        node = loader.get_single_node()
+        if node is not None and _values(node, {}) > MOST_VALUES:
+            raise BundleError(path, '', f'more than {MOST_VALUES} values, aliases counted')
+        return None if node is None else loader.construct_document(node)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(path, '', f'not readable as YAML: {error}') from error
+
+
+def _values(node: yaml.Node, known: dict[int, int]) -> int:
+    """Count the values of a node, those behind an alias each time; without end within itself."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = MOST_VALUES  # until it is known: where it holds itself, there is no end
+        # A sequence has nodes, a mapping has pairs of them.
+        parts = [each for part in node.value for each in (part if type(part) is tuple else [part])]
+        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(node)]
+
+
+def read_tensors(path: Path, *, digest: str, field: str) -> dict[str, Tensor]:
+    """Read a safetensors file that `bundle.yaml` names.
+
+    Args:
+        path: The file.
+        digest: What its bytes must have.
+        field: The part of `bundle.yaml` that names it, for messages.
+
+    Raises:
+        BundleError: The file is missing, altered or damaged.
+    """
+    if not path.is_file():
+        raise BundleError(path, '', f'no such file; bundle.yaml names it in {field}.weights')
+    found = file_digest(path)
+    if found != digest:
+        raise BundleError(
+            path, f'{field}.digest', f'the file has {found}, bundle.yaml expects {digest}'
+        )
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise BundleError(path, '', f'not a safetensors file: {error}') from error
+
+
+# ---- Adapters of a backbone in a bundle: saved beside the heads, put back when it is loaded.
+
+ADAPTERS_FILE = 'adapters.safetensors'
+
+
+def refuse_temporal(name: str) -> None:
+    """Refuse adapters through which a frame's tokens depend on other frames.
+
+    Raises:
+        ValueError: They are such.
+    """
+    if name in PEFT_METHODS and PEFT_METHODS[name].temporal:
+        streaming = ', '.join(key for key, method in PEFT_METHODS.items() if not method.temporal)
+        raise ValueError(
+            f'adapters {name!r} mix the frames of a window inside the backbone, but a stream '
+            f'encodes each frame once; these stream: {streaming}'
+        )
+
+
+def save_adapters(folder: Path, backbone: Backbone) -> AdaptersSpec | None:
+    """Write what was inserted into a backbone; return how `bundle.yaml` describes it."""
+    if backbone.adapters is None:
+        return None
+    name, options = backbone.adapters
+    tensors = {key: value.contiguous().cpu() for key, value in adapter_state(backbone).items()}
+    (folder / ADAPTERS_FILE).write_bytes(save(tensors))
+    digest = file_digest(folder / ADAPTERS_FILE)
+    return AdaptersSpec(name=name, options=options, digest=digest)
+
+
+def load_adapters(folder: Path, backbone: Backbone, spec: AdaptersSpec, *, frames: int) -> None:
+    """Insert adapters into a backbone and load their weights; they no longer train.
+
+    Raises:
+        BundleError: The method or an option is unknown, or the weights do not fit.
+    """
+    path = folder / spec.weights
+    try:
+        refuse_temporal(spec.name)
+        # What the weights replace at once must not use up the program's random numbers.
+        with torch.random.fork_rng(devices=[]):
+            insert_adapters(backbone, spec.name, frames=frames, **spec.options)
+    except (TypeError, ValueError) as error:
+        raise BundleError(folder / 'bundle.yaml', 'backbone.adapters', str(error)) from error
+    try:
+        load_adapter_state(
+            backbone, read_tensors(path, digest=spec.digest, field='backbone.adapters')
+        )
+    except ValueError as error:
+        raise BundleError(path, '', str(error)) from error
+    backbone.requires_grad_(False)
+
+
 SPEC_FILE = 'bundle.yaml'
+
 HEADS_FILE = 'heads.safetensors'
+
 BACKBONE_FILE = 'backbone.safetensors'
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from step_ros.model.head import Head
+from step_ros.model.heads.base import Head
 from step_ros.model.tokens import tokens_per_frame
 
 # What torch calls the products of the attention; all else that it counts is linear or convolution.

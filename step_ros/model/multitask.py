@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from step_ros.model.backbone import Backbone
-from step_ros.model.head import Head
+from step_ros.model.heads.base import Head
 
 
 class MultiTaskModel(nn.Module):

@@ -1,1 +1,1 @@
-"""Everything that knows rclpy: nodes, parameters, QoS and message conversion."""
+"""Everything that knows rclpy."""

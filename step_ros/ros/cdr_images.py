@@ -12,7 +12,7 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
 from step_ros.images.errors import FrameError
-from step_ros.stream.grid import NANOSECONDS
+from step_ros.streaming.grid import NANOSECONDS
 
 # What the first two bytes say of the rest: plain CDR, in either byte order.
 _BYTE_ORDERS = {b'\x00\x00': '>', b'\x00\x01': '<'}

@@ -4,16 +4,17 @@ import time
 from typing import TYPE_CHECKING
 
 from builtin_interfaces.msg import Duration, Time
+from rclpy.exceptions import InvalidTopicNameException
+from rclpy.validate_topic_name import validate_topic_name
 
 from step_ros.msg import ActionEvent, ActionHypothesis, ModelInfo, TaskHypothesis, TaskInfo
-from step_ros.stream.grid import NANOSECONDS
+from step_ros.streaming.grid import NANOSECONDS
 
-# Not at run time: a camera or an observer converts stamps, and does without torch.
 if TYPE_CHECKING:
+    from step_ros.encoders.base import Encoder
     from step_ros.model.bundle import Bundle
-    from step_ros.stream.encoder import Encoder
-    from step_ros.stream.events import Event
-    from step_ros.stream.hypothesis import Hypothesis
+    from step_ros.streaming.hypothesis import Hypothesis
+    from step_ros.streaming.postprocessing.events import Event
 
 
 def to_time(stamp_ns: int) -> Time:
@@ -96,3 +97,29 @@ def model_info_message(
         device=str(encoder.device),
         runtime=encoder.description,
     )
+
+
+# ---- Names of topics: made from other names, and checked.
+
+
+def topic_part(name: str) -> str:
+    """Return a name as a part of a topic: what ROS does not allow there becomes `_`."""
+    part = ''.join(char if char.isascii() and char.isalnum() else '_' for char in name)
+    return part if part[:1].isalpha() else f'_{part}'
+
+
+def check_topic(parameter: str, topic: str) -> None:
+    """See that a topic's name is one.
+
+    Args:
+        parameter: The parameter that names it.
+        topic: The topic.
+
+    Raises:
+        ValueError: It is not.
+    """
+    try:
+        validate_topic_name(topic)
+    except InvalidTopicNameException as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f'parameter {parameter}: {topic!r}: {reason}') from error

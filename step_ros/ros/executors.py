@@ -1,7 +1,10 @@
 """The executor that a node spins in."""
 
+from collections.abc import Callable
+
 from rclpy.context import Context
 from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.node import Node
 
 
 class ExecutorError(ValueError):
@@ -37,3 +40,25 @@ def create_executor(wanted: str, *, context: Context | None = None) -> tuple[Exe
         which = 'single, for this rclpy has no events executor'
         return SingleThreadedExecutor(context=context), which
     return EventsExecutor(context=context), 'events' if wanted == 'auto' else 'events, as wanted'
+
+
+# ---- Calling something in the executor's thread from another one.
+
+
+def call_soon(node: Node, what: Callable[[], None]) -> bool:
+    """Let a node's executor call something as soon as it can.
+
+    Not by a guard condition: the events executor takes none.
+
+    Args:
+        node: The node.
+        what: What to call.
+
+    Returns:
+        Whether there is an executor; if not, nothing will be called.
+    """
+    executor = node.executor
+    if executor is None:
+        return False
+    executor.create_task(what)
+    return True

@@ -6,15 +6,9 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from step_ros.images.encodings import ENCODINGS, ImageError
+from step_ros.images.messages import RawFields, compress, compressed_to_rgb, pack, raw_to_rgb
 from step_ros.ros.cdr_images import CdrCompressedImage, CdrImage
-from step_ros.stream.image_encodings import ENCODINGS, ImageError
-from step_ros.stream.image_fields import (
-    RawFields,
-    compress,
-    compressed_to_rgb,
-    pack,
-    raw_to_rgb,
-)
 
 __all__ = ['ImageError', 'from_rgb', 'to_compressed', 'to_rgb']
 

@@ -10,17 +10,26 @@ import signal
 import sys
 from typing import NoReturn
 
+# Module of each program in `step_ros.ros`.
+MODULES = {
+    'perception_node': 'perception.node',
+    'camera_node': 'camera.node',
+    'bag_player': 'replay.player',
+    'replay_recorder': 'replay.recorder',
+    'benchmark_publisher': 'benchmarks.publisher',
+}
 
-def main(module: str) -> NoReturn:
+
+def main(name: str) -> NoReturn:
     """Run a node of this package; a signal while it is loaded ends it at once.
 
     Args:
-        module: Its module in `step_ros.ros`, for example `camera_node`.
+        name: Its name in `MODULES`.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(0))
-    node = importlib.import_module(f'step_ros.ros.{module}')
-    from step_ros.ros.node_main import leave
+    node = importlib.import_module(f'step_ros.ros.{MODULES[name]}')
+    from step_ros.ros.runner import leave
 
     leave(node.main())
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from step_ros.ros.perception_parameters import NOT_CONFIGURED
+from step_ros.ros.perception.parameters import NOT_CONFIGURED
 
 # A node ends by itself on SIGINT; the time it is given, in seconds.
 PATIENCE = 8.0

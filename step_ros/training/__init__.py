@@ -1,1 +1,1 @@
-"""Recipes, fitting and metrics: from clips to a bundle."""
+"""From a config to a bundle: tokens, fitting, evaluation."""

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from step_ros.data.sampling import PHASES
-from step_ros.data.tabletop import TASKS, Clip, render_clip
-from step_ros.stream.encoder import Encoder
-from step_ros.stream.grid import NANOSECONDS, grid_indices
-from step_ros.training.progress import track
+from step_ros.datasets.sampling import PHASES
+from step_ros.encoders.base import Encoder
+from step_ros.reporting.progress import track
+from step_ros.streaming.grid import NANOSECONDS, grid_indices
+from step_ros.tabletop.simulator import TASKS, Clip, render_clip
 
 WORKERS = 2
 

@@ -1,80 +1,116 @@
-"""What heads make of held-out clips: accuracy, overall and by near symmetry."""
+"""How good a bundle is on a dataset."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-
-from step_ros.training.clips import ClipTokens, cut_window, window_starts
-from step_ros.training.progress import track
-
-
-@dataclass(frozen=True, kw_only=True)
-class WindowAnswers:
-    """Answers on every window of some clips.
-
-    Attributes:
-        logits: For each task the logits, `[w, k]`.
-        clip_w: Which clip a window is of.
-    """
-
-    logits: dict[str, Tensor]
-    clip_w: np.ndarray
+from step_ros.datasets.registry import Dataset, read_dataset
+from step_ros.encoders.base import Encoder, TorchEncoder
+from step_ros.model.bundle import Bundle
+from step_ros.model.bundle_schema import TaskSpec
+from step_ros.model.heads.base import Head
+from step_ros.streaming.grid import NANOSECONDS
+from step_ros.training.config import CacheRecipe, HeadOptimisation
+from step_ros.training.distributed import ALONE, Team
+from step_ros.training.fit import FitError, Run
+from step_ros.training.predict import ORDERS, answer_clips, score_answers
+from step_ros.training.sampler import Sampler, cached_tokens
 
 
-@torch.inference_mode()
-def answer_windows(
-    heads: Mapping[str, nn.Module],
-    clips: Sequence[ClipTokens],
+def evaluate_bundle(
+    bundle: Bundle,
+    name: str,
+    root: Path,
     *,
-    frames: int,
-    frame_period: float,
-    reverse: bool = False,
-) -> WindowAnswers:
-    """Run heads on every window of each clip.
+    options: Mapping[str, str],
+    split: str = 'test',
+    windows: int = 3,
+    cache: CacheRecipe | None = None,
+    team: Team = ALONE,
+    encoder: Encoder | None = None,
+) -> dict[str, Any]:
+    """Score a bundle's heads on the clips of a split.
 
     Args:
-        heads: A head for each task.
-        clips: Encoded clips.
-        frames: Frames in a window.
-        frame_period: Seconds between two of them.
-        reverse: Whether to turn the frames of each window round.
-    """
-    logits: dict[str, list[Tensor]] = {task: [] for task in heads}
-    clip_w: list[int] = []
-    for index, clip in enumerate(track(clips, 'evaluate' + ', reversed' * reverse, len(clips))):
-        starts = window_starts(clip, frames=frames, frame_period=frame_period)
-        if not starts:
-            continue
-        x_btnd = torch.stack(
-            [cut_window(clip, s, frames=frames, frame_period=frame_period) for s in starts]
-        )
-        if reverse:
-            x_btnd = x_btnd.flip(dims=(1,))
-        for task, head in heads.items():
-            logits[task].append(head(x_btnd))
-        clip_w += [index] * len(starts)
-    return WindowAnswers(
-        logits={task: torch.cat(parts) for task, parts in logits.items()},
-        clip_w=np.array(clip_w),
-    )
-
-
-def targets_of(
-    clips: Sequence[ClipTokens], answers: WindowAnswers, task: str, labels: Sequence[str]
-) -> np.ndarray:
-    """Return the index of the true label of each window."""
-    return np.array([list(labels).index(clips[index].labels[task]) for index in answers.clip_w])
-
-
-def clip_scores(logits_wk: Tensor, clip_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Average the probabilities of a clip's windows.
+        bundle: The bundle.
+        name: A dataset, as `read_dataset` knows it.
+        root: Its folder.
+        options: Its reader's options.
+        split: Which clips.
+        windows: Windows of each clip whose answers are averaged.
+        cache: Where tokens are kept; None for the default.
+        team: The processes that share the work.
+        encoder: Runs the bundle's backbone; None for torch in float32 on the team's device.
 
     Returns:
-        Probabilities `[c, k]`, and which clips they are of.
+        `encoder`, its description; `clips`, `left_out`; `orders`: order to task to
+        `task_metrics`; `views`: the same for each view where there are several, frames in order.
+
+    Raises:
+        DatasetError: The dataset cannot be read.
+        FitError: The split is empty, none of its clips can be used, or data and bundle have no
+            task in common.
+        ValueError: A clip has a label that the bundle's task does not have.
     """
-    scores_wk = logits_wk.softmax(dim=-1).numpy()
-    clips = np.unique(clip_w)
-    return np.stack([scores_wk[clip_w == index].mean(axis=0) for index in clips]), clips
+    dataset = read_dataset(name, root, **options)
+    records = [record for record in dataset.records if record.split == split]
+    if not records:
+        raise FitError(f'{root}: split {split!r} has no clips')
+    tasks = _common_tasks(bundle, dataset)
+    encoder = encoder or TorchEncoder(bundle.model.backbone, device=team.device)
+    tokens = cached_tokens(
+        records,
+        Sampler(
+            frames=bundle.spec.frames,
+            frame_period_ns=round(bundle.spec.frame_period * NANOSECONDS),
+            size=bundle.model.backbone.image_size,
+            views=windows,
+        ),
+        bundle.model.backbone,
+        encoder,
+        cache or CacheRecipe(),
+        dataset=f'{name} {json.dumps(dict(options), sort_keys=True)} {split} of {len(records)}',
+    )
+    heads: dict[str, Head] = {}
+    for task in tasks:
+        head = bundle.model.heads[task.name].to(team.device)
+        assert isinstance(head, Head)
+        heads[task.name] = head
+    answers = answer_clips(
+        {'bundle': Run(heads=heads, how=HeadOptimisation())},
+        tokens,
+        records,
+        orders=ORDERS,
+        temperatures={task.name: task.temperature for task in tasks},
+        team=team,
+    )['bundle']
+    if not answers.records:
+        failure = tokens.failures[0]
+        raise FitError(f'no clip can be used; for example {failure.clip_id}: {failure.why}')
+    views = sorted({record.view for record in answers.records})
+    return {
+        'bundle': bundle.model_id,
+        'encoder': encoder.description,
+        'dataset': dataset.config.title,
+        'split': split,
+        'clips': len(answers.records),
+        'left_out': len(tokens.failures) + len(dataset.problems),
+        'orders': score_answers(answers, tasks),
+        'views': {
+            view: score_answers(answers, tasks, of=lambda r, view=view: r.view == view)['correct']  # type: ignore[misc]
+            for view in (views if len(views) > 1 else ())
+        },
+    }
+
+
+def _common_tasks(bundle: Bundle, dataset: Dataset) -> list[TaskSpec]:
+    known = {task.name for task in dataset.config.tasks}
+    tasks = [task for task in bundle.spec.tasks if task.name in known]
+    if not tasks:
+        ours = ', '.join(task.name for task in bundle.spec.tasks)
+        raise FitError(
+            f'{bundle.path}: its tasks are {ours}, those of the data {", ".join(sorted(known))}: '
+            'none in common'
+        )
+    return tasks

@@ -11,19 +11,45 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
-from step_ros.model.head import Head
-from step_ros.model.token_grid import TokenAverage
+from step_ros.model.backbone import TokenAverage
+from step_ros.model.heads.base import Head
 from step_ros.model.tokens import TokenKind, select_tokens
+from step_ros.reporting.progress import track
 from step_ros.training.checkpoint import load_checkpoint, save_checkpoint
-from step_ros.training.progress import track
-from step_ros.training.recipe import HeadOptimisation
-from step_ros.training.schedule import cosine_schedule
-from step_ros.training.team import ALONE, Team
+from step_ros.training.config import HeadOptimisation
+from step_ros.training.distributed import ALONE, Team
 from step_ros.training.windows import NO_LABEL, Windows
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+
+# ---- The learning rate's course: a short linear warm-up, then a half cosine down to nothing.
+
+WARM_UP = 0.03
+
+
+def cosine_schedule(optimiser: Optimizer, steps: int, *, done: int = 0) -> LambdaLR:
+    """Return a schedule to be stepped once for each optimiser step.
+
+    Args:
+        optimiser: Its learning rates are the peaks.
+        steps: Optimiser steps in all; the first 3 % warm up.
+        done: Steps that were taken before.
+    """
+    warm_up = max(1, round(WARM_UP * steps))
+
+    def factor(step: int) -> float:
+        if step < warm_up:
+            return (step + 1) / warm_up
+        done = (step - warm_up) / max(1, steps - warm_up)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+    return LambdaLR(optimiser, lambda step: factor(step + done))
+
 
 MOMENTUM = 0.9
 

@@ -26,10 +26,10 @@ def model_card(bundle: Bundle) -> str:
 
 Model `{bundle.model_id}`, made by `make model` from this repository's own code and nothing else.
 
-**What it is.** A demonstrator for the synthetic tabletop (`step_ros/data/tabletop.py`): it shows
-the whole path from camera to hypothesis with weights small enough for git. **What it is not.** It
-has never seen a real image and is of no use on a real camera; for that, train heads on DINOv2
-tokens of your own recordings. Never let a person's safety depend on it.
+**What it is.** A demonstrator for the synthetic tabletop (`step_ros/tabletop/simulator.py`): it
+shows the whole path from camera to hypothesis with weights small enough for git. **What it is
+not.** It has never seen a real image and is of no use on a real camera; for that, train heads on
+DINOv2 tokens of your own recordings. Never let a person's safety depend on it.
 
 - Encoder: `{spec.backbone.name}` with {spec.backbone.arguments}: {sizes[0] / 1e6:.2f} M
   parameters, {spec.image.width} x {spec.image.height} px, {backbone.tokens} tokens of width

@@ -12,24 +12,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from step_ros.data.tabletop import COUNTERPARTS, SURFACES, TASKS
+from step_ros.encoders.base import TorchEncoder
+from step_ros.evaluation.metrics import symmetric_metrics
 from step_ros.model.backbone import Backbone, create_backbone
 from step_ros.model.bundle import BACKBONE_FILE, Bundle, save_bundle
 from step_ros.model.bundle_schema import TaskSpec
-from step_ros.model.head import Head
-from step_ros.model.heads import create_head
+from step_ros.model.heads.base import Head
+from step_ros.model.heads.registry import create_head
 from step_ros.model.multitask import MultiTaskModel
 from step_ros.model.positions import Positions
 from step_ros.model.tokens import TokenKind
-from step_ros.stream.encoder import TorchEncoder
+from step_ros.tabletop.simulator import COUNTERPARTS, SURFACES, TASKS
 from step_ros.training.clips import ClipTokens, cut_window, encode_tabletop_clips, window_starts
-from step_ros.training.evaluate import WindowAnswers, answer_windows, clip_scores, targets_of
+from step_ros.training.config import Recipe
+from step_ros.training.evaluate_clips import WindowAnswers, answer_windows, clip_scores, targets_of
 from step_ros.training.fit import Run, fit, fit_temperature
-from step_ros.training.metrics import symmetric_metrics
 from step_ros.training.model_card import model_card
-from step_ros.training.pretrain import pretrain_encoder
-from step_ros.training.recipe import Recipe
-from step_ros.training.tabletop_frames import render_supervised_frames
+from step_ros.training.pretrain import pretrain_encoder, render_supervised_frames
 from step_ros.training.windows import label_numbers
 
 

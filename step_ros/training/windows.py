@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from step_ros.data.clip_record import ClipRecord
+from step_ros.datasets.clip import ClipRecord
 from step_ros.model.tokens import TokenKind
-from step_ros.training.feature_cache import FeatureCache
+from step_ros.training.feature_cache.cache import FeatureCache
 
 # Stands where a clip has no label of a task; cross-entropy leaves it out.
 NO_LABEL = -100

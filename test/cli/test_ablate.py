@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from step_ros.cli import app
 from step_ros.cli.ablate import with_recipes
-from step_ros.data.video_writer import VideoWriter
+from step_ros.io.video import VideoWriter
 from step_ros.resources import share_directory
 
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from step_ros.cli import app
-from step_ros.data.video_writer import VideoWriter
+from step_ros.io.video import VideoWriter
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from step_ros.cli import app
-from step_ros.data.tabletop_dataset import Rendering, render_dataset
+from step_ros.tabletop.dataset import Rendering, render_dataset
 
 
 def evaluate(*arguments):

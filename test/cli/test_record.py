@@ -12,10 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from step_ros.cli import app
-from step_ros.data.datasets import read_dataset
-from step_ros.data.recorder import ExampleRecorder, RecordError
-from step_ros.data.video import VideoReader
-from step_ros.data.video_writer import VideoWriter
+from step_ros.datasets.recorder import ExampleRecorder, RecordError
+from step_ros.datasets.registry import read_dataset
+from step_ros.io.video import VideoReader, VideoWriter
 
 SECOND = 1_000_000_000
 PATIENCE_S = 120.0

@@ -11,7 +11,7 @@ import threading
 import pytest
 from rich.console import Console
 
-from step_ros.cli.watch_table import event_line, hypothesis_line, watch_view
+from step_ros.cli.watch import event_line, hypothesis_line, watch_view
 
 COMMAND = [sys.executable, '-c', 'from step_ros.cli import main; main()', 'watch']
 DOMAIN = 1 + os.getpid() % 40
@@ -223,7 +223,7 @@ def seen(view, width=140):
 
 
 def camera_state(message, **about):
-    from step_ros.ros.watcher import CameraState
+    from step_ros.ros.clients.watcher import CameraState
 
     return CameraState(newest=message, **about)
 

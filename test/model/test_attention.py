@@ -5,7 +5,7 @@ import torch
 
 from step_ros.model import attention
 from step_ros.model.attention import CrossAttention, SelfAttention
-from step_ros.model.heads import create_head
+from step_ros.model.heads.registry import create_head
 
 GIVEN = {'width': 12, 'frames': 3, 'tokens': 4, 'classes': 2, 'attention_heads': 2}
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from step_ros.model.backbone import Backbone, create_backbone
+from step_ros.model.heads.step import StepHead
 from step_ros.model.multitask import MultiTaskModel
-from step_ros.model.step import StepHead
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))

@@ -7,12 +7,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from step_ros.model.bundle import create_heads, load_bundle, model_id, read_spec, save_bundle
-from step_ros.model.bundle_files import BundleError
+from step_ros.model.bundle import (
+    BundleError,
+    create_heads,
+    load_bundle,
+    model_id,
+    read_spec,
+    save_bundle,
+)
 from step_ros.model.bundle_schema import HeadsSpec, TaskSpec
-from step_ros.model.heads import create_head
+from step_ros.model.heads.registry import create_head
+from step_ros.model.heads.step import StepHead
 from step_ros.model.multitask import MultiTaskModel
-from step_ros.model.step import StepHead
 from step_ros.model.weights import file_digest
 
 NO_DIGEST = 'sha256:' + 64 * '0'

@@ -6,8 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from step_ros.model.bundle import load_bundle
-from step_ros.model.bundle_files import BundleError
+from step_ros.model.bundle import BundleError, load_bundle
 from step_ros.model.weights import file_digest
 
 HEADS, BACKBONE, SPEC = 'heads.safetensors', 'backbone.safetensors', 'bundle.yaml'

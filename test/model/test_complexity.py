@@ -12,7 +12,7 @@ from step_ros.model.complexity import (
     on_meta,
     trainable_parameters,
 )
-from step_ros.model.heads import create_head
+from step_ros.model.heads.registry import create_head
 
 
 def test_a_linear_layer():

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from step_ros.model.heads.step import StepHead
 from step_ros.model.multitask import MultiTaskModel
-from step_ros.model.step import StepHead
 
 
 def _heads(*tasks):

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from step_ros.model.token_grid import TokenAverage
+from step_ros.model.backbone import TokenAverage
 
 sides = st.integers(1, 3)
 

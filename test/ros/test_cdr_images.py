@@ -12,10 +12,10 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from step_ros.images.errors import FrameError
+from step_ros.images.messages import raw_to_rgb
 from step_ros.ros.cdr_images import EncapsulationError, read_compressed_image, read_image
 from step_ros.ros.conversion import to_nanoseconds, to_time
 from step_ros.ros.images import from_rgb, to_rgb
-from step_ros.stream.image_fields import raw_to_rgb
 
 UINT32 = st.integers(0, 2**32 - 1)
 # A string in a message ends with its first zero byte.

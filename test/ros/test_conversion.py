@@ -9,6 +9,7 @@ from builtin_interfaces.msg import Time
 from hypothesis import given
 from hypothesis import strategies as st
 
+from step_ros.encoders.base import TorchEncoder
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.ros.conversion import (
     hypothesis_message,
@@ -16,8 +17,7 @@ from step_ros.ros.conversion import (
     to_nanoseconds,
     to_time,
 )
-from step_ros.stream.encoder import TorchEncoder
-from step_ros.stream.hypothesis import Hypothesis, TaskHypothesis
+from step_ros.streaming.hypothesis import Hypothesis, TaskHypothesis
 
 
 @given(st.integers(0, 2**31 * 10**9 - 1))

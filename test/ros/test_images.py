@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from step_ros.images.encodings import ENCODINGS, PUBLISHED_ENCODINGS, to_8_bit
 from step_ros.ros.images import ImageError, from_rgb, to_compressed, to_rgb
-from step_ros.stream.image_encodings import ENCODINGS, PUBLISHED_ENCODINGS, to_8_bit
 
 COLOUR = ('rgb8', 'bgr8', 'rgba8', 'bgra8')
 BAYER = tuple(f'bayer_{pattern}8' for pattern in ('rggb', 'bggr', 'gbrg', 'grbg'))

@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 from step_ros.resources import share_directory
 from step_ros.ros.conversion import to_time
 from step_ros.ros.images import from_rgb
-from step_ros.stream.grid import Placement
+from step_ros.streaming.grid import Placement
 
 # Of its own: a node of the same name that another test has left may still be in the graph.
 NAMESPACE = '/guide'

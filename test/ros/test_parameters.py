@@ -5,9 +5,10 @@ import re
 import pytest
 
 from step_ros.resources import load_defaults, share_directory
-from step_ros.ros import camera_parameters, perception_parameters
+from step_ros.ros.camera import parameters as camera_parameters
 from step_ros.ros.parameters import Parameter, markdown_table
-from step_ros.stream.cache_tensors import MEMORY_BUDGET
+from step_ros.ros.perception import parameters as perception_parameters
+from step_ros.streaming.attention_cache.storage import MEMORY_BUDGET
 
 NODES = {'perception': perception_parameters, 'camera': camera_parameters}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from step_ros.ros.benchmark_publisher import PublisherSettings
+from step_ros.ros.benchmarks.publisher import PublisherSettings
 from step_ros.ros.processes import NodeProcess, wait_until
 
 pytestmark = pytest.mark.skipif(not Path('/proc/self/status').is_file(), reason='needs Linux')

@@ -118,7 +118,7 @@ def test_panels_show_what_the_node_publishes(layout, topics):
 
 
 def test_paths_name_the_tasks_of_the_shipped_model(layout):
-    from step_ros.data.tabletop import TASKS
+    from step_ros.tabletop.simulator import TASKS
 
     named = {
         found.group('value') for _, value in paths(layout) for found in re.finditer(FILTER, value)

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from step_ros.model.heads import create_head
-from step_ros.model.token_grid import TokenAverage
+from step_ros.model.backbone import TokenAverage
+from step_ros.model.heads.registry import create_head
 from step_ros.training.checkpoint import CheckpointError
 from step_ros.training.clips import ClipTokens, cut_window, window_starts
+from step_ros.training.config import HeadOptimisation
+from step_ros.training.distributed import Team
 from step_ros.training.fit import FitError, Run, fit, fit_temperature
-from step_ros.training.recipe import HeadOptimisation
 from step_ros.training.tabletop_model import ClipWindows
-from step_ros.training.team import Team
 from step_ros.training.windows import NO_LABEL, label_numbers
 
 PERIOD = 0.2

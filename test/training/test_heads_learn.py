@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from step_ros.data.tabletop import TASKS, render_clip
+from step_ros.encoders.base import TorchEncoder
 from step_ros.model.bundle import load_bundle
-from step_ros.model.heads import HEADS, create_head
+from step_ros.model.heads.registry import HEADS, create_head
 from step_ros.model.multitask import MultiTaskModel
-from step_ros.model.peft import PEFT_METHODS, insert_adapters
+from step_ros.model.peft.registry import PEFT_METHODS, insert_adapters
 from step_ros.resources import find_bundle
-from step_ros.stream.encoder import TorchEncoder
-from step_ros.stream.grid import NANOSECONDS, grid_indices
+from step_ros.streaming.grid import NANOSECONDS, grid_indices
+from step_ros.tabletop.simulator import TASKS, render_clip
 
 ACTIONS = ('pick up cup', 'lay down cup', 'open drawer', 'close drawer', 'wave', 'idle')
 FRAMES = 8

@@ -2,11 +2,10 @@
 
 import torch
 
-from step_ros.data.tabletop import SURFACES
 from step_ros.model.backbone import create_backbone
-from step_ros.training.pretrain import pretrain_encoder, surface_shares
-from step_ros.training.recipe import Optimisation
-from step_ros.training.tabletop_frames import render_supervised_frames
+from step_ros.tabletop.simulator import SURFACES
+from step_ros.training.config import Optimisation
+from step_ros.training.pretrain import pretrain_encoder, render_supervised_frames, surface_shares
 
 
 def test_surface_shares_count_pixels_cell_by_cell():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from step_ros.training.rand_augment import OPERATIONS, RandAugment, rand_augment
+from step_ros.training.augmentation import OPERATIONS, RandAugment, rand_augment
 
 GEOMETRIC = ('rotate', 'shear x', 'shear y', 'translate x', 'translate y')
 MEASURING = ('auto contrast', 'contrast', 'equalise')

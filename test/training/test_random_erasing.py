@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from step_ros.training.random_erasing import RandomErasing, random_erasing
+from step_ros.training.augmentation import RandomErasing, random_erasing
 
 
 def erase(seed, size=(40, 60), **how):

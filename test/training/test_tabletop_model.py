@@ -3,7 +3,7 @@
 import torch
 
 from step_ros.model.bundle import load_bundle
-from step_ros.training.recipe import Recipe
+from step_ros.training.config import Recipe
 from step_ros.training.tabletop_model import make_tabletop_model
 
 RECIPE = {

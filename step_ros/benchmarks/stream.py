@@ -1,0 +1,328 @@
+"""How much streaming saves: a hypothesis from one frame against one from the whole clip."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from step_ros.encoders.base import Encoder
+from step_ros.model.backbone import create_backbone
+from step_ros.model.bundle import Bundle, create_heads, save_bundle
+from step_ros.model.bundle_schema import HeadsSpec, TaskSpec
+from step_ros.model.multitask import MultiTaskModel
+from step_ros.reporting.machine import table
+from step_ros.streaming.attention_cache.storage import MEMORY_BUDGET
+from step_ros.streaming.frame import Frame
+from step_ros.streaming.recogniser import StreamingRecogniser
+
+COLUMNS = (
+    *('backbone', 'tasks', 'naive_ms', 'stream_ms', 'ratio', 'backbone_ms'),
+    *('plain_heads_ms', 'stream_heads_ms', 'max_abs_diff'),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamTimes:
+    """What one bundle costs; medians over turns, milliseconds.
+
+    Attributes:
+        backbone: timm's name of the architecture.
+        tasks: Number of tasks.
+        naive_ms: A hypothesis of each camera from a whole clip: T frames encoded, heads run on the
+            window.
+        stream_ms: A hypothesis of each camera from one new frame, by the streaming recogniser.
+        ratio: The first over the second.
+        backbone_ms: One frame of each camera through the backbone.
+        plain_heads_ms: The heads on a window of cached tokens.
+        stream_heads_ms: The heads from one new frame's tokens.
+        max_abs_diff: Greatest difference of a logit between the two.
+        details: Configuration, digests, memory and the times of all turns.
+    """
+
+    backbone: str
+    tasks: int
+    naive_ms: float
+    stream_ms: float
+    ratio: float
+    backbone_ms: float
+    plain_heads_ms: float
+    stream_heads_ms: float
+    max_abs_diff: float
+    details: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything, for JSON."""
+        return asdict(self)
+
+
+def markdown_table(rows: Sequence[StreamTimes]) -> str:
+    """Write the rows of the streaming benchmark as a Markdown table."""
+    return table(
+        COLUMNS,
+        [
+            [
+                row.backbone,
+                str(row.tasks),
+                *(f'{value:.1f}' for value in (row.naive_ms, row.stream_ms)),
+                f'{row.ratio:.1f}',
+                *(f'{v:.1f}' for v in (row.backbone_ms, row.plain_heads_ms, row.stream_heads_ms)),
+                f'{row.max_abs_diff:.0e}',
+            ]
+            for row in rows
+        ],
+    )
+
+
+Result = TypeVar('Result')
+
+# Labels of each task of a random bundle: as many as Drive&Act has fine-grained activities.
+LABELS = 34
+
+FRAME_PERIOD = 0.2
+
+WARM_UP = 2
+
+
+def random_bundle(
+    backbone: str,
+    *,
+    tasks: int,
+    frames: int,
+    image_size: tuple[int, int] | None,
+    token_grid: tuple[int, int] | None = None,
+    folder: Path,
+) -> Bundle:
+    """Make a bundle with random weights: what it costs does not depend on what it knows.
+
+    Args:
+        backbone: timm's name.
+        tasks: Number of tasks.
+        frames: Frames in a window.
+        image_size: Height and width in pixels; None for the architecture's own.
+        token_grid: Rows and columns onto which patch tokens are averaged; None: one per patch.
+        folder: Where to; nothing large is written.
+
+    Raises:
+        ValueError: The backbone is unknown, the token grid does not divide its patches, or there
+            is no task.
+    """
+    if tasks < 1:
+        raise ValueError(f'tasks={tasks}: expected at least 1')
+    labels = tuple(f'label {index}' for index in range(LABELS))
+    specs = tuple(TaskSpec(name=f'task{index}', labels=labels) for index in range(tasks))
+    encoder = create_backbone(
+        backbone, weights='random', image_size=image_size, token_grid=token_grid
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        heads = create_heads(
+            HeadsSpec(digest='sha256:' + 64 * '0'),
+            specs,
+            width=encoder.width,
+            frames=frames,
+            tokens=encoder.tokens,
+        )
+    return save_bundle(
+        folder,
+        MultiTaskModel(encoder, heads),
+        name=f'random {backbone}',
+        frame_period=FRAME_PERIOD,
+        tasks=specs,
+        backbone_weights='random',
+    )
+
+
+def random_bundles(
+    backbones: Iterable[str],
+    *,
+    tasks: Iterable[int],
+    frames: int = 16,
+    image_size: tuple[int, int] | None = (224, 224),
+    token_grid: tuple[int, int] | None = None,
+) -> Iterator[Bundle]:
+    """Make random bundles of all these backbones and numbers of tasks, one after the other."""
+    counts = list(tasks)
+    for backbone in backbones:
+        for count in counts:
+            with tempfile.TemporaryDirectory() as folder:
+                yield random_bundle(
+                    backbone,
+                    tasks=count,
+                    frames=frames,
+                    image_size=image_size,
+                    token_grid=token_grid,
+                    folder=Path(folder) / 'bundle',
+                )
+
+
+class StreamBenchmark:
+    """Runs a bundle on films of noise, whole clips and stream in turns.
+
+    Args:
+        bundle: The model.
+        encoder: Runs its backbone, for both.
+        cameras: How many cameras there are; each turn brings a frame of each.
+        order_evidence: Whether both answer for the reversed window, too, as the node does.
+        memory_budget: As for `StreamingRecogniser`.
+
+    Raises:
+        ValueError: There is no camera.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        encoder: Encoder,
+        *,
+        cameras: int = 1,
+        order_evidence: bool = True,
+        memory_budget: int = MEMORY_BUDGET,
+    ) -> None:
+        if cameras < 1:
+            raise ValueError(f'cameras={cameras}: expected at least 1')
+        self._bundle = bundle
+        self._encoder = encoder
+        self._order_evidence = order_evidence
+        self._recogniser = StreamingRecogniser(
+            bundle,
+            encoder,
+            order_evidence=order_evidence,
+            memory_budget=memory_budget,
+        )
+        self._random = np.random.default_rng(0)
+        self._images: dict[str, list[np.ndarray]] = {
+            f'camera {number}': [] for number in range(cameras)
+        }
+        self._stamp_ns = 1_000_000_000
+        self._times: dict[str, list[float]] = {}
+        self._difference = 0.0
+
+    @torch.inference_mode()
+    def run(self, turns: int) -> StreamTimes:
+        """Fill the windows, warm up, and measure.
+
+        Raises:
+            ValueError: There is no turn, or the heads do not stream.
+        """
+        if turns < 1:
+            raise ValueError(f'turns={turns}: expected at least 1')
+        if self._recogniser.why_plain:
+            raise ValueError(f'nothing to compare: {self._recogniser.why_plain}')
+        for _ in range(self._bundle.spec.frames - 1):
+            self._recogniser.process(self._next_frames())
+        for turn in range(WARM_UP + turns):
+            if turn == WARM_UP:
+                self._times.clear()
+            self._turn()
+        return self._report()
+
+    def _turn(self) -> None:
+        frames = self._next_frames()
+        said = self._timed('stream', lambda: self._recogniser.process(frames))
+        assert len(said) == len(frames)
+        clips = [image for images in self._images.values() for image in images]
+        newest = [images[-1] for images in self._images.values()]
+        self._timed('naive', lambda: self._plain(self._encoder.encode(clips)))
+        new_cnd = self._timed('backbone', lambda: self._encoder.encode(newest))
+        tokens_lnd = self._encoder.encode(clips)
+        plain = self._timed('plain_heads', lambda: self._plain(tokens_lnd))
+        streamed = self._timed('stream_heads', lambda: self._stream(new_cnd))
+        for task in plain:
+            difference = float((plain[task] - streamed[task]).abs().max())
+            self._difference = max(self._difference, difference)
+
+    def _plain(self, tokens_lnd: Tensor) -> dict[str, Tensor]:
+        """Run the heads on all cameras' windows in every order that is wanted, `[v, c, k]`."""
+        model = self._bundle.model
+        x_ctnd = tokens_lnd.view(len(self._images), -1, *tokens_lnd.shape[1:])
+        said = [model.decide(x_ctnd)]
+        if self._order_evidence:
+            said.append(model.decide(x_ctnd.flip(dims=(1,))))
+        return {task: torch.stack([each[task] for each in said]) for task in said[0]}
+
+    def _stream(self, tokens_cnd: Tensor) -> dict[str, Tensor]:
+        """Answer from the newest frames' tokens: what the recogniser has just done with them."""
+        said: list[dict[str, Tensor]] = []
+        shares = None
+        for index, camera in enumerate(self._images):
+            stream = self._recogniser.cameras[camera]
+            assert stream.cache is not None
+            if shares is None:
+                shares = stream.cache.heads.project(tokens_cnd)
+            places = stream.window.places
+            stream.cache.put(places[-1], shares[index])
+            orders = [places, places[::-1]] if self._order_evidence else [places]
+            said.append(stream.cache.logits(orders))
+        return {task: torch.stack([each[task] for each in said], dim=1) for task in said[0]}
+
+    def _next_frames(self) -> list[Frame]:
+        spec = self._bundle.spec
+        shape = (spec.image.height, spec.image.width, 3)
+        self._stamp_ns += self._recogniser.settings.frame_period_ns
+        frames = []
+        for camera, images in self._images.items():
+            image_hw3 = self._random.integers(0, 256, shape, dtype=np.uint8)
+            self._images[camera] = [*images, image_hw3][-spec.frames :]
+            frames.append(
+                Frame(camera=camera, stamp_ns=self._stamp_ns, load=partial(_given, image_hw3))
+            )
+        return frames
+
+    def _timed(self, what: str, work: Callable[[], Result]) -> Result:
+        self._wait()
+        started = time.perf_counter()
+        result = work()
+        self._wait()
+        self._times.setdefault(what, []).append(1e3 * (time.perf_counter() - started))
+        return result
+
+    def _wait(self) -> None:
+        if self._encoder.device.type == 'cuda':
+            torch.cuda.synchronize(self._encoder.device)
+
+    def _report(self) -> StreamTimes:
+        spec, backbone = self._bundle.spec, self._bundle.model.backbone
+        cache = next(iter(self._recogniser.cameras.values())).cache
+        assert cache is not None
+        median = {what: float(np.median(times)) for what, times in self._times.items()}
+        return StreamTimes(
+            backbone=backbone.name,
+            tasks=len(spec.tasks),
+            naive_ms=median['naive'],
+            stream_ms=median['stream'],
+            ratio=median['naive'] / median['stream'],
+            backbone_ms=median['backbone'],
+            plain_heads_ms=median['plain_heads'],
+            stream_heads_ms=median['stream_heads'],
+            max_abs_diff=self._difference,
+            details={
+                'model_id': self._bundle.model_id,
+                'runtime': self._encoder.description,
+                'cameras': len(self._images),
+                'backbone_digest': spec.backbone.digest,
+                'heads_digest': spec.heads.digest,
+                'frames': spec.frames,
+                'image': [spec.image.height, spec.image.width],
+                'token_grid': list(backbone.token_grid),
+                'tokens_per_frame': backbone.tokens,
+                'width': backbone.width,
+                'attention_heads': cache.heads.groups // cache.heads.tasks,
+                'order_evidence': self._order_evidence,
+                'kept': cache.kept,
+                'compiled': cache.compiled,
+                'bytes_per_camera': cache.bytes,
+                'bytes_per_camera_and_task': cache.bytes_per_task,
+                'turns_ms': self._times,
+            },
+        )
+
+
+def _given(image_hw3: np.ndarray) -> np.ndarray:
+    return image_hw3

@@ -1,0 +1,1 @@
+"""Sources of images: a device, a video file, the synthetic tabletop."""

@@ -1,0 +1,76 @@
+"""`step_ros bench soak`: minutes of restarts, gaps and jumps, and every image accounted for."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from step_ros.cli.common import (
+    LOGS,
+    SHIPPED,
+    BundleName,
+    Device,
+    Height,
+    JsonFile,
+    Logs,
+    Runtime,
+    Width,
+    isolate,
+    ros_imported,
+    said_in_words,
+)
+
+
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.01, help='How long.')] = 10.0,
+    bundle: BundleName = SHIPPED,
+    cameras: Annotated[int, typer.Option(min=1, help='Number of cameras.')] = 4,
+    rate: Annotated[float, typer.Option(min=0.1, help='Images of each in a second.')] = 30.0,
+    width: Width = 640,
+    height: Height = 480,
+    device: Device = 'auto',
+    runtime: Runtime = 'auto',
+    logs: Logs = LOGS,
+    json_file: JsonFile = None,
+) -> None:
+    """Run the node for long: memory must stay flat, and no image may be unaccounted for.
+
+    Exits with 1 if a condition does not hold, and says which.
+    """
+    from step_ros.benchmarks.recogniser_rate import bundle_digests
+    from step_ros.model.bundle import load_bundle
+    from step_ros.reporting.machine import machine, write_json
+    from step_ros.resources import find_bundle
+
+    console = Console(stderr=True)
+    with ros_imported(console, 'this benchmark'):
+        from step_ros.ros.benchmarks.soak import (
+            SoakBenchmark,
+            SoakPlan,
+            conditions_table,
+            frames_table,
+        )
+        from step_ros.ros.processes import NodeError
+
+    isolate()
+    with said_in_words(console, NodeError):
+        logs.mkdir(parents=True, exist_ok=True)
+        plan = SoakPlan(seconds=60 * minutes, cameras=cameras, rate=rate, size=(width, height))
+        model = load_bundle(find_bundle(bundle))
+        benchmark = SoakBenchmark(
+            plan,
+            bundle=model.path.resolve(),
+            folder=logs,
+            parameters={'device': device, 'runtime': runtime},
+        )
+        with console.status(f'{minutes:g} minutes'):
+            result = benchmark.run()
+    typer.echo(frames_table(result) + '\n\n' + conditions_table(result))
+    if json_file is not None:
+        about = {'machine': machine(), 'bundle': bundle_digests(model)}
+        write_json(json_file, {**about, **result.as_dict()})
+    failed = [condition for condition in result.conditions() if not condition.passed]
+    for condition in failed:
+        console.print(f'[red]does not hold: {condition.what}: {condition.found}')
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,78 @@
+"""`step_ros bench tasks`: the time of several tasks, STEP against a pass of adapters for each."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from step_ros.cli.common import Device, JsonFile, Threads, said_in_words
+
+BACKBONE = 'vit_small_patch14_dinov2'
+TASKS = tuple(range(1, 9))
+
+
+def tasks(
+    tasks: Annotated[
+        list[int] | None, typer.Option(min=1, help='Numbers of tasks. Default: 1 to 8.')
+    ] = None,
+    backbone: Annotated[str, typer.Option(help="By timm's name; weights are random.")] = BACKBONE,
+    frames: Annotated[int, typer.Option(min=1, help='Frames in a window.')] = 16,
+    image_size: Annotated[int, typer.Option(min=1, help='Side of the images in pixels.')] = 224,
+    turns: Annotated[int, typer.Option(min=1, help='How often each is measured.')] = 3,
+    threads: Threads = None,
+    memory_budget: Annotated[
+        int | None,
+        typer.Option(min=0, help="Bytes for a camera's kept exponentials; else the default."),
+    ] = None,
+    device: Device = 'cpu',
+    plot: Annotated[Path | None, typer.Option(help='Draw the times into this image.')] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Time 1 to 8 tasks: STEP's heads on one pass against an ST-Adapter pass for each task.
+
+    Both see the same frames in one view, turn by turn (Fig. 4 of the STEP paper counts operations
+    and three views of ST-Adapter). A third line is what the stream takes: one new frame.
+    """
+    import torch
+
+    from step_ros.benchmarks.tasks import TasksBenchmark, TasksTimes, plot_tasks, tasks_table
+    from step_ros.encoders.base import choose_device
+    from step_ros.reporting.machine import machine, write_json
+    from step_ros.reporting.progress import track
+    from step_ros.streaming.attention_cache.storage import MEMORY_BUDGET
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    counts = sorted(tasks or TASKS)
+    size = (image_size, image_size)
+    rows: list[TasksTimes] = []
+    content: dict[str, Any] = {
+        'machine': machine(),
+        'configuration': {
+            'backbone': backbone,
+            'frames': frames,
+            'image': list(size),
+            'turns': turns,
+            'views': 1,
+        },
+    }
+    try:
+        with said_in_words(Console(stderr=True)):
+            benchmark = TasksBenchmark(
+                backbone,
+                frames=frames,
+                image_size=size,
+                device=choose_device(device),
+                memory_budget=MEMORY_BUDGET if memory_budget is None else memory_budget,
+            )
+            for row in track(benchmark.run(counts, turns), 'numbers of tasks', len(counts)):
+                rows.append(row)
+                if json_file is not None:  # what is done is not lost
+                    content['rows'] = [row.as_dict() for row in rows]
+                    write_json(json_file, content)
+    finally:
+        if rows:
+            typer.echo(tasks_table(rows))
+    if plot is not None:
+        plot_tasks(plot, rows, title=f'{backbone}, {frames} frames of {image_size} px, one view')

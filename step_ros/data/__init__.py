@@ -1,1 +1,0 @@
-"""Datasets, splits, video and bag reading, clip sampling and the synthetic tabletop."""

@@ -1,0 +1,1 @@
+"""Labelled clips: schema, splits, sampling, checks and recording."""

@@ -1,0 +1,73 @@
+"""NTU RGB+D 120: one file a clip, whose name says everything."""
+
+import os
+import re
+from pathlib import Path
+
+from step_ros.datasets.clip import ClipRecord
+from step_ros.datasets.reader import Option, ProblemKind, Reading
+from step_ros.io.errors import DatasetError
+
+OPTIONS = (
+    Option(name='protocol', default='cross-subject', help='what splits', one_of='splits'),
+    Option(
+        name='validation',
+        default='',
+        help='subjects or setups of the training part that validate: 1,2',
+    ),
+)
+NAME = re.compile(
+    r'S(?P<setup>\d{3})C(?P<camera>\d{3})P(?P<subject>\d{3})R\d{3}A(?P<action>\d{3})_rgb'
+)
+EXPECTED = 'SsssCcccPpppRrrrAaaa_rgb.avi'
+SETUPS, SUBJECTS = 32, 106
+
+
+def read_ntu120(reading: Reading) -> None:
+    """Read the videos below the root, in whatever folders they lie.
+
+    Raises:
+        DatasetError: There is none.
+    """
+    found = False
+    for folder, folders, files in os.walk(reading.root, followlinks=True):
+        folders.sort()
+        for name in sorted(files):
+            if name.endswith('.avi'):
+                found = True
+                _read_name(reading, Path(folder) / name)
+    if not found:
+        raise DatasetError(f'{reading.root}: no video; expected files named {EXPECTED} below it')
+
+
+def _read_name(reading: Reading, video: Path) -> None:
+    task = reading.config.tasks[0]
+    match = NAME.fullmatch(video.stem)
+    if match is None:
+        reading.complain('bad value', video, 0, 'file name', video.name, EXPECTED)
+        return
+    said = {name: int(text) for name, text in match.groupdict().items()}
+    limits = {
+        'setup': SETUPS,
+        'camera': len(reading.config.views),
+        'subject': SUBJECTS,
+        'action': task.classes,
+    }
+    for name, highest in limits.items():
+        if not 1 <= said[name] <= highest:
+            kind: ProblemKind = 'unknown label' if name == 'action' else 'bad value'
+            reading.complain(kind, video, 0, name, said[name], f'1 to {highest}')
+            return
+    split = reading.config.split(reading.options['protocol'])
+    label = task.labels[said['action'] - 1]
+    reading.add(
+        ClipRecord(
+            clip_id=video.stem.removesuffix('_rgb'),
+            video=video,
+            split=str(split.part_of(said[split.unit], reading.validation('validation', split))),
+            labels=reading.config.all_labels({task.name: label}),
+            view=str(said['camera']),
+            subject=f'P{said["subject"]:03d}',
+        ),
+        file=video,
+    )

@@ -1,0 +1,1 @@
+"""Encoders turn images into tokens: one file for each runtime."""

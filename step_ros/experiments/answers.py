@@ -1,0 +1,68 @@
+"""What a pictured run of an ablation answered on the test clips, with labels in pairs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from step_ros.datasets.registry import Dataset
+from step_ros.experiments.run import SCORES, AblationResult, RunResult
+from step_ros.reporting.confusion import LabelledAnswers, paired_order
+
+
+@dataclass(frozen=True, kw_only=True)
+class PicturedAnswers(LabelledAnswers):
+    """Answers of one run for one task; clips without a label of the task are left out.
+
+    Attributes:
+        run: The run.
+        task: Name of the task.
+        task_labels: All its labels, in their order.
+        clips: Names of the clips, c of them.
+        features_cd: What the classifier saw.
+    """
+
+    run: RunResult
+    task: str
+    task_labels: tuple[str, ...]
+    clips: tuple[str, ...]
+    features_cd: np.ndarray
+
+
+def read_answers(result: AblationResult, place: str, dataset: Dataset) -> PicturedAnswers:
+    """Read what a run answered.
+
+    Args:
+        result: The ablation.
+        place: Its row, "TABLE/ROW"; the task is the table's, or else the row's first.
+        dataset: The clips, for their true labels.
+    """
+    table_name, _, row_name = place.partition('/')
+    table = result.spec.tables[table_name]
+    run = result.run(table_name, row_name)
+    tasks = run.spec.tasks
+    task = dataset.config.task(table.task if table.task in tasks else tasks[0])
+    with np.load(run.folder / SCORES) as arrays:
+        clips = arrays['clips'].tolist()
+        scores_ck = arrays[f'scores/{task.name}']
+        features_cd = arrays[f'features/{task.name}']
+    true = {record.clip_id: record.labels.get(task.name) for record in dataset.records}
+    known = [index for index, clip in enumerate(clips) if true[clip] is not None]
+    given = result.spec.recipe.data.counterparts.get(task.name, {})
+    labels, pairs = paired_order(
+        [label for label in task.labels if any(true[clips[index]] == label for index in known)],
+        {**task.counterparts, **given},
+    )
+    places = {label: number for number, label in enumerate(labels)}
+    answers = scores_ck[known].argmax(axis=1)
+    return PicturedAnswers(
+        title=table.rows[row_name].title,
+        run=run,
+        task=task.name,
+        task_labels=task.labels,
+        labels=labels,
+        pairs=pairs,
+        clips=tuple(clips[index] for index in known),
+        targets_c=np.array([places[str(true[clips[index]])] for index in known]),
+        answers_c=np.array([places.get(task.labels[answer], -1) for answer in answers]),
+        features_cd=features_cd[known],
+    )

@@ -1,0 +1,351 @@
+"""Compute and trainable parameters of every method, beside the papers' figures.
+
+The papers' figures are typed in with their tables; ours are counted on the real modules at the
+papers' setting: ViT-B at 224 px, 16 frames, one view, 33 labels (IKEA-ASM) for every task.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+from step_ros.model.backbone import Backbone, TokenAverage, create_backbone
+from step_ros.model.complexity import (
+    Cost,
+    as_in_the_papers,
+    count_cost,
+    count_head,
+    full,
+    on_meta,
+    trainable_parameters,
+)
+from step_ros.model.heads.base import Head
+from step_ros.model.heads.registry import HEADS, create_head
+from step_ros.model.peft.registry import insert_adapters
+from step_ros.model.pretrained import PUBLISHED
+
+FRAMES, SIZE, CLASSES = 16, 224, 33
+
+BACKBONES = DINOV2, CLIP = 'DINOv2 ViT-B/14', 'CLIP ViT-B/16'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A way of recognising actions, and what the papers say it costs.
+
+    Attributes:
+        name: What it is called in the table.
+        head: Name of its head.
+        options: What differs from that head's defaults.
+        peft: What is inserted into the backbone; None leaves it frozen as it is.
+        tasks: Tasks that are decided at once.
+        paper_params_m: Trainable parameters that the papers report, in millions.
+        paper_gflops: What they report, by backbone.
+        note: What to know when the figures are compared.
+    """
+
+    name: str
+    head: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    peft: str | None = None
+    tasks: int = 1
+    paper_params_m: float | None = None
+    paper_gflops: Mapping[str, float] = field(default_factory=dict)
+    note: str = ''
+
+    @property
+    def passes(self) -> int:
+        """Passes through the backbone: one, or one for each task that has its own adapters."""
+        return self.tasks if self.peft else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        method: The method's name.
+        backbone: The backbone's title.
+        tasks: Tasks that are decided at once.
+        params_m: Trainable parameters in millions, of all tasks.
+        gflops_full: Every multiply-add of backbone, adapters and heads, in units of 1e9.
+        gflops: The same by the papers' convention (`model/complexity.py`).
+        paper_params_m: What the papers report; None where they do not.
+        paper_gflops: Likewise.
+        note: What to know when the figures are compared.
+    """
+
+    method: str
+    backbone: str
+    tasks: int
+    params_m: float
+    gflops_full: float
+    gflops: float
+    paper_params_m: float | None
+    paper_gflops: float | None
+    note: str = ''
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row for a JSON file, figures to four digits behind the point."""
+        values = {key: value for key, value in vars(self).items() if key != 'note'}
+        return {
+            key: round(value, 4) if isinstance(value, float) else value
+            for key, value in values.items()
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridRow:
+    """What a STEP head costs on a grid of tokens; full counts, in units of 1e9.
+
+    Attributes:
+        backbone: The backbone's title.
+        token_grid: Rows and columns of patch tokens; the first of a backbone's rows has a token
+            for each patch, as in the papers.
+        tokens: Patch tokens of a frame.
+        head_gflops: Multiply-adds of the head on one window.
+        frame_gflops: Multiply-adds of the backbone on one frame, on any token grid.
+    """
+
+    backbone: str
+    token_grid: tuple[int, int]
+    tokens: int
+    head_gflops: float
+    frame_gflops: float
+
+
+MLP = {'classifier': 'mlp'}
+
+THREE_VIEWS = 'the paper counts three views of 16 frames'
+
+METHODS = (
+    Method(
+        name='linear',
+        head='linear',
+        options=MLP,
+        paper_params_m=0.3,
+        paper_gflops={CLIP: 269.6, DINOV2: 351.5},
+        note='STEP Table I',
+    ),
+    Method(
+        name='attentive',
+        head='attentive',
+        options=MLP,
+        paper_params_m=7.3,
+        paper_gflops={CLIP: 273.6, DINOV2: 356.3},
+        note='STEP Table I',
+    ),
+    Method(
+        name='self-attention',
+        head='self-attention',
+        options=MLP,
+        paper_params_m=2.6,
+        paper_gflops={CLIP: 308.1, DINOV2: 413.5},
+        note='STEP Table I',
+    ),
+    Method(
+        name='step',
+        head='step',
+        options=MLP,
+        paper_params_m=2.6,
+        paper_gflops={CLIP: 307.8, DINOV2: 413.1},
+        note='STEP Table I',
+    ),
+    Method(
+        name='step attn+ln+skip',
+        head='step',
+        options={**MLP, 'block': 'attn+ln+skip'},
+        paper_params_m=2.6,
+        note='STEP (long) Table 19',
+    ),
+    Method(
+        name='step full',
+        head='step',
+        options={'block': 'full'},
+        paper_params_m=7.1,
+        note='STEP (long) Table 19, which fits the linear classifier; mlp would be 7.4',
+    ),
+    Method(
+        name='vpt-deep + linear',
+        head='linear',
+        peft='vpt-deep',
+        paper_gflops={DINOV2: 362.4},
+        note='STEP Table V; 8 prompts, derived from its figure',
+    ),
+    Method(name='vpt-deep + step', head='step', peft='vpt-deep', note='STEP Table IV'),
+    Method(name='vpt-shallow + linear', head='linear', peft='vpt-shallow'),
+    Method(name='adaptformer + linear', head='linear', peft='adaptformer', note='STEP Table IV'),
+    Method(name='adaptformer + step', head='step', peft='adaptformer', note='STEP Table IV'),
+    Method(
+        name='st-adapter',
+        head='linear',
+        peft='st-adapter',
+        paper_params_m=7.1,
+        paper_gflops={CLIP: 911.0, DINOV2: 1099.0},
+        note=f'STEP Table I; {THREE_VIEWS}',
+    ),
+    Method(name='aim', head='linear', peft='aim', paper_params_m=11.0, note='STEP (long) Table 5'),
+    Method(
+        name='step',
+        head='step',
+        options=MLP,
+        tasks=3,
+        paper_gflops={DINOV2: 536.5},
+        note='STEP Table V, one pass',
+    ),
+    Method(
+        name='vpt-deep + linear',
+        head='linear',
+        peft='vpt-deep',
+        tasks=3,
+        paper_gflops={DINOV2: 1087.0},
+        note='STEP Table V, three passes',
+    ),
+    Method(
+        name='st-adapter',
+        head='linear',
+        peft='st-adapter',
+        tasks=3,
+        paper_gflops={DINOV2: 3297.0},
+        note=f'STEP Table V, three passes; {THREE_VIEWS}',
+    ),
+    *(
+        Method(name=name, head=name, note='fusion paper Sec. 3.4')
+        for name in HEADS
+        if 'fusion' in name
+    ),
+)
+
+
+@cache
+def counted_backbone(title: str, peft: str | None) -> tuple[Backbone, Cost]:
+    """Return a backbone, perhaps with adapters, on the meta device, and the cost of one view."""
+    backbone: Backbone = on_meta(
+        create_backbone, PUBLISHED[title].name, weights='random', image_size=(SIZE, SIZE)
+    )
+    if peft is not None:
+        on_meta(insert_adapters, backbone, peft, frames=FRAMES)
+    return backbone, count_cost(backbone, torch.empty(FRAMES, 3, SIZE, SIZE, device='meta'))
+
+
+def count_method(method: Method, backbone_title: str) -> Row:
+    """Count one method on one backbone."""
+    backbone, backbone_cost = counted_backbone(backbone_title, method.peft)
+    head: Head = on_meta(
+        create_head,
+        method.head,
+        width=backbone.width,
+        frames=FRAMES,
+        tokens=backbone.tokens,
+        classes=CLASSES,
+        **method.options,
+    )
+    head_costs = [count_head(head, patches=backbone.tokens)] * (method.tasks // method.passes)
+    return Row(
+        method=method.name,
+        backbone=backbone_title,
+        tasks=method.tasks,
+        params_m=method.tasks * trainable_parameters(backbone, head) / 1e6,
+        gflops_full=method.passes * full(backbone_cost, head_costs),
+        gflops=method.passes * as_in_the_papers(backbone_cost, head_costs),
+        paper_params_m=method.paper_params_m,
+        paper_gflops=method.paper_gflops.get(backbone_title),
+        note=method.note,
+    )
+
+
+def complexity_rows() -> list[Row]:
+    """Count every method on both backbones of the papers."""
+    return [count_method(method, title) for title in BACKBONES for method in METHODS]
+
+
+def grid_rows() -> list[GridRow]:
+    """Count a STEP head on square blocks of averaged tokens, of every size that fits."""
+    found = []
+    for title in BACKBONES:
+        backbone, cost = counted_backbone(title, None)
+        rows, columns = backbone.grid_size
+        most = math.gcd(rows, columns)
+        for side in (side for side in range(1, most + 1) if most % side == 0):
+            average = TokenAverage(
+                given=backbone.grid_size, token_grid=(rows // side, columns // side)
+            )
+            head: Head = on_meta(
+                create_head,
+                'step',
+                width=backbone.width,
+                frames=FRAMES,
+                tokens=average.tokens,
+                classes=CLASSES,
+                **MLP,
+            )
+            found.append(
+                GridRow(
+                    backbone=title,
+                    token_grid=average.token_grid,
+                    tokens=average.tokens,
+                    head_gflops=count_head(head, patches=average.tokens).full,
+                    frame_gflops=cost.full / FRAMES,
+                )
+            )
+    return found
+
+
+def scaling(backbone_title: str, most_tasks: int) -> dict[str, list[float]]:
+    """Return the full count for 1 to `most_tasks` tasks, by method (STEP Fig. 4, one view)."""
+    chosen = {
+        'STEP': Method(name='step', head='step', options=MLP),
+        'VPT-Deep + linear': Method(name='vpt', head='linear', peft='vpt-deep'),
+        'ST-Adapter': Method(name='st-adapter', head='linear', peft='st-adapter'),
+        'AIM': Method(name='aim', head='linear', peft='aim'),
+    }
+    counts = range(1, most_tasks + 1)
+    return {
+        title: [
+            count_method(Method(**{**vars(method), 'tasks': tasks}), backbone_title).gflops_full
+            for tasks in counts
+        ]
+        for title, method in chosen.items()
+    }
+
+
+# ---- Compute against the number of tasks (Fig. 4 of the human-robot interaction paper).
+
+
+def plot_scaling(path: Path, *, most_tasks: int = 5) -> None:
+    """Draw the multiply-adds of each method for one to several tasks, for both backbones.
+
+    Args:
+        path: Image file to write; its folder is made.
+        most_tasks: Where the horizontal axis ends.
+    """
+    figure = Figure(figsize=(11, 4.5), layout='constrained')
+    axes = figure.subplots(1, len(BACKBONES), sharey=True)
+    tasks = range(1, most_tasks + 1)
+    for panel, title in zip(axes, BACKBONES, strict=True):
+        for (name, gflops), marker in zip(scaling(title, most_tasks).items(), 'osD^', strict=True):
+            panel.plot(
+                tasks,
+                gflops,
+                marker=marker,
+                label=name,
+                linewidth=3 if name == 'STEP' else 1.5,
+            )
+        panel.set_title(title)
+        panel.set_xlabel('tasks')
+        panel.set_xticks(list(tasks))
+        panel.set_ylim(bottom=0)
+        panel.grid(alpha=0.3)
+    axes[0].set_ylabel('GFLOPs (multiply-adds, full count)')
+    axes[0].legend()
+    figure.suptitle(
+        f'{FRAMES} frames of {SIZE} px, one view: STEP encodes once for all tasks, '
+        'adapters once for each'
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)

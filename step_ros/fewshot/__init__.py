@@ -1,0 +1,1 @@
+"""New tasks from a handful of examples: `step_ros teach`."""

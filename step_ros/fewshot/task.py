@@ -1,0 +1,213 @@
+"""Learning a task from features: which trained head to build on, how, and how good it will be."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from step_ros.evaluation.metrics import symmetric_metrics
+from step_ros.fewshot.classifier import LinearLayer, fit_classifier, folds
+from step_ros.fewshot.features import WindowFeatures, last_layer, with_last_layer
+from step_ros.model.bundle_schema import TaskSpec
+from step_ros.model.heads.base import Head
+from step_ros.training.evaluate_clips import clip_scores
+from step_ros.training.fit import fit_temperature
+
+# Strengths of the weight decay that are tried; without examples to spare, the first.
+DECAYS = (0.1, 0.01)
+CalibratedOn = Literal['validation examples', 'cross-validation', 'nothing']
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught:
+    """A head for a task, learned from examples.
+
+    Attributes:
+        head: A trained head's body with a last layer of its own.
+        temperature: Calibration.
+        calibrated_on: What the temperature was fitted on.
+        source: The task whose head gave the body.
+        decay: Weight decay of the last layer.
+        cross_validation: Metrics over examples that were held out in turn; None with a single
+            example of some label.
+    """
+
+    head: Head
+    temperature: float
+    calibrated_on: CalibratedOn
+    source: str
+    decay: float
+    cross_validation: dict[str, float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _HeldOut:
+    """Logits of windows whose example was not learned from."""
+
+    logits_wk: Tensor
+    targets_w: Tensor
+    example_w: np.ndarray
+
+
+def source_heads(heads: Mapping[str, Head], tasks: Sequence[TaskSpec]) -> dict[str, Head]:
+    """Return the heads that a new task may build on, the most promising one first.
+
+    Heads that never had to tell nearly symmetric labels apart need not have learned any order, so
+    they are left out if there are others.
+    """
+    order = sorted(tasks, key=lambda task: -len(task.counterparts))
+    telling = [task.name for task in order if task.counterparts]
+    return {name: heads[name] for name in telling or [task.name for task in order]}
+
+
+def learn_task(
+    heads: Mapping[str, Head],
+    features: WindowFeatures,
+    targets: Mapping[int, int],
+    *,
+    labels: Sequence[str],
+    counterparts: Mapping[str, str],
+    reverse_pairs: bool = False,
+    prior: LinearLayer | None = None,
+    validation: tuple[WindowFeatures, Mapping[int, int]] | None = None,
+    seed: int = 0,
+) -> Taught:
+    """Learn a task from the features of examples.
+
+    Args:
+        heads: The trained heads to choose from, the most promising one first; `source_heads`.
+        features: Of the examples, by these heads.
+        targets: Number of each example's label.
+        labels: All labels of the task.
+        counterparts: Nearly symmetric partner of a label.
+        reverse_pairs: Whether an example of a label, reversed, is one of its counterpart, too.
+        prior: Last layer to start from, for the first labels.
+        validation: Further examples, to calibrate by.
+        seed: Decides how examples are parted for cross-validation.
+    """
+    partner_k = _partners(labels, counterparts) if reverse_pairs else None
+    source, decay, held_out = _choose(
+        heads, features, targets, classes=len(labels), partner_k=partner_k, prior=prior, seed=seed
+    )
+    layer = _fit(source, decay, features, targets, len(labels), partner_k, prior)
+    linear = nn.Linear(layer.weight_kd.shape[1], len(labels))
+    linear.load_state_dict({'weight': layer.weight_kd, 'bias': layer.bias_k})
+    metrics = None
+    if held_out is not None:
+        metrics = example_metrics(
+            held_out.logits_wk, held_out.example_w, targets, labels, counterparts
+        )
+    temperature = 1.0
+    calibrated_on: CalibratedOn = 'nothing'
+    if validation is not None:
+        x_wd, targets_w = validation[0].forward[source], _targets(*validation)
+        temperature = fit_temperature(layer(x_wd), targets_w, samples=len(validation[1]))
+        calibrated_on = 'validation examples'
+    elif held_out is not None:
+        temperature = fit_temperature(
+            held_out.logits_wk,
+            held_out.targets_w,
+            samples=len(np.unique(held_out.example_w)),
+        )
+        calibrated_on = 'cross-validation'
+    return Taught(
+        head=with_last_layer(heads[source], linear),
+        temperature=temperature,
+        calibrated_on=calibrated_on,
+        source=source,
+        decay=decay,
+        cross_validation=metrics,
+    )
+
+
+def example_metrics(
+    logits_wk: Tensor,
+    example_w: np.ndarray,
+    targets: Mapping[int, int],
+    labels: Sequence[str],
+    counterparts: Mapping[str, str],
+) -> dict[str, Any]:
+    """Score answers; those on the windows of an example are averaged."""
+    scores_ck, examples = clip_scores(logits_wk, example_w)
+    targets_c = np.array([targets[int(example)] for example in examples])
+    return symmetric_metrics(scores_ck, targets_c, labels, counterparts)
+
+
+def layer_of(head: Head) -> LinearLayer:
+    """Return a copy of the numbers of a head's last layer."""
+    layer = last_layer(head)
+    return LinearLayer(weight_kd=layer.weight.detach().clone(), bias_k=layer.bias.detach().clone())
+
+
+def _choose(
+    heads: Mapping[str, Head],
+    features: WindowFeatures,
+    targets: Mapping[int, int],
+    *,
+    classes: int,
+    partner_k: Tensor | None,
+    prior: LinearLayer | None,
+    seed: int,
+) -> tuple[str, float, _HeldOut | None]:
+    """Choose head and decay by the calibrated loss on examples that are held out in turn."""
+    examples = np.unique(features.example_w)
+    numbers = np.array([targets[int(example)] for example in examples])
+    parts = list(folds(examples, numbers, seed=seed))
+    if not parts:
+        return next(iter(heads)), DECAYS[0], None
+    tried: list[tuple[float, str, float, _HeldOut]] = []
+    for source in heads:
+        for decay in DECAYS:
+            found = []
+            for learned, judged in parts:
+                layer = _fit(
+                    source, decay, features.of(learned), targets, classes, partner_k, prior
+                )
+                rest = features.of(judged)
+                found.append((layer(rest.forward[source]), rest))
+            held_out = _HeldOut(
+                logits_wk=torch.cat([logits_wk for logits_wk, _ in found]),
+                targets_w=torch.cat([_targets(rest, targets) for _, rest in found]),
+                example_w=np.concatenate([rest.example_w for _, rest in found]),
+            )
+            tried.append((_calibrated_loss(held_out), source, decay, held_out))
+    _, source, decay, held_out = min(tried, key=lambda entry: entry[0])
+    return source, decay, held_out
+
+
+def _calibrated_loss(held_out: _HeldOut) -> float:
+    temperature = fit_temperature(held_out.logits_wk, held_out.targets_w)
+    loss = F.cross_entropy(held_out.logits_wk / temperature, held_out.targets_w).item()
+    return loss if math.isfinite(loss) else math.inf
+
+
+def _fit(
+    source: str,
+    decay: float,
+    features: WindowFeatures,
+    targets: Mapping[int, int],
+    classes: int,
+    partner_k: Tensor | None,
+    prior: LinearLayer | None,
+) -> LinearLayer:
+    x_wd, targets_w = features.forward[source], _targets(features, targets)
+    if partner_k is not None:
+        has_w = partner_k[targets_w] >= 0
+        x_wd = torch.cat([x_wd, features.backward[source][has_w]])
+        targets_w = torch.cat([targets_w, partner_k[targets_w[has_w]]])
+    return fit_classifier(x_wd, targets_w, classes=classes, decay=decay, prior=prior)
+
+
+def _targets(features: WindowFeatures, targets: Mapping[int, int]) -> Tensor:
+    return torch.tensor([targets[int(example)] for example in features.example_w])
+
+
+def _partners(labels: Sequence[str], counterparts: Mapping[str, str]) -> Tensor:
+    """Return the number of each label's counterpart, -1 without one."""
+    places = {label: place for place, label in enumerate(labels)}
+    return torch.tensor([places.get(counterparts.get(label, ''), -1) for label in labels])

@@ -1,0 +1,166 @@
+"""What a rosbag2 recording says about itself: `metadata.yaml`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from step_ros.io.video import VideoError
+
+METADATA = 'metadata.yaml'
+SUFFIXES = ('.mcap', '.db3')
+COMPRESSED, ROS_1 = '.zstd', '.bag'
+NEWEST_VERSION = 9
+
+
+class BagError(VideoError):
+    """A bag cannot be read.
+
+    Args:
+        path: Its folder or file.
+        why: What is wrong, and what was expected.
+    """
+
+
+class BagTopic(NamedTuple):
+    """A topic of a bag.
+
+    Attributes:
+        name: As `/camera/image_raw`.
+        type: As `sensor_msgs/msg/Image`.
+        messages: How many there should be.
+    """
+
+    name: str
+    type: str
+    messages: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BagContents:
+    """What a bag says about itself.
+
+    Attributes:
+        path: Its folder, or its only file.
+        files: Its storage files in the order of recording.
+        compression: What is compressed with zstd: `file`, `message` or nothing (empty). mcap's
+            own compression of chunks is not meant.
+        topics: Its topics by their names.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    compression: str
+    topics: Mapping[str, BagTopic]
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a path looks like a bag: a folder with `metadata.yaml`, or a storage file.
+
+    Whether it can be read is another matter: a bag of ROS 1 looks like one as well.
+    """
+    if path.is_dir():
+        return (path / METADATA).is_file()
+    stored = Path(path.stem) if path.suffix == COMPRESSED else path
+    return stored.suffix in (*SUFFIXES, ROS_1) and path.is_file()
+
+
+class _TopicMetadata(BaseModel):
+    name: str
+    type: str
+    serialization_format: str = 'cdr'
+
+
+class _TopicWithCount(BaseModel):
+    topic_metadata: _TopicMetadata
+    message_count: int
+
+
+class _Information(BaseModel):
+    version: int
+    storage_identifier: str
+    relative_file_paths: tuple[str, ...]
+    compression_format: str | None = None
+    compression_mode: str | None = None
+    topics_with_message_count: tuple[_TopicWithCount, ...]
+
+
+class _Metadata(BaseModel):
+    rosbag2_bagfile_information: _Information
+
+
+def contents_of_folder(path: Path) -> BagContents:
+    """Read the metadata of a bag's folder; its files are not opened.
+
+    Raises:
+        BagError: It is no bag, or of a kind that is not supported.
+    """
+    information = _read_metadata(path)
+    compression = (information.compression_mode or '').lower().removeprefix('none')
+    _check_supported(path, information, compression)
+    # Old recorders wrote the folder's name before that of the file.
+    files = tuple(path / PurePath(name).name for name in information.relative_file_paths)
+    for file in files:
+        if not file.is_file():
+            raise BagError(path, f'{METADATA} names {file.name}, which is not there')
+    topics: dict[str, BagTopic] = {}
+    for entry in information.topics_with_message_count:
+        name, kind = entry.topic_metadata.name, entry.topic_metadata.type
+        before = topics[name].messages if name in topics else 0
+        topics[name] = BagTopic(name, kind, before + entry.message_count)
+    return BagContents(path=path, files=files, compression=compression, topics=topics)
+
+
+def _read_metadata(path: Path) -> _Information:
+    file = path / METADATA
+    try:
+        content = yaml.safe_load(file.read_text(encoding='utf-8'))
+        return _Metadata.model_validate(content).rosbag2_bagfile_information
+    except FileNotFoundError as error:
+        some = sorted(one.name for one in path.iterdir() if one.suffix in SUFFIXES)
+        mend = f'; it holds {", ".join(some)}: ros2 bag reindex {path}' if some else ''
+        raise BagError(path, f'no bag: {METADATA} is missing{mend}') from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BagError(path, f'{METADATA} cannot be read: {error}') from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = '.'.join(str(part) for part in first['loc'])
+        raise BagError(path, f'{METADATA}: {field}: {first["msg"]}') from error
+
+
+def _check_supported(path: Path, information: _Information, compression: str) -> None:
+    checks = (
+        ('version', information.version, information.version <= NEWEST_VERSION, 'at most 9'),
+        (
+            'storage_identifier',
+            information.storage_identifier,
+            information.storage_identifier in ('mcap', 'sqlite3'),
+            'mcap or sqlite3',
+        ),
+        (
+            'compression_mode',
+            information.compression_mode,
+            compression in ('', 'file', 'message'),
+            'none, file or message',
+        ),
+        (
+            'compression_format',
+            information.compression_format,
+            not compression or information.compression_format == 'zstd',
+            'zstd',
+        ),
+    )
+    for field, value, sound, expected in checks:
+        if not sound:
+            raise BagError(path, f'{METADATA}: {field} {value!r} is not supported; {expected} is')
+    for entry in information.topics_with_message_count:
+        topic = entry.topic_metadata
+        if topic.serialization_format != 'cdr':
+            raise BagError(
+                path,
+                f'{METADATA}: {topic.name} is serialised as {topic.serialization_format!r}; '
+                'cdr is supported',
+            )

@@ -1,0 +1,1 @@
+"""STEP, the probes and the temporal fusions, behind one registry."""

@@ -1,0 +1,1 @@
+"""Adapters and prompts for a frozen backbone."""

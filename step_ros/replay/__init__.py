@@ -1,0 +1,1 @@
+"""Recorded bags through the recogniser, and a verdict."""

@@ -1,0 +1,257 @@
+"""The true labels of a bag's cameras: from action events in it, or from a CSV file."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+from step_ros.datasets.reader import Reading
+from step_ros.datasets.readers.bag import Annotation, pair_events
+from step_ros.datasets.readers.csv import COLUMNS, OPTIONAL, finite_seconds
+from step_ros.evaluation.ground_truth import Segment, Truth
+from step_ros.io.bags.metadata import BagError
+from step_ros.io.bags.reader import END, START, BagEvent, BagReader
+from step_ros.io.errors import DatasetError
+from step_ros.model.bundle_schema import TaskSpec
+from step_ros.streaming.grid import NANOSECONDS
+
+# What the dataset readers also want: here every row counts.
+_NEEDED = tuple(name for name in COLUMNS if name != 'split')
+_LAST_NS = 2**62
+
+
+def read_labels(bag: BagReader, labels: str, topics: Sequence[str]) -> dict[str, Truth]:
+    """Read the true labels of a bag's cameras.
+
+    Args:
+        bag: The bag.
+        labels: A topic of action events, which begins with a slash; or a CSV file with the
+            columns `video,start,end,TASK...`, perhaps with `view`, as `read_bag` has them, where
+            `video` is the bag's path from the file; empty for the only such topic.
+        topics: The cameras.
+
+    Returns:
+        Truth by topic; for every camera its own, equal neighbours joined. Empty where `labels` is
+        and the bag has no topic of action events.
+
+    Raises:
+        BagError: There are no labels for this bag, or they contradict each other.
+        DatasetError: The CSV file cannot be used.
+    """
+    if labels and _names_file(labels):
+        truths = _of_table(bag, Path(labels).expanduser(), topics)
+    else:
+        name = labels or _only_topic(bag)
+        if not name:
+            return {}
+        truths = _of_events(bag, name, topics)
+    return {topic: _in_order(bag, topic, truth) for topic, truth in truths.items()}
+
+
+def check_labels(bag: BagReader, truth: Truth, tasks: Iterable[TaskSpec], model_id: str) -> None:
+    """Check that a bundle can be judged by these labels.
+
+    Raises:
+        BagError: None of its tasks is labelled, or a label of one is unknown to it.
+    """
+    known = {task.name: task.labels for task in tasks}
+    labelled = [task for task, segments in truth.segments.items() if segments]
+    if not set(known) & set(labelled):
+        raise BagError(
+            bag.path,
+            f'the labels are of the tasks {_listed(labelled)}; expected one that {model_id} '
+            f'decides: {_listed(known)}',
+        )
+    for task, labels in known.items():
+        for segment in truth.segments.get(task, ()):
+            if segment.label not in labels:
+                raise BagError(
+                    bag.path,
+                    f'{task} {segment.label!r} is a label that {model_id} does not know; '
+                    f'expected one of {_listed(labels)}',
+                )
+
+
+def check_within(bag: Path, topic: str, truth: Truth, *, first_ns: int, last_ns: int) -> None:
+    """Check that labels were given for the time in which a camera was recorded.
+
+    Raises:
+        BagError: A segment lies outside of it as a whole.
+    """
+    for task, segments in truth.segments.items():
+        for segment in segments:
+            end_ns = _end(segment)
+            if end_ns <= first_ns or segment.start_ns > last_ns:
+                raise BagError(
+                    bag,
+                    f'{task} {segment.label!r} is labelled from {_seconds(segment.start_ns)} to '
+                    f'{_seconds(end_ns)}, outside of the images of {topic}, from '
+                    f'{_seconds(first_ns)} to {_seconds(last_ns)}; labels and images need stamps '
+                    'by the same clock',
+                )
+
+
+def _names_file(labels: str) -> bool:
+    return not labels.startswith('/') or labels.endswith('.csv') or Path(labels).is_file()
+
+
+def _only_topic(bag: BagReader) -> str:
+    topics = bag.event_topics
+    if len(topics) > 1:
+        raise BagError(
+            bag.path, f'there are several topics of ActionEvents: {_listed(topics)}; name one'
+        )
+    return topics[0] if topics else ''
+
+
+def _of_events(bag: BagReader, name: str, topics: Sequence[str]) -> dict[str, Truth]:
+    events = _completed(list(bag.events([name])))
+    if not events:
+        raise BagError(bag.path, f'{name}: no action event; expected the true labels')
+
+    def refuse(_kind: object, row: int, field: str, value: object, expected: str) -> None:
+        raise BagError(bag.path, f'{name}: event {row}: {field} {value!r}: expected {expected}')
+
+    annotations = pair_events(events, refuse)
+    frame_ids = {topic: bag.first_frame(topic).frame_id for topic in topics}
+    truths = {}
+    for topic, frame_id in frame_ids.items():
+        truths[topic] = _truth(each for each in annotations if each.frame_id in ('', frame_id))
+        if not truths[topic].segments:
+            found = sorted({annotation.frame_id for annotation in annotations})
+            raise BagError(
+                bag.path,
+                f'{name}: no event is about {topic}, whose frame_id is {frame_id!r}; events have '
+                f'{_listed(map(repr, found))}; expected the same, or none for all cameras',
+            )
+    return truths
+
+
+def _completed(events: Sequence[BagEvent]) -> list[BagEvent]:
+    """Add what a recording that begins and ends in the middle of an action lacks."""
+    opened: dict[tuple[str, str, str, str], BagEvent] = {}
+    complete: list[BagEvent] = []
+    for event in events:
+        key = (event.camera, event.frame_id, event.task, event.label)
+        if event.type == START:
+            opened[key] = event
+        elif event.type == END and not opened.pop(key, None) and event.start_ns:
+            complete.append(replace(event, type=START, stamp_ns=event.start_ns))
+        complete.append(event)
+    ends = [
+        replace(event, type=END, stamp_ns=_LAST_NS, start_ns=event.stamp_ns)
+        for event in opened.values()
+    ]
+    return complete + ends
+
+
+def _truth(annotations: Iterable[Annotation]) -> Truth:
+    truth = Truth()
+    for annotation in annotations:
+        for task, label in annotation.labels.items():
+            truth.segments[task].append(
+                Segment(
+                    label=label,
+                    start_ns=annotation.start_ns,
+                    end_ns=None if annotation.end_ns == _LAST_NS else annotation.end_ns,
+                )
+            )
+    return truth
+
+
+def _of_table(bag: BagReader, path: Path, topics: Sequence[str]) -> dict[str, Truth]:
+    reading = Reading(root=path.parent, known=None, options={})
+    rows = list(reading.table(path, _NEEDED))
+    if reading.problems:
+        raise DatasetError(str(reading.problems[0]))
+    tasks = [name for name in (rows[0][1] if rows else ()) if name not in (*COLUMNS, *OPTIONAL)]
+    if not tasks:
+        raise DatasetError(f'{path}: expected rows, and a column for each task beside {_NEEDED}')
+    ours = [
+        (row, cells)
+        for row, cells in rows
+        if (reading.root / cells['video']).resolve() == bag.path.resolve()
+    ]
+    if not ours:
+        named = sorted({cells['video'] for _, cells in rows})
+        raise BagError(bag.path, f'no row of {path.name} is about it; they name {_listed(named)}')
+    truths = {topic: Truth() for topic in topics}
+    zeros_ns = {topic: bag.first_frame(topic).stamp_ns for topic in topics}
+    for row, cells in ours:
+        view = cells.get('view', '')
+        if view and view not in bag.image_topics:
+            raise BagError(
+                bag.path,
+                f'{path.name}:{row}: view {view!r}: expected one of {_listed(bag.image_topics)}',
+            )
+        span = _span(reading, path, row, cells)
+        for topic in topics:
+            if view in ('', topic):
+                zero_ns = zeros_ns[topic]
+                for task in tasks:
+                    if cells[task]:
+                        segment = Segment(
+                            label=cells[task],
+                            start_ns=zero_ns + span[0],
+                            end_ns=None if span[1] is None else zero_ns + span[1],
+                        )
+                        truths[topic].segments[task].append(segment)
+    for topic, truth in truths.items():
+        if not truth.segments:
+            raise BagError(bag.path, f'no row of {path.name} is about {topic}')
+    return truths
+
+
+def _span(
+    reading: Reading, path: Path, row: int, cells: Mapping[str, str]
+) -> tuple[int, int | None]:
+    """Return start and end in nanoseconds; with neither given, all of the bag."""
+    if not cells['start'] and not cells['end']:
+        return 0, None
+    span = reading.span(
+        cells['start'],
+        cells['end'],
+        unit='seconds',
+        file=path,
+        row=row,
+        fields=('start', 'end'),
+        convert=finite_seconds,
+    )
+    if span is None:
+        raise DatasetError(str(reading.problems[-1]))
+    return round(span.start * NANOSECONDS), round(span.end * NANOSECONDS)
+
+
+def _in_order(bag: BagReader, topic: str, truth: Truth) -> Truth:
+    """Sort segments, and join those of one label that touch; others must not overlap."""
+    ordered = Truth()
+    for task, segments in truth.segments.items():
+        joined: list[Segment] = []
+        for segment in sorted(segments, key=lambda each: each.start_ns):
+            before = joined[-1] if joined else None
+            if before and before.label == segment.label and segment.start_ns <= _end(before):
+                last = max(_end(before), _end(segment))
+                before.end_ns = None if last == _LAST_NS else last
+            else:
+                joined.append(replace(segment))
+        for one, other in pairwise(joined):
+            if other.start_ns < _end(one):
+                raise BagError(
+                    bag.path,
+                    f'{topic}: {task} is labelled {one.label!r} and {other.label!r} at '
+                    f'{_seconds(other.start_ns)}; expected one label at a time',
+                )
+        ordered.segments[task] = joined
+    return ordered
+
+
+def _end(segment: Segment) -> int:
+    return _LAST_NS if segment.end_ns is None else segment.end_ns
+
+
+def _seconds(stamp_ns: int) -> str:
+    return 'its end' if stamp_ns == _LAST_NS else f'{stamp_ns / NANOSECONDS:.3f} s'
+
+
+def _listed(names: Iterable[str] | Collection[str]) -> str:
+    return ', '.join(names) or 'none'

@@ -1,0 +1,320 @@
+"""The report of a replay: report.json, report.md, report.html; timing.json apart from them."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from step_ros.evaluation.segments import OVERLAPS
+from step_ros.model.bundle_schema import TaskSpec
+from step_ros.replay.plots import plot_replay_confusion, plot_replay_timeline, timeline_parts
+from step_ros.replay.run import ReplayResult
+from step_ros.replay.scores import Recording, coverage, score_task
+from step_ros.reporting.html import html_report
+from step_ros.reporting.machine import machine
+from step_ros.reporting.markdown import MISSING, Grid, markdown_table, plain
+from step_ros.streaming.grid import NANOSECONDS
+
+# ---- The rows of a replay's tables: which figures, what they are called, how they are written.
+
+Cell = Callable[[Any], str]
+
+
+def percent(value: Any) -> str:
+    """Write a share in percent."""
+    return f'{100 * value:.1f}'
+
+
+def _hundredths(value: Any) -> str:
+    return f'{value:.2f}'
+
+
+# Title of a row, where its figure is in `score_task`, and how it is written.
+ROWS: tuple[tuple[str, tuple[str, ...], Cell], ...] = (
+    ('hypotheses with a label at the newest frame', ('judged',), str),
+    ('accuracy, %', ('newest', 'top1'), percent),
+    ('balanced accuracy, %', ('newest', 'balanced'), percent),
+    ('symmetric accuracy, %', ('newest', 'symmetric_top1'), percent),
+    ('within its pair, %', ('newest', 'within_pair'), percent),
+    ('taken for the counterpart, %', ('newest', 'to_counterpart'), percent),
+    ('settled windows', ('settled',), str),
+    ('accuracy on settled windows, %', ('settled_windows', 'top1'), percent),
+    (
+        'symmetric accuracy on settled windows, %',
+        ('settled_windows', 'symmetric_top1'),
+        percent,
+    ),
+    *(
+        (f'segmental F1@{overlap}, %', ('segments', f'f1_{overlap}'), percent)
+        for overlap in OVERLAPS
+    ),
+    ('edit score, %', ('segments', 'edit'), percent),
+    ('actions', ('events', 'actions'), str),
+    ('told by an event, %', ('events', 'told_share'), percent),
+    ('detection delay, median, s', ('events', 'delay_s', 'p50'), _hundredths),
+    ('detection delay, 95th percentile, s', ('events', 'delay_s', 'p95'), _hundredths),
+    ('false events a minute', ('events', 'false_per_minute'), _hundredths),
+    ('order evidence of right answers, median', ('order_evidence', 'right', 'p50'), _hundredths),
+    ('order evidence of wrong answers, median', ('order_evidence', 'wrong', 'p50'), _hundredths),
+    (
+        'order evidence of answers with the counterpart, median',
+        ('order_evidence', 'to_counterpart', 'p50'),
+        _hundredths,
+    ),
+)
+
+# Of a single recording.
+SHORT = (
+    ('accuracy, %', ('newest', 'top1'), percent),
+    ('F1@50, %', ('segments', 'f1_50'), percent),
+    ('edit, %', ('segments', 'edit'), percent),
+    ('told', ('events', 'told'), str),
+    ('of actions', ('events', 'actions'), str),
+    ('delay, s', ('events', 'delay_s', 'p50'), _hundredths),
+    ('false a minute', ('events', 'false_per_minute'), _hundredths),
+)
+
+
+def score_rows(scores: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Lay out what `score_task` said about several bundles, a column for each.
+
+    Returns:
+        Rows with their titles; those in which no bundle has a figure are left out.
+    """
+    rows = []
+    for title, path, written in ROWS:
+        cells = [figure(found, path, written) for found in scores]
+        if any(cell != MISSING for cell in cells):
+            rows.append((title, *cells))
+    return rows
+
+
+def figure(scores: Mapping[str, Any], path: Sequence[str], written: Cell) -> str:
+    """Write the figure that stands under some keys; a dash where there is none."""
+    value: Any = scores
+    for key in path:
+        value = None if value is None else value.get(key)
+    return MISSING if value is None else written(value)
+
+
+IMAGES = 'images'
+
+
+def write_replay_report(
+    result: ReplayResult, output: Path, *, more: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Write the report into a folder.
+
+    Args:
+        result: What came of it.
+        output: The folder.
+        more: Lines of further sections, in Markdown.
+
+    Returns:
+        The content of report.json: the same bags, bundles and settings give the same bytes, on
+        the same machine with the same number of threads.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    content = report_content(result)
+    _write_json(output / 'report.json', content)
+    _write_json(
+        output / 'timing.json',
+        {
+            'machine': machine(),
+            'bundles': {each.model_id: str(each.path.resolve()) for each in result.bundles},
+            'replays': [asdict(each) for each in result.times],
+        },
+    )
+    # Pictures of an earlier report would stay where this one has fewer.
+    for kind in ('confusion', 'timeline'):
+        for picture in (output / IMAGES).glob(f'{kind}-*.png'):
+            picture.unlink()
+    text = '\n'.join([*_markdown(result, content, output), *more]).rstrip() + '\n'
+    (output / 'report.md').write_text(text, encoding='utf-8')
+    (output / 'report.html').write_text(html_report(text, output), encoding='utf-8')
+    return content
+
+
+def report_content(result: ReplayResult) -> dict[str, Any]:
+    """Return all figures: `bundles`, `settings`, `overall`, `recordings` and `failures`."""
+    ignored = result.plan.settings.events().ignored_labels
+    tasks = {each.title: each.spec.tasks for each in result.bundles}
+    titles = [each.title for each in result.bundles]
+    return {
+        'bundles': {
+            each.title: {
+                'model_id': each.model_id,
+                'frames': each.spec.frames,
+                'frame_period': each.spec.frame_period,
+                'tasks': [task.name for task in each.spec.tasks],
+            }
+            for each in result.bundles
+        },
+        'settings': {
+            **asdict(result.plan.settings),
+            'ignored_labels': list(result.plan.settings.ignored_labels),
+            'device': result.plan.device.type,
+            'threads': torch.get_num_threads(),
+        },
+        'overall': {
+            title: _scores(result.recordings[title], tasks[title], ignored) for title in titles
+        },
+        'recordings': [
+            _recording(result, dict(zip(titles, each, strict=True)))
+            for each in zip(*(result.recordings[title] for title in titles), strict=True)
+        ],
+        'failures': result.failures,
+    }
+
+
+def _scores(
+    recordings: Sequence[Recording], tasks: Sequence[TaskSpec], ignored: frozenset[str]
+) -> dict[str, Any]:
+    return {task.name: score_task(recordings, task, ignored=ignored) for task in tasks}
+
+
+def _recording(result: ReplayResult, recordings: Mapping[str, Recording]) -> dict[str, Any]:
+    one = next(iter(recordings.values()))
+    plan = result.plan
+    ignored = plan.settings.events().ignored_labels
+    answered = {}
+    for bundle in result.bundles:
+        answers = recordings[bundle.title].answers
+        max_gap = plan.settings.max_gap or 2.5 * bundle.spec.frame_period
+        answered[bundle.title] = {
+            'hypotheses': len(answers.stamps_ns_h),
+            'coverage': coverage(answers, max_age_ns=round(max_gap * NANOSECONDS)),
+            'frames': dict(answers.counts),
+            'tasks': _scores([recordings[bundle.title]], bundle.spec.tasks, ignored),
+        }
+    return {
+        'bag': one.bag,
+        'camera': one.answers.topic,
+        'seconds': round((one.answers.last_ns - one.answers.first_ns) / NANOSECONDS, 3),
+        'segments': {task: len(some) for task, some in sorted(one.truth.segments.items())},
+        'bundles': answered,
+    }
+
+
+def _markdown(result: ReplayResult, content: dict[str, Any], output: Path) -> list[str]:
+    titles = list(content['bundles'])
+    lines = ['# Replay', '', _introduction(content), '']
+    bundles = [
+        (plain(title), f'`{each["model_id"]}`', str(each['frames']), f'{each["frame_period"]:g}')
+        for title, each in content['bundles'].items()
+    ]
+    head = ('bundle', 'digest', 'frames', 'frame period, s')
+    lines += [*markdown_table(Grid(head=head, rows=tuple(bundles))), '']
+    names = list(
+        dict.fromkeys(task for each in content['bundles'].values() for task in each['tasks'])
+    )
+    for task in names:
+        lines += _task(result, content, task, output)
+    if content['recordings']:
+        lines += ['## Recordings', '', *markdown_table(_coverage_grid(content, titles)), '']
+        lines += [
+            'In the timelines, a colour is the stronger the surer the answer; a triangle '
+            'shows when an event was told.',
+            '',
+        ]
+    for number, one in enumerate(content['recordings']):
+        lines += _of_recording(result, number, one, output)
+    if content['failures']:
+        lines += ['## Bags that could not be replayed', '']
+        lines += [f'- {plain(name)}: {plain(why)}' for name, why in content['failures'].items()]
+    return lines
+
+
+def _introduction(content: dict[str, Any]) -> str:
+    settings = content['settings']
+    recordings, failures = len(content['recordings']), len(content['failures'])
+    seconds = sum(each['seconds'] for each in content['recordings'])
+    said = (
+        f'{recordings} recordings of {seconds:.1f} s together'
+        + (f'; {failures} bags could not be replayed (below)' if failures else '')
+        + f'. Events: on at {settings["on_threshold"]:g}, off below '
+        f'{settings["off_threshold"]:g}, for at least {settings["minimum_duration"]:g} s, breaks '
+        f'up to {settings["minimum_gap"]:g} s; scores '
+        + (f'smoothed over {settings["smoothing"]:g} s' if settings['smoothing'] else 'unsmoothed')
+        + '. A hypothesis is judged by the label at its newest frame; a settled window is one in '
+        'which a single label is true throughout.'
+    )
+    return said
+
+
+def _task(result: ReplayResult, content: dict[str, Any], task: str, output: Path) -> list[str]:
+    deciding = [each for each in result.bundles if task in content['bundles'][each.title]['tasks']]
+    scores = {each.title: content['overall'][each.title][task] for each in deciding}
+    lines = [f'## {plain(task)}', '']
+    if not any(found['judged'] for found in scores.values()):
+        return [*lines, 'No hypothesis has a label at its newest frame.', '']
+    rows = tuple(score_rows(list(scores.values())))
+    lines += [*markdown_table(Grid(head=('', *map(plain, scores)), rows=rows)), '']
+    picture = output / IMAGES / f'confusion-{_file_name(task)}.png'
+    drawn = plot_replay_confusion(
+        picture,
+        result.recordings,
+        {each.title: _task_of(each.spec.tasks, task) for each in deciding},
+    )
+    if drawn:
+        lines += [
+            'Share of the hypotheses of each label (row) by answer (column), in percent; '
+            'counterparts are framed.',
+            '',
+            f'![Confusion of {plain(task)}]({IMAGES}/{picture.name})',
+            '',
+        ]
+    return lines
+
+
+def _task_of(tasks: Sequence[TaskSpec], name: str) -> TaskSpec:
+    return next(task for task in tasks if task.name == name)
+
+
+def _coverage_grid(content: dict[str, Any], titles: Sequence[str]) -> Grid:
+    several = len(titles) > 1
+    head = ['recording', 'camera', 'seconds']
+    for title in titles:
+        suffix = f', {plain(title)}' if several else ''
+        head += [f'hypotheses{suffix}', f'covered, %{suffix}']
+    rows = []
+    for one in content['recordings']:
+        cells = [plain(one['bag']), f'`{one["camera"]}`', f'{one["seconds"]:.1f}']
+        for title in titles:
+            found = one['bundles'][title]
+            cells += [str(found['hypotheses']), percent(found['coverage'])]
+        rows.append(tuple(cells))
+    return Grid(head=tuple(head), rows=tuple(rows))
+
+
+def _of_recording(
+    result: ReplayResult, number: int, one: dict[str, Any], output: Path
+) -> list[str]:
+    lines = [f'### {plain(one["bag"])}, `{one["camera"]}`', '']
+    rows = []
+    for title, found in one['bundles'].items():
+        for task, scores in found['tasks'].items():
+            if scores['judged']:
+                cells = [figure(scores, path, written) for _, path, written in SHORT]
+                rows.append((plain(task), plain(title), *cells))
+    if rows:
+        head = ('task', 'bundle', *(title for title, _, _ in SHORT))
+        lines += [*markdown_table(Grid(head=head, rows=tuple(rows))), '']
+    recordings = {title: some[number] for title, some in result.recordings.items()}
+    tasks = {each.title: each.spec.tasks for each in result.bundles}
+    for part in range(timeline_parts(next(iter(recordings.values())))):
+        picture = output / IMAGES / f'timeline-{number:03d}-{part}.png'
+        plot_replay_timeline(picture, recordings, tasks, part=part)
+        lines += [f'![Timeline of {plain(one["bag"])}]({IMAGES}/{picture.name})', '']
+    return lines
+
+
+def _file_name(task: str) -> str:
+    return ''.join(letter if letter.isalnum() else '-' for letter in task)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')

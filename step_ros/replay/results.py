@@ -1,0 +1,176 @@
+"""What a bundle said about a bag, kept in a folder so that it need not be asked again."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from step_ros.evaluation.events import ToldEvent
+from step_ros.io.bags.metadata import METADATA
+from step_ros.io.bags.storage import read_contents
+from step_ros.model.weights import file_digest
+from step_ros.replay.recognise import CameraReplay
+from step_ros.streaming.postprocessing.events import Event, EventType
+
+# Raised whenever the same bag, bundle and settings give other answers than before.
+FORMAT = 1
+_ARRAYS, _FACTS = 'answers.npz', 'answers.json'
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CameraAnswers:
+    """Hypotheses and events of one camera of a bag.
+
+    Attributes:
+        topic: The image topic.
+        first_ns: Stamp of its first frame.
+        last_ns: Stamp of its last frame.
+        counts: Frames by what became of them.
+        stamps_ns_h: Stamp of each hypothesis' newest frame, ascending.
+        starts_ns_h: Stamp of its oldest frame.
+        scores_hk: Scores by task, in the order of its labels.
+        order_evidence_h: Order evidence by task.
+        events: In the order in which they were told.
+    """
+
+    topic: str
+    first_ns: int
+    last_ns: int
+    counts: Mapping[str, int]
+    stamps_ns_h: np.ndarray
+    starts_ns_h: np.ndarray
+    scores_hk: Mapping[str, np.ndarray]
+    order_evidence_h: Mapping[str, np.ndarray]
+    events: tuple[ToldEvent, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BagAnswers:
+    """What a bundle said about a bag.
+
+    Attributes:
+        key: Digest of bag, bundle and settings.
+        seconds: How long it took.
+        cameras: One for each image topic.
+    """
+
+    key: str
+    seconds: float
+    cameras: tuple[CameraAnswers, ...]
+
+
+def answers_of(replay: CameraReplay) -> CameraAnswers:
+    """Lay out what was said about a camera, as arrays."""
+    hypotheses = replay.hypotheses
+    tasks = [task.spec.name for task in hypotheses[0].tasks]
+    return CameraAnswers(
+        topic=replay.topic,
+        first_ns=replay.first_ns,
+        last_ns=replay.last_ns,
+        counts=replay.counts,
+        stamps_ns_h=np.array([each.stamp_ns for each in hypotheses]),
+        starts_ns_h=np.array([each.window_start_ns for each in hypotheses]),
+        scores_hk={
+            task: np.stack([each.tasks[place].scores_k for each in hypotheses])
+            for place, task in enumerate(tasks)
+        },
+        order_evidence_h={
+            task: np.array([each.tasks[place].order_evidence for each in hypotheses])
+            for place, task in enumerate(tasks)
+        },
+        events=tuple(replay.events),
+    )
+
+
+def bag_digest(path: Path) -> str:
+    """Return a digest of all of a bag's bytes.
+
+    Raises:
+        BagError: It is missing, no bag, or damaged.
+    """
+    files = list(read_contents(path).files)
+    if (path / METADATA).is_file():
+        files.append(path / METADATA)
+    return digest_of({file.name: file_digest(file) for file in files})
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """Return a digest of what can be written as JSON."""
+    text = json.dumps(content, sort_keys=True)
+    return f'sha256:{hashlib.sha256(text.encode()).hexdigest()}'
+
+
+def save_answers(folder: Path, answers: BagAnswers) -> None:
+    """Write answers into a folder that exists."""
+    arrays: dict[str, np.ndarray] = {}
+    for place, camera in enumerate(answers.cameras):
+        arrays |= {f'{place}/stamps': camera.stamps_ns_h, f'{place}/starts': camera.starts_ns_h}
+        for task, scores_hk in camera.scores_hk.items():
+            arrays[f'{place}/scores/{task}'] = scores_hk
+            arrays[f'{place}/order/{task}'] = camera.order_evidence_h[task]
+    with (folder / _ARRAYS).open('wb') as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    facts = {
+        'key': answers.key,
+        'seconds': answers.seconds,
+        'cameras': [
+            {
+                'topic': camera.topic,
+                'first_ns': camera.first_ns,
+                'last_ns': camera.last_ns,
+                'counts': dict(camera.counts),
+                'tasks': list(camera.scores_hk),
+                'events': [
+                    {**asdict(told.event), 'told_ns': told.told_ns} for told in camera.events
+                ],
+            }
+            for camera in answers.cameras
+        ],
+    }
+    (folder / _FACTS).write_text(json.dumps(facts, indent=1) + '\n', encoding='utf-8')
+
+
+def load_answers(folder: Path) -> BagAnswers:
+    """Read what `save_answers` wrote.
+
+    Raises:
+        OSError: A file is missing.
+    """
+    facts = json.loads((folder / _FACTS).read_text(encoding='utf-8'))
+    with np.load(folder / _ARRAYS) as arrays:
+        cameras = [
+            CameraAnswers(
+                topic=camera['topic'],
+                first_ns=camera['first_ns'],
+                last_ns=camera['last_ns'],
+                counts=camera['counts'],
+                stamps_ns_h=arrays[f'{place}/stamps'],
+                starts_ns_h=arrays[f'{place}/starts'],
+                scores_hk={task: arrays[f'{place}/scores/{task}'] for task in camera['tasks']},
+                order_evidence_h={
+                    task: arrays[f'{place}/order/{task}'] for task in camera['tasks']
+                },
+                events=_events(camera['events']),
+            )
+            for place, camera in enumerate(facts['cameras'])
+        ]
+    return BagAnswers(key=facts['key'], seconds=facts['seconds'], cameras=tuple(cameras))
+
+
+def _events(written: Sequence[dict[str, Any]]) -> tuple[ToldEvent, ...]:
+    return tuple(
+        ToldEvent(
+            event=Event(
+                **{
+                    **{name: value for name, value in fields.items() if name != 'told_ns'},
+                    'type': EventType(fields['type']),
+                }
+            ),
+            told_ns=fields['told_ns'],
+        )
+        for fields in written
+    )

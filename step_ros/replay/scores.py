@@ -1,0 +1,216 @@
+"""How good a bundle's answers are on recordings; `docs/replay.md` defines every figure."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from step_ros.evaluation.events import EventCounts, count_events
+from step_ros.evaluation.ground_truth import Truth
+from step_ros.evaluation.metrics import task_metrics
+from step_ros.evaluation.segments import OVERLAPS, Found, edit_score, find_segments, runs
+from step_ros.model.bundle_schema import TaskSpec
+from step_ros.replay.results import CameraAnswers
+
+DIGITS = 4
+# Of what `task_metrics` tells, that which is meant for clips with training counts or a top five.
+_FRAME_METRICS = (
+    *('top1', 'balanced', 'symmetric_top1', 'within_pair', 'to_counterpart', 'other_top1'),
+    *('calibration_error', 'labels'),
+)
+# Stands in sequences of labels for moments that are not judged.
+_UNKNOWN = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """Answers about one camera of a bag, and what was true.
+
+    Attributes:
+        bag: Name of the bag.
+        answers: The answers.
+        truth: The true labels.
+    """
+
+    bag: str
+    answers: CameraAnswers
+    truth: Truth
+
+    def targets(self, task: TaskSpec, *, settled: bool = False) -> np.ndarray:
+        """Return the true label of each hypothesis as an index, -1 where there is none.
+
+        Args:
+            task: The task.
+            settled: Only where one label is true all through the window; else the label at the
+                newest frame counts.
+        """
+        places = {label: place for place, label in enumerate(task.labels)}
+        answers = self.answers
+        starts_ns = answers.starts_ns_h if settled else answers.stamps_ns_h
+        return np.array(
+            [
+                places.get(self.truth.settled(task.name, int(start), int(end)), _UNKNOWN)
+                for start, end in zip(starts_ns, answers.stamps_ns_h, strict=True)
+            ]
+        )
+
+
+def coverage(answers: CameraAnswers, *, max_age_ns: int) -> float:
+    """Return the share of a recording at which there is an answer that is not too old.
+
+    Args:
+        answers: The answers.
+        max_age_ns: How long an answer stands without another one.
+    """
+    total_ns = answers.last_ns - answers.first_ns
+    until_ns = np.append(answers.stamps_ns_h[1:], answers.last_ns)
+    covered_ns = np.minimum(until_ns - answers.stamps_ns_h, max_age_ns).clip(min=0).sum()
+    return round(float(covered_ns / total_ns), DIGITS) if total_ns else 0.0
+
+
+def score_task(
+    recordings: Sequence[Recording], task: TaskSpec, *, ignored: Collection[str]
+) -> dict[str, Any]:
+    """Score the answers of one task on some recordings together.
+
+    Args:
+        recordings: The recordings; those without labels of the task count for nothing.
+        task: The task.
+        ignored: Labels that say that nothing happens: no segments and no events.
+
+    Returns:
+        `hypotheses`, `judged`, `settled`; `newest` and `settled_windows`: frame-wise metrics at
+        the newest frame and on settled windows, None where none is judged; `segments`: F1 and
+        edit score; `events`; `order_evidence`.
+    """
+    judged = [each for each in recordings if each.truth.segments.get(task.name)]
+    newest = _frame_metrics(judged, task, settled=False)
+    settled = _frame_metrics(judged, task, settled=True)
+    return {
+        'hypotheses': sum(len(each.answers.stamps_ns_h) for each in judged),
+        'judged': 0 if newest is None else newest.pop('clips'),
+        'settled': 0 if settled is None else settled.pop('clips'),
+        'newest': newest,
+        'settled_windows': settled,
+        'segments': _segment_metrics(judged, task, ignored) if judged else None,
+        'events': _event_metrics(judged, task, ignored) if judged else None,
+        'order_evidence': _order_evidence(judged, task),
+    }
+
+
+def pooled(
+    recordings: Sequence[Recording], task: TaskSpec, *, settled: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return scores `[h, k]`, targets `[h]` and order evidence `[h]` of all judged hypotheses."""
+    scores, targets, evidence = [], [], []
+    for each in recordings:
+        targets_h = each.targets(task, settled=settled)
+        known = targets_h != _UNKNOWN
+        scores.append(each.answers.scores_hk[task.name][known])
+        evidence.append(each.answers.order_evidence_h[task.name][known])
+        targets.append(targets_h[known])
+    if not scores:
+        return np.zeros((0, len(task.labels))), np.zeros(0, int), np.zeros(0)
+    return np.concatenate(scores), np.concatenate(targets), np.concatenate(evidence)
+
+
+def _frame_metrics(
+    recordings: Sequence[Recording], task: TaskSpec, *, settled: bool
+) -> dict[str, Any] | None:
+    scores_hk, targets_h, _ = pooled(recordings, task, settled=settled)
+    if not len(targets_h):
+        return None
+    found = task_metrics(scores_hk, targets_h, task.labels, task.counterparts)
+    return {name: found[name] for name in ('clips', *_FRAME_METRICS) if name in found}
+
+
+def _segment_metrics(
+    recordings: Sequence[Recording], task: TaskSpec, ignored: Collection[str]
+) -> dict[str, Any]:
+    background = {_UNKNOWN, *(task.labels.index(name) for name in ignored if name in task.labels)}
+    found = dict.fromkeys(OVERLAPS, Found())
+    edits = []
+    for each in recordings:
+        targets_h = each.targets(task)
+        answers_h = each.answers.scores_hk[task.name].argmax(axis=1)
+        answers_h[targets_h == _UNKNOWN] = _UNKNOWN
+        predicted = runs(answers_h.tolist(), background=background)
+        true = runs(targets_h.tolist(), background=background)
+        edits.append(edit_score(predicted, true))
+        for overlap in OVERLAPS:
+            found[overlap] += find_segments(predicted, true, overlap=overlap / 100)
+    counted = found[OVERLAPS[0]]
+    return {
+        'true': counted.right + counted.missed,
+        'predicted': counted.right + counted.wrong,
+        **{f'f1_{overlap}': round(found[overlap].f1, DIGITS) for overlap in OVERLAPS},
+        'edit': round(float(np.mean(edits)), DIGITS),
+    }
+
+
+def _event_metrics(
+    recordings: Sequence[Recording], task: TaskSpec, ignored: Collection[str]
+) -> dict[str, Any]:
+    counts = EventCounts()
+    for each in recordings:
+        answers = each.answers
+        counts += count_events(
+            [told for told in answers.events if told.event.task == task.name],
+            each.truth.segments[task.name],
+            first_ns=answers.first_ns,
+            last_ns=answers.last_ns,
+            ignored=ignored,
+        )
+    return {
+        'actions': counts.actions,
+        'told': len(counts.delays_s),
+        'told_share': _share(len(counts.delays_s), counts.actions),
+        'delay_s': _percentiles(counts.delays_s),
+        'repeated': counts.repeated,
+        'false': counts.false,
+        'false_per_minute': _rounded(counts.false_per_minute),
+        'unjudged': counts.unjudged,
+    }
+
+
+def _order_evidence(recordings: Sequence[Recording], task: TaskSpec) -> dict[str, Any]:
+    """Tell right from wrong answers by their order evidence, among labels with a counterpart."""
+    scores_hk, targets_h, evidence_h = pooled(recordings, task)
+    partner_k = np.array(
+        [
+            task.labels.index(task.counterparts[label]) if label in task.counterparts else _UNKNOWN
+            for label in task.labels
+        ]
+    )
+    answers_h = scores_hk.argmax(axis=1)
+    asked = (partner_k[answers_h] != _UNKNOWN) & ~np.isnan(evidence_h)
+    right = answers_h == targets_h
+    groups: Mapping[str, np.ndarray] = {
+        'right': asked & right,
+        'wrong': asked & ~right,
+        'to_counterpart': asked & (partner_k[answers_h] == targets_h),
+    }
+    return {
+        name: {
+            'count': int(chosen.sum()),
+            'mean': _rounded(float(evidence_h[chosen].mean()) if chosen.any() else None),
+            **_percentiles(evidence_h[chosen]),
+        }
+        for name, chosen in groups.items()
+    }
+
+
+def _percentiles(values: Sequence[float] | np.ndarray) -> dict[str, float | None]:
+    return {
+        f'p{share}': _rounded(float(np.percentile(values, share)) if len(values) else None)
+        for share in (50, 95)
+    }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, DIGITS) if whole else None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, DIGITS)

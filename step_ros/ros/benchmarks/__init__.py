@@ -1,0 +1,1 @@
+"""Benchmarks over DDS: node, soak and transport."""

@@ -1,0 +1,375 @@
+"""A long run with everything that goes wrong: restarts, gaps, jumps in time; nothing may be lost.
+
+Each camera is a process of its own. One after the other is stopped and, after a pause, started
+anew; meanwhile their streams have gaps, and their stamps jump forth and back as in a looped bag.
+
+While a node is held up, images wait for it in the middleware, which keeps the memory: each
+subscription comes to its bound of `DEPTH` images sooner or later. So that this is not taken for a
+leak, nor hides one, the node is held up before the run until its queues have been full.
+"""
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from step_ros.reporting.machine import table
+from step_ros.ros.benchmarks.process_usage import Memory, memory
+from step_ros.ros.benchmarks.publisher import PublisherSettings
+from step_ros.ros.benchmarks.session import BenchmarkSession, Publisher
+from step_ros.ros.clients.frame_counts import FrameCounts
+from step_ros.ros.qos import DEPTH
+
+# ---- What a soak does to the node.
+
+# Memory is compared over the first minute after the warm-up, itself a minute, and the last; in a
+# run of less than five minutes over fifths.
+_MINUTE = 60.0
+
+_PARTS = 5
+
+# The longest that the node is held up at once.
+_HOLD_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoakPlan:
+    """What is done to the node.
+
+    Attributes:
+        seconds: How long.
+        cameras: Number of cameras.
+        rate: Images of each in a second.
+        size: Width and height of an image in pixels.
+    """
+
+    seconds: float
+    cameras: int
+    rate: float
+    size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0 or self.cameras < 1:
+            raise ValueError(
+                f'{self.cameras} cameras for {self.seconds:g} s: expected at least one camera, '
+                'and more than no time'
+            )
+
+    @property
+    def span(self) -> float:
+        """Seconds of the warm-up, and of each time over which memory is compared."""
+        return min(_MINUTE, self.seconds / _PARTS)
+
+    @property
+    def restart_every(self) -> float:
+        """Seconds from one restart of a camera to the next; each has several."""
+        return max(3.0, self.seconds / (6 * self.cameras))
+
+    @property
+    def hold_seconds(self) -> float:
+        """Seconds for which the node is held up: twice as many images come as may wait."""
+        return min(_HOLD_SECONDS, 2 * DEPTH / self.rate)
+
+    def steady_publisher(self, topic: str) -> PublisherSettings:
+        """Return what a camera publishes before the run."""
+        width, height = self.size
+        return PublisherSettings(topics=[topic], rate=self.rate, width=width, height=height)
+
+    def publisher(self, topic: str) -> PublisherSettings:
+        """Return what a camera publishes: every few seconds a gap, now and then a jump."""
+        return replace(
+            self.steady_publisher(topic),
+            gap_every=max(4.0, self.seconds / 50),
+            gap=1.5,
+            jump_every=max(2.5, self.seconds / 80),
+            jump=30.0,
+        )
+
+
+# ---- What a soak showed, and whether it is as it must be.
+
+GROWTH_PERCENT = 1.0
+
+TRANSPORT_LOST_PERCENT = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """Something that must hold.
+
+    Attributes:
+        what: In words.
+        found: What was found.
+        passed: Whether it holds.
+    """
+
+    what: str
+    found: str
+    passed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySample:
+    """The node's memory at one time.
+
+    Attributes:
+        seconds: Since all cameras publish.
+        memory: What the node held.
+    """
+
+    seconds: float
+    memory: Memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraFrames:
+    """What became of all images of one camera.
+
+    Attributes:
+        sent: Images published, by all its processes.
+        counts: What the node says of them.
+    """
+
+    sent: int
+    counts: FrameCounts
+
+    @property
+    def transport_lost(self) -> int:
+        """Images that did not reach the node."""
+        return self.sent - self.counts.received
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoakResult:
+    """What a run showed.
+
+    Attributes:
+        plan: What was done.
+        restarts: How often a camera was stopped and started anew.
+        hypotheses: How many came, by camera.
+        frames: What became of the images, by camera.
+        samples: The node's memory over time.
+    """
+
+    plan: SoakPlan
+    restarts: int
+    hypotheses: dict[str, int]
+    frames: dict[str, CameraFrames]
+    samples: list[MemorySample] = field(repr=False)
+
+    @property
+    def growth_percent(self) -> float:
+        """How much memory grew from the first span after the warm-up to the last.
+
+        Own memory counts with its medians over these. Shared memory is the publishers': where
+        images waited in it, its pages stay with the node until that publisher is restarted. So it
+        counts with the least that there was in the first half and in the second.
+        """
+        span, end = self.plan.span, self.samples[-1].seconds
+        middle = (span + end) / 2
+        first = self._own(span, 2 * span) + self._least_shared(span, middle)
+        last = self._own(end - span, end) + self._least_shared(middle, end)
+        return 100 * (last / first - 1)
+
+    @property
+    def own_growth_percent(self) -> float:
+        """The same without shared memory."""
+        span, end = self.plan.span, self.samples[-1].seconds
+        return 100 * (self._own(end - span, end) / self._own(span, 2 * span) - 1)
+
+    def _own(self, begin: float, end: float) -> float:
+        return statistics.median(
+            memory.resident - memory.shared for memory in self._between(begin, end)
+        )
+
+    def _least_shared(self, begin: float, end: float) -> int:
+        return min(memory.shared for memory in self._between(begin, end))
+
+    def _between(self, begin: float, end: float) -> list[Memory]:
+        """Return what was held in a time; the nearest sample if there is none."""
+        inside = [each for each in self.samples if begin <= each.seconds <= end]
+        nearest = min(self.samples, key=lambda each: abs(each.seconds - (begin + end) / 2))
+        return [each.memory for each in inside or [nearest]]
+
+    def conditions(self) -> list[Condition]:
+        """Judge the run."""
+        frames = self.frames.values()
+        sent = sum(each.sent for each in frames)
+        transport_lost = [each.transport_lost for each in frames]
+        unaccounted = [each.counts.unaccounted for each in frames]
+        lost_percent = 100 * sum(transport_lost) / sent if sent else 100.0
+        span = self.plan.span
+        return [
+            Condition(
+                what=f'memory grows by at most {GROWTH_PERCENT:g} % (medians of the resident set '
+                f'over {span:.0f} s: the first after a warm-up of {span:.0f} s, and the last; of '
+                'shared memory the least in either half)',
+                found=f'{self.growth_percent:+.2f} % '
+                f'({self.own_growth_percent:+.2f} % without shared memory)',
+                passed=self.growth_percent <= GROWTH_PERCENT,
+            ),
+            Condition(
+                what='received = used + off the grid + dropped by cause, for each camera',
+                found=f'unaccounted: {unaccounted}',
+                passed=not any(unaccounted),
+            ),
+            Condition(
+                what='sent = received + lost in transport, of which at most '
+                f'{TRANSPORT_LOST_PERCENT:g} %',
+                found=f'{sent} sent, {transport_lost} lost',
+                passed=min(transport_lost) >= 0 and lost_percent <= TRANSPORT_LOST_PERCENT,
+            ),
+            Condition(
+                what='every camera gave hypotheses after restarts, gaps and jumps',
+                found=f'{list(self.hypotheses.values())} hypotheses, {self.restarts} restarts',
+                passed=all(self.hypotheses.values()),
+            ),
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything, for JSON."""
+        return {
+            **asdict(self),
+            'growth_percent': self.growth_percent,
+            'own_growth_percent': self.own_growth_percent,
+            'conditions': [asdict(condition) for condition in self.conditions()],
+        }
+
+
+_SAMPLE_SECONDS = 1.0
+
+# How often the node is held up before the run.
+_HOLD_UPS = 4
+
+
+class SoakBenchmark:
+    """Runs a plan on a node.
+
+    Args:
+        plan: What is done.
+        bundle: Folder of the bundle.
+        folder: For logs.
+        parameters: Further parameters of the node.
+    """
+
+    def __init__(
+        self, plan: SoakPlan, *, bundle: Path, folder: Path, parameters: dict[str, Any]
+    ) -> None:
+        self._plan, self._bundle, self._folder = plan, bundle, folder
+        self._parameters = parameters
+        self._sent = [0] * plan.cameras
+        self._samples: list[MemorySample] = []
+        self._restarts = 0
+
+    def run(self) -> SoakResult:
+        """Do it.
+
+        Raises:
+            NodeError: The node or a camera does not keep going.
+        """
+        with BenchmarkSession(
+            self._bundle,
+            cameras=self._plan.cameras,
+            folder=self._folder,
+            parameters=self._parameters,
+        ) as session:
+            before = self._fill_queues(session)
+            already = len(session.listener.arrivals)
+            publishers = [self._start(session, index) for index in range(self._plan.cameras)]
+            self._began = time.monotonic()
+            while (left := self._plan.seconds - self._seconds) > 0:
+                self._watch(session, publishers, min(left, self._plan.restart_every))
+                if self._seconds < self._plan.seconds:
+                    self._restart(session, publishers)
+            for index, publisher in enumerate(publishers):
+                self._sent[index] += publisher.stop().total
+            counts = session.counts_now()
+            came = Counter(arrival.camera for arrival in session.listener.arrivals[already:])
+            return SoakResult(
+                plan=self._plan,
+                restarts=self._restarts,
+                hypotheses={camera: came[camera] for camera in session.cameras},
+                frames={
+                    camera: CameraFrames(sent=sent, counts=counts[camera] - before[camera])
+                    for camera, sent in zip(session.cameras, self._sent, strict=True)
+                },
+                samples=self._samples,
+            )
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def _fill_queues(self, session: BenchmarkSession) -> dict[str, FrameCounts]:
+        """Hold the node up until as many images have waited as may; return what became of them."""
+        publishers = [
+            session.publish(self._plan.steady_publisher(topic), name=camera)
+            for topic, camera in zip(session.topics, session.cameras, strict=True)
+        ]
+        for _ in range(_HOLD_UPS):
+            session.node.hold(self._plan.hold_seconds)
+            session.rest(self._plan.hold_seconds, *publishers)
+        for publisher in publishers:
+            publisher.stop()
+        return session.counts_now()
+
+    def _start(self, session: BenchmarkSession, camera: int) -> Publisher:
+        return session.publish(
+            self._plan.publisher(session.topics[camera]), name=session.cameras[camera]
+        )
+
+    def _watch(
+        self, session: BenchmarkSession, publishers: Sequence[Publisher], seconds: float
+    ) -> None:
+        """Sample the node's memory for some time."""
+        end = self._seconds + seconds
+        while (left := end - self._seconds) > 0:
+            session.rest(min(left, _SAMPLE_SECONDS), *publishers)
+            self._samples.append(
+                MemorySample(seconds=self._seconds, memory=memory(session.node.pid))
+            )
+
+    def _restart(self, session: BenchmarkSession, publishers: list[Publisher]) -> None:
+        """Stop the next camera and start it anew."""
+        camera = self._restarts % self._plan.cameras
+        self._sent[camera] += publishers[camera].stop().total
+        publishers[camera] = self._start(session, camera)
+        self._restarts += 1
+
+
+# ---- A soak's figures as Markdown tables.
+
+FRAME_COLUMNS = (
+    *('camera', 'sent', 'transport_lost', 'received', 'used', 'off_grid', 'dropped'),
+    *('unaccounted', 'hypotheses'),
+)
+
+
+def frames_table(result: SoakResult) -> str:
+    """Write what became of the images of each camera."""
+    return table(
+        FRAME_COLUMNS,
+        [
+            [
+                camera,
+                *map(str, (frames.sent, frames.transport_lost, frames.counts.received)),
+                *map(str, (frames.counts.used, frames.counts.off_grid, frames.counts.lost)),
+                *map(str, (frames.counts.unaccounted, result.hypotheses[camera])),
+            ]
+            for camera, frames in result.frames.items()
+        ],
+    )
+
+
+def conditions_table(result: SoakResult) -> str:
+    """Write what must hold and whether it does."""
+    return table(
+        ('condition', 'found', 'holds'),
+        [
+            [condition.what, condition.found, 'yes' if condition.passed else 'NO']
+            for condition in result.conditions()
+        ],
+    )

@@ -1,0 +1,1 @@
+"""Bags played to a running perception node, and what it answers."""

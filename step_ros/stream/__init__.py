@@ -1,1 +1,0 @@
-"""Time: frame sampling on a grid, windows and the streaming recogniser."""

@@ -1,0 +1,1 @@
+"""Frames in, hypotheses out: grid, window, queue, load shedding, worker threads."""

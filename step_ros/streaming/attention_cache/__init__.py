@@ -1,0 +1,1 @@
+"""Incremental attention over a sliding window, in torch and in C++."""

@@ -1,0 +1,144 @@
+"""What is kept of one camera: grid, window, the heads' cache and counters."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from step_ros.images.errors import FrameError
+from step_ros.images.resize import cut_box, fit_image
+from step_ros.streaming.attention_cache.cache import HeadCache
+from step_ros.streaming.frame import Frame, GridFrame
+from step_ros.streaming.grid import NANOSECONDS, FrameGrid, GridSettings, Placement
+from step_ros.streaming.window import Window
+
+# No answer can carry this stamp: `builtin_interfaces/Time` has 31 bits for seconds. A message with
+# more nanoseconds than a second has may come with it all the same.
+END_OF_TIME_NS = 2**31 * NANOSECONDS
+
+
+def frames_used(counts: Mapping[str, int]) -> int:
+    """Return how many of the counted frames have entered a window."""
+    return sum(counts.get(placement.value, 0) for placement in Placement if placement.on_grid)
+
+
+class CameraStream:
+    """Grid, window, cache and counters of one camera.
+
+    A frame is placed on the grid, then loaded or left out, then enters the window. The first two
+    may be done in another thread than the last.
+
+    Args:
+        frames: Frames in a window (T).
+        settings: Of the grid.
+        cache: For streaming heads.
+        image_size: Height and width to which frames are fitted when they are loaded; None: they
+            stay as they are.
+
+    Attributes:
+        window: The newest grid frames.
+        cache: What streaming heads keep of them; None with plain heads.
+        counts: Frames by what became of them: `received`, the values of `Placement` (of those on
+            the grid only once they have entered the window), causes of frames that were left out;
+            `missed_slots` (slots inside a window that no frame filled) and `skipped_hypotheses`.
+    """
+
+    def __init__(
+        self,
+        frames: int,
+        settings: GridSettings,
+        *,
+        cache: HeadCache | None = None,
+        image_size: tuple[int, int] | None = None,
+    ) -> None:
+        self.frames = frames
+        self._image_size = image_size
+        self.grid = FrameGrid(settings)
+        self.window = Window(frames)
+        self.cache = cache
+        self.counts: Counter[str] = Counter()
+
+    @property
+    def used(self) -> int:
+        """How many frames have entered the window."""
+        return frames_used(self.counts)
+
+    def reset(self) -> None:
+        """Empty the window; counters go on."""
+        self.grid.reset()
+        self.window.clear()
+
+    def refuse(self, cause: str) -> None:
+        """Count a frame that cannot even be placed."""
+        self.counts['received'] += 1
+        self.counts[cause] += 1
+
+    def admit(self, frame: Frame) -> GridFrame | None:
+        """Place a frame and load it; None if it is not on the grid.
+
+        Raises:
+            FrameError: It cannot be used. It is counted and does not take its slot.
+        """
+        placed = self.place(frame)
+        return None if placed is None else self.load(frame, *placed)
+
+    def place(self, frame: Frame) -> tuple[Placement, int] | None:
+        """Count a frame; return its placement and slot, or None if it is not on the grid.
+
+        Raises:
+            FrameError: It has no stamp, or one that no message can carry.
+        """
+        if frame.stamp_ns <= 0:
+            self.refuse('zero_stamp')
+            raise FrameError('zero_stamp', 'its header has no stamp; the driver must set one')
+        if frame.stamp_ns >= END_OF_TIME_NS:
+            self.refuse('impossible_stamp')
+            raise FrameError(
+                'impossible_stamp', f'its stamp of {frame.stamp_ns} ns is beyond what ROS can say'
+            )
+        self.counts['received'] += 1
+        placement, slot = self.grid.place(frame.stamp_ns)
+        if placement.on_grid:
+            return placement, slot
+        self.counts[placement.value] += 1
+        if placement is not Placement.LATE:
+            self._commit(frame, placement, slot)
+        return None
+
+    def load(self, frame: Frame, placement: Placement, slot: int) -> GridFrame:
+        """Convert the pixels of a frame on the grid, which then holds its slot.
+
+        Raises:
+            FrameError: It cannot be read. It is counted and does not take its slot.
+        """
+        try:
+            image_hw3 = frame.load()
+            rows, columns = image_hw3.shape[:2]
+            box = None if frame.crop is None else frame.crop((rows, columns))
+            fitted_hw3 = None
+            if self._image_size is not None:
+                fitted_hw3 = fit_image(cut_box(image_hw3, box), self._image_size)
+        except FrameError as error:
+            self.counts[error.cause] += 1
+            raise
+        except Exception as error:  # out of memory, or a fault in a converter: one frame less
+            self.counts['unreadable'] += 1
+            raise FrameError('unreadable', f'{type(error).__name__}: {error}') from error
+        self._commit(frame, placement, slot)
+        return GridFrame(
+            camera=frame.camera,
+            stamp_ns=frame.stamp_ns,
+            frame_id=frame.frame_id,
+            received_ns=frame.received_ns,
+            placement=placement,
+            slot=slot,
+            image_hw3=image_hw3,
+            box=box,
+            fitted_hw3=fitted_hw3,
+        )
+
+    def leave_out(self, frame: Frame, placement: Placement, slot: int, *, cause: str) -> None:
+        """Count a frame on the grid that is not looked at; it holds its slot all the same."""
+        self.counts[cause] += 1
+        self._commit(frame, placement, slot)
+
+    def _commit(self, frame: Frame, placement: Placement, slot: int) -> None:
+        self.grid.commit(placement, slot, frame.stamp_ns, keep=self.frames)

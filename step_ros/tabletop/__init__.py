@@ -1,0 +1,1 @@
+"""The synthetic tabletop: scenes, motion, rendering, datasets."""

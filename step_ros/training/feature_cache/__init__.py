@@ -1,0 +1,1 @@
+"""Encoded tokens on disk."""

@@ -1,0 +1,233 @@
+"""What a feature cache holds, down to the last detail that decides its numbers."""
+
+import hashlib
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+from rich.filesize import decimal
+
+from step_ros.model.backbone import Backbone
+from step_ros.model.tokens import TokenKind, tokens_per_frame
+
+CacheType = Literal['float16', 'int8']
+
+
+class CacheError(RuntimeError):
+    """A feature cache is damaged, does not fit what is asked of it, or has no room.
+
+    Args:
+        path: The file or folder at fault.
+        why: What is wrong, and the mend.
+    """
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f'{path}: {why}')
+        self.path = path
+
+
+class CacheSpec(BaseModel):
+    """Everything that decides a number in the cache; its digest names the cache's folder."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True)
+
+    format: Literal[1] = 1
+    dataset: str = Field(description='name of the dataset and of its options')
+    backbone: str = Field(description="timm's name of the architecture")
+    digest: str = Field(description='digest of its weights')
+    tokens: TokenKind = Field(description='which tokens of a frame')
+    token_grid: tuple[int, int] | None = Field(
+        default=None,
+        description='rows and columns onto which patch tokens are averaged; none: one per patch',
+    )
+    image_size: tuple[int, int] = Field(description='height and width in pixels')
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    sampling: dict[str, Any] = Field(description='how frames are chosen')
+    transform: dict[str, Any] = Field(description='how images are changed before encoding')
+    frames: int = Field(gt=0, description='T, frames in a window')
+    views: int = Field(gt=0, description='windows kept of each clip')
+    tokens_per_frame: int = Field(gt=0)
+    width: int = Field(gt=0, description='channels of a token')
+    dtype: CacheType = 'float16'
+
+    @model_serializer(mode='wrap')
+    def _serialise(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        # What is not asked for adds nothing: caches keep their names.
+        if self.token_grid is None:
+            del content['token_grid']
+        return content
+
+    @property
+    def key(self) -> str:
+        """The first digits of the SHA-256 of all of the above."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of a clip's tokens: views, frames, tokens, width."""
+        return self.views, self.frames, self.tokens_per_frame, self.width
+
+    @property
+    def clip_bytes(self) -> int:
+        """Bytes of a clip."""
+        values = math.prod(self.shape)
+        # Signed bytes come with a scale in float32 for each token.
+        return values * 2 if self.dtype == 'float16' else values + 4 * values // self.width
+
+
+def spec_for(
+    backbone: Backbone,
+    *,
+    dataset: str,
+    sampling: dict[str, Any],
+    transform: dict[str, Any],
+    frames: int,
+    views: int,
+    dtype: CacheType = 'float16',
+) -> CacheSpec:
+    """Describe a cache of a backbone's tokens.
+
+    Args:
+        backbone: The frozen encoder; gives the tokens that the heads consume.
+        dataset: Name of the dataset and of its options.
+        sampling: How frames are chosen.
+        transform: How images are changed before encoding.
+        frames: Frames in a window (T).
+        views: Windows kept of each clip.
+        dtype: How tokens are kept.
+
+    Raises:
+        ValueError: The backbone still learns, so that its tokens would change.
+    """
+    if backbone.learns or backbone.adapters is not None:
+        raise ValueError(
+            f'backbone {backbone.name!r} has adapters; a cache is for a backbone whose digest '
+            'says all about it'
+        )
+    return CacheSpec(
+        dataset=dataset,
+        backbone=backbone.name,
+        digest=backbone.digest,
+        tokens=backbone.consumed,
+        token_grid=backbone.coarser_grid,
+        image_size=backbone.image_size,
+        mean=backbone.mean,
+        std=backbone.std,
+        sampling=sampling,
+        transform=transform,
+        frames=frames,
+        views=views,
+        tokens_per_frame=tokens_per_frame(backbone.consumed, backbone.tokens),
+        width=backbone.width,
+        dtype=dtype,
+    )
+
+
+def to_bytes(x_vtnd: np.ndarray, dtype: CacheType) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return tokens as they are kept: half floats, or signed bytes with a scale per token."""
+    if dtype == 'float16':
+        return x_vtnd.astype(np.float16), None
+    scales_vtn = np.abs(x_vtnd).max(axis=-1) / 127
+    safe = np.where(scales_vtn > 0, scales_vtn, 1)[..., None]
+    return np.rint(x_vtnd / safe).astype(np.int8), scales_vtn.astype(np.float32)
+
+
+def quantisation_error(x_vtnd: np.ndarray, dtype: CacheType) -> float:
+    """Return what keeping tokens costs: the length of a token's error as a share of its own.
+
+    Args:
+        x_vtnd: Tokens as the encoder gives them.
+        dtype: How they are kept.
+
+    Returns:
+        The mean over all tokens; 0 keeps them exactly.
+    """
+    x_vtnd = x_vtnd.astype(np.float32)
+    kept, scales_vtn = to_bytes(x_vtnd, dtype)
+    read_vtnd = kept.astype(np.float32)
+    if scales_vtn is not None:
+        read_vtnd *= scales_vtn[..., None]
+    errors_vtn = np.linalg.norm(read_vtnd - x_vtnd, axis=-1)
+    lengths_vtn = np.linalg.norm(x_vtnd, axis=-1)
+    # A token of zeros is kept exactly.
+    return float((errors_vtn / np.where(lengths_vtn > 0, lengths_vtn, 1)).mean())
+
+
+# ---- How large a feature cache will be, said before the work, and refused where it does not fit.
+
+# Left free on the disk: other programs write too.
+SPARE_SHARE = 0.02
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how much may be written to the disk of a folder, which need not exist yet."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    disk = shutil.disk_usage(there)
+    return max(0, int(disk.free - SPARE_SHARE * disk.total))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheEstimate:
+    """What a cache will hold, and what of it is left to do.
+
+    Attributes:
+        folder: The cache's folder.
+        clips: Clips in all.
+        clips_left: Clips not yet encoded.
+        clip_bytes: Bytes of each.
+        free_bytes: Bytes that its disk has room for.
+    """
+
+    folder: Path
+    clips: int
+    clips_left: int
+    clip_bytes: int
+    free_bytes: int
+
+    @property
+    def bytes_left(self) -> int:
+        """Bytes not yet written."""
+        return self.clips_left * self.clip_bytes
+
+    def __str__(self) -> str:
+        size = decimal(self.clips * self.clip_bytes)
+        if not self.clips_left:
+            return f'{self.folder}: all {self.clips} clips are encoded, {size}'
+        return (
+            f'{self.folder}: {self.clips_left} of {self.clips} clips to encode, '
+            f'{decimal(self.bytes_left)} of {size}; the disk has room for '
+            f'{decimal(self.free_bytes)}'
+        )
+
+
+def check_room(estimates: Sequence[CacheEstimate]) -> None:
+    """Refuse caches that do not fit on their disk together.
+
+    Args:
+        estimates: The caches, all on one disk.
+
+    Raises:
+        CacheError: They do not; says how much is lacking.
+    """
+    needed = sum(estimate.bytes_left for estimate in estimates)
+    free = min((estimate.free_bytes for estimate in estimates), default=0)
+    if needed > free:
+        raise CacheError(
+            estimates[0].folder.parent,
+            f'the caches need {decimal(needed)}, the disk has room for '
+            f'{decimal(free)}; make room, keep fewer views, or keep them as '
+            'int8',
+        )

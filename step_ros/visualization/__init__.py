@@ -1,0 +1,1 @@
+"""Drawing on arrays: overlays, panels, timelines, attention maps."""

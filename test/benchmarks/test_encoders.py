@@ -1,0 +1,28 @@
+"""Every runtime is measured, and what does not run says why."""
+
+import sys
+
+import pytest
+
+from step_ros.benchmarks.encoders import EAGER, markdown_rows, measure_runtimes
+from step_ros.encoders.factory import TOLERANCES
+
+
+def test_what_runs_is_measured_and_what_does_not_says_why(tiny_model, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'onnxscript', None)
+    rows = list(measure_runtimes(tiny_model().backbone))
+    found = {(row.runtime, row.device, row.precision): row for row in rows}
+    eager = found[EAGER, 'cpu', 'float32']
+    assert eager.ratio == 1
+    assert eager.max_abs_diff == 0
+    torch = found['torch', 'cpu', 'float32']
+    assert torch.ms > 0
+    assert torch.ms_of_four > 0
+    assert torch.ratio == pytest.approx(eager.ms / torch.ms)
+    assert torch.max_abs_diff <= 10 * TOLERANCES['float32']
+    onnx = found['onnx', 'cpu', 'float32']
+    assert onnx.ms is onnx.ms_of_four is None
+    assert "pip install 'step_ros[onnx]'" in onnx.note
+    table = markdown_rows(rows).splitlines()
+    assert len(table) == 2 + len(rows)
+    assert {line.count('|') for line in table} == {10}

@@ -1,0 +1,141 @@
+"""Frames of a part of a video are exactly those that playing it from the start would show."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from step_ros.datasets.clip import Span
+from step_ros.datasets.frames import index_video, read_frames, span_frames
+from step_ros.io.video import VideoError, VideoReader
+
+FRAMES = 60
+
+
+def image(number):
+    """A picture that tells its number: a grey level and a bar whose place moves."""
+    picture = np.full((48, 64, 3), (number * 4) % 256, np.uint8)
+    picture[:, number : number + 4] = (255, 0, 0)
+    return picture
+
+
+def write(path, codec, *, rate=25, uneven=False, **options):
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream(codec, rate=rate, options=options)
+        stream.width, stream.height = 64, 48
+        stream.pix_fmt = 'yuvj420p' if codec == 'mjpeg' else 'yuv420p'
+        base = Fraction(1, 1000) if uneven else Fraction(1, rate)
+        stream.codec_context.time_base = base
+        for number in range(FRAMES):
+            frame = av.VideoFrame.from_ndarray(image(number), format='rgb24')
+            frame.pts, frame.time_base = (40 * number + 13 * (number % 2), base)
+            if not uneven:
+                frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+KINDS = {
+    'mp4 with B-frames': ('clip.mp4', 'libx264', {'bf': '3', 'g': '12'}),
+    'mp4 of one key frame': ('long.mp4', 'libx264', {'g': '250'}),
+    'uneven mp4': ('uneven.mp4', 'libx264', {'uneven': True, 'g': '12'}),
+    'avi': ('clip.avi', 'mpeg4', {'g': '12'}),
+    'avi with B-frames': ('b.avi', 'mpeg4', {'g': '12', 'bf': '2'}),
+    'avi of pictures': ('pictures.avi', 'mjpeg', {}),
+    'webm': ('clip.webm', 'libvpx-vp9', {'g': '12', 'cpu-used': '8', 'deadline': 'realtime'}),
+    'without time stamps': ('clip.h264', 'libx264', {'bf': '0'}),
+}
+
+
+@pytest.fixture(scope='module', params=KINDS)
+def video(request, tmp_path_factory):
+    name, codec, options = KINDS[request.param]
+    return write(tmp_path_factory.mktemp('videos') / name, codec, **options)
+
+
+@pytest.fixture(scope='module')
+def mp4(tmp_path_factory):
+    return write(tmp_path_factory.mktemp('videos') / 'clip.mp4', 'libx264', g='12', bf='3')
+
+
+@pytest.fixture(scope='module')
+def played(video):
+    with VideoReader(video) as reader:
+        return [(frame.time_s, frame.to_rgb()) for frame in reader]
+
+
+def test_the_index_is_when_frames_are_shown(video, played):
+    index = index_video(video)
+    assert len(index) == len(played) == FRAMES
+    assert index.stamps_ns[0] == 0
+    np.testing.assert_allclose(index.stamps_ns / 1e9, [time for time, _ in played], atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    'numbers', [[0], [59], [30, 31, 32], [5, 20, 41, 58], [40, 7, 7, 13], list(range(60))]
+)
+def test_frames_are_those_of_playing_it(video, played, numbers):
+    images = read_frames(index_video(video), numbers)
+    assert images.shape == (len(numbers), 48, 64, 3)
+    for number, picture in zip(numbers, images, strict=True):
+        assert np.array_equal(picture, played[number][1]), number
+
+
+def test_spans_in_frames_and_seconds(mp4):
+    index = index_video(mp4)
+    assert span_frames(index, None).tolist() == list(range(FRAMES))
+    assert span_frames(index, Span(start=10, end=14, unit='frames')).tolist() == [10, 11, 12, 13]
+    assert span_frames(index, Span(start=0.4, end=0.52, unit='seconds')).tolist() == [10, 11, 12]
+    # One frame follows the other: consecutive spans share none and lose none.
+    spans = [
+        Span(start=second / 10, end=(second + 1) / 10, unit='seconds') for second in range(24)
+    ]
+    found = np.concatenate([span_frames(index, span) for span in spans])
+    assert found.tolist() == list(range(FRAMES))
+
+
+@pytest.mark.parametrize(
+    ('span', 'why'),
+    [
+        (Span(start=50, end=61, unit='frames'), 'span 50 to 61: the video has 60 frames'),
+        (Span(start=7, end=9, unit='seconds'), r'7 s to 9 s holds no frame; the last is at 2\.36'),
+    ],
+)
+def test_spans_beyond_the_video_are_refused(mp4, span, why):
+    with pytest.raises(VideoError, match=why):
+        span_frames(index_video(mp4), span)
+
+
+@pytest.mark.parametrize(('start', 'end'), [(-1, 3), (3, 3), (4, 2)])
+def test_spans_that_hold_nothing_are_refused(start, end):
+    with pytest.raises(ValueError, match='expected 0 <= start < end'):
+        Span(start=start, end=end, unit='frames')
+
+
+def test_frames_that_do_not_exist_are_refused(mp4):
+    index = index_video(mp4)
+    for numbers in ([60], [-1], []):
+        with pytest.raises(VideoError, match='frames 0 to 59'):
+            read_frames(index, numbers)
+
+
+@pytest.mark.parametrize('at', [700, 1500])
+def test_a_damaged_video_is_refused_not_replaced(at, mp4, tmp_path):
+    content = bytearray(mp4.read_bytes())
+    begin = content.find(b'mdat') + 4 + at
+    content[begin : begin + 200] = bytes(200)
+    path = tmp_path / 'damaged.mp4'
+    path.write_bytes(bytes(content))
+    index = index_video(path)
+    with pytest.raises(VideoError, match=r'damaged\.mp4: .*(cannot be decoded|damaged at)'):
+        read_frames(index, range(FRAMES))
+
+
+def test_what_is_no_video_is_refused(tmp_path):
+    with pytest.raises(VideoError, match='there is no such file'):
+        index_video(tmp_path / 'none.mp4')
+    (tmp_path / 'text.mp4').write_text('no video')
+    with pytest.raises(VideoError, match='FFmpeg cannot read it'):
+        index_video(tmp_path / 'text.mp4')

@@ -1,0 +1,74 @@
+"""Events against truth: cases worked out by hand."""
+
+import pytest
+
+from step_ros.evaluation.events import EventCounts, ToldEvent, count_events
+from step_ros.evaluation.ground_truth import Segment
+from step_ros.streaming.postprocessing.events import Event, EventType
+
+SECOND = 10**9
+
+
+def told(label, start_s, told_s, kind=EventType.START):
+    event = Event(
+        camera='/front',
+        frame_id='',
+        task='action',
+        label=label,
+        type=kind,
+        stamp_ns=round(start_s * SECOND),
+        start_ns=round(start_s * SECOND),
+        score=0.9,
+        order_evidence=0.5,
+    )
+    return ToldEvent(event=event, told_ns=round(told_s * SECOND))
+
+
+def segment(label, start_s, end_s):
+    end_ns = None if end_s is None else round(end_s * SECOND)
+    return Segment(label=label, start_ns=round(start_s * SECOND), end_ns=end_ns)
+
+
+TRUTH = [segment('open', 1, 3), segment('idle', 3, 5), segment('close', 6, None)]
+
+
+def count(*events, first_s=0, last_s=10):
+    return count_events(
+        events,
+        TRUTH,
+        first_ns=first_s * SECOND,
+        last_ns=last_s * SECOND,
+        ignored={'idle'},
+    )
+
+
+def test_a_delay_runs_from_the_action_s_beginning_to_when_it_was_told():
+    counts = count(told('open', 1.5, 2), told('open', 1.5, 2, EventType.END), told('close', 6, 9))
+    assert (counts.actions, counts.delays_s) == (2, (1.0, 3.0))
+    assert (counts.false, counts.repeated, counts.unjudged) == (0, 0, 0)
+    assert counts.labelled_ns == 8 * SECOND
+
+
+def test_told_after_the_action_is_right_if_it_held_within():
+    assert count(told('open', 2.9, 3.5)).delays_s == (2.5,)
+    assert count(told('open', 3.0, 3.5)).false == 1
+
+
+def test_a_label_before_its_time_is_false_unless_it_is_told_within():
+    assert count(told('close', 4, 4.5)).false == 1
+    assert count(told('close', 4, 6)).delays_s == (0.0,)
+
+
+def test_what_was_told_before_is_repeated_and_what_has_no_label_is_not_judged():
+    counts = count(told('open', 1, 2), told('open', 2.2, 2.6), told('close', 5.1, 5.9))
+    assert (counts.delays_s, counts.repeated, counts.unjudged) == ((1.0,), 1, 1)
+
+
+def test_the_recording_s_beginning_counts_where_the_action_began_before():
+    assert count(told('open', 2.5, 3), first_s=2).delays_s == (1.0,)
+
+
+def test_false_events_are_counted_by_labelled_minutes_over_all_recordings():
+    counts = count(told('close', 1, 2)) + count()
+    assert counts.false_per_minute == pytest.approx(60 / 16)
+    assert EventCounts().false_per_minute is None

@@ -1,0 +1,206 @@
+"""What an ablation file may say, and what is refused."""
+
+import copy
+from typing import get_args
+
+import pytest
+import yaml
+
+from step_ros.experiments.run import check_token_grids, count_run
+from step_ros.experiments.spec import load_ablation
+from step_ros.experiments.tables import check_published, paper_figure
+from step_ros.model.attention import Block
+from step_ros.model.backbone import create_backbone
+from step_ros.model.bundle_schema import TaskSpec
+from step_ros.model.complexity import on_meta
+from step_ros.model.heads.registry import HEADS, head_entry
+from step_ros.model.heads.step import Pooling
+from step_ros.model.positions import Positions
+from step_ros.resources import share_directory
+from step_ros.training.config import RecipeError
+
+
+def load(path, content, changes=None):
+    path.write_text(yaml.safe_dump(content))
+    return load_ablation(path, changes)
+
+
+def changed(content, place, value):
+    """Return a copy in which the value at a place such as `tables.probes.task` is another."""
+    content = copy.deepcopy(content)
+    *folders, last = place.split('.')
+    inner = content
+    for key in folders:
+        inner = inner[int(key) if key.isdigit() else key]
+    inner[int(last) if last.isdigit() else last] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ('place', 'value', 'why'),
+    [
+        ('tabels', {}, 'tabels: Extra inputs'),
+        ('tables', {}, 'tables'),
+        ('tables.probes.columns', [], 'tables.probes.columns'),
+        ('tables.probes.rows', {}, 'tables.probes.rows'),
+        ('tables.probes.rows.step.share', 0, 'tables.probes.rows.step.share'),
+        ('tables.probes.rows.step.share', 1.5, 'tables.probes.rows.step.share'),
+        ('tables.probes.rows.step.frames', 3, 'frames=3 does not divide sampling.frames=8'),
+        ('frames', 5, 'frames=5 does not divide sampling.frames=8'),
+        ('tables.probes.rows.step.heads', {'name': 'stepp'}, "head 'stepp' is unknown"),
+        ('pictured', ['probes/stepp'], "'probes/stepp': no such row"),
+        ('findings.0.figure.table', 'probe', "'probe/attentive': no such row"),
+        ('findings.0.against.row', 'attentif', "'probes/attentif': no such row"),
+        ('findings.0.figure.column', 'top1', "no column 'top1'; there are parameters, top-1"),
+        ('findings.0.at_least', 3, 'either at_least or equal'),
+        ('findings.1.at_least', None, 'either at_least or equal'),
+        ('recipe.heads.epochs', 0, 'recipe.heads.epochs'),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_place_and_the_reason(
+    place, value, why, light_content, tmp_path
+):
+    path = tmp_path / 'ablation.yaml'
+    with pytest.raises(RecipeError) as caught:
+        load(path, changed(light_content(), place, value))
+    assert why in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize('text', [None, 'tables: [', '- a list'])
+def test_what_is_no_ablation_file_is_refused(text, tmp_path):
+    path = tmp_path / 'ablation.yaml'
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(RecipeError, match=r'ablation\.yaml'):
+        load_ablation(path)
+
+
+def test_the_folder_of_the_data_can_be_another(light_content, tmp_path):
+    path = tmp_path / 'ablation.yaml'
+    spec = load(path, light_content(), {'root': str(tmp_path)})
+    assert spec.recipe.data.root == tmp_path
+    assert spec.recipe.data.dataset == 'csv'
+
+
+def test_settings_make_a_run_and_titles_do_not(light_content, tmp_path):
+    spec = load(tmp_path / 'ablation.yaml', light_content())
+    probes, shares = spec.tables['probes'], spec.tables['shares']
+    same = spec.run(probes, probes.rows['attentive'])
+    assert spec.run(shares, shares.rows['attentive-100']).key == same.key
+    others = [
+        spec.run(table, row).key
+        for table, row in (
+            (probes, probes.rows['step']),
+            (shares, shares.rows['attentive-20']),
+            (probes, probes.rows['attentive'].model_copy(update={'frames': 4})),
+            (probes, probes.rows['attentive'].model_copy(update={'views': ('top',)})),
+            (probes, probes.rows['attentive'].model_copy(update={'tasks': ('other',)})),
+            (probes, probes.rows['attentive'].model_copy(update={'token_grid': (3, 4)})),
+        )
+    ]
+    assert len({same.key, *others}) == 7
+
+
+def test_options_of_the_recipe_reach_the_heads_that_have_them(light_content, tmp_path):
+    spec = load(tmp_path / 'ablation.yaml', light_content())
+    rows = spec.tables['probes'].rows
+    assert spec.head(rows['attentive']).options == {'attention_heads': 4}
+    assert spec.head(rows['linear']).options == {}
+    own = rows['step'].model_copy(update={'options': {'attention_heads': 2, 'block': 'full'}})
+    assert spec.head(own).options == {'attention_heads': 2, 'block': 'full'}
+
+
+SHIPPED = share_directory() / 'config'
+
+
+@pytest.mark.parametrize('dataset', ['drive-and-act', 'hri30', 'ikea-asm', 'ntu120', 'ssv2'])
+def test_the_papers_tables_go_with_every_recipe(dataset):
+    spec = load_ablation(
+        SHIPPED / 'ablations' / 'papers.yaml',
+        recipe=SHIPPED / 'training' / f'{dataset}.yaml',
+    )
+    assert spec.name.startswith(f'papers-{dataset}')
+    assert spec.recipe.data.dataset == dataset
+    check_published(spec)
+    printed = [
+        paper_figure(spec, table, row, column)
+        for table in spec.tables.values()
+        for row in table.rows.values()
+        for column in table.columns
+    ]
+    assert sum(figure is not None for figure in printed) >= 15
+
+
+def test_the_fusions_stand_beside_the_papers():
+    spec = load_ablation(
+        SHIPPED / 'ablations' / 'fusions.yaml',
+        recipe=SHIPPED / 'training' / 'drive-and-act.yaml',
+    )
+    table = spec.tables['fusions']
+    figures = {
+        key: [paper_figure(spec, table, row, column) for column in table.columns]
+        for key, row in table.rows.items()
+    }
+    assert all(all(row) for key, row in figures.items() if key != 'step')
+    best = max((row[1][0].value, key) for key, row in figures.items() if row[1])
+    # Fusion paper, Table 3: self-attention over all tokens is best on the trained view.
+    assert best == (73.5, 'fusion-self-all-avg')
+
+
+@pytest.mark.parametrize('recipe', ['own-videos', 'ikea-asm'])
+def test_the_token_grids_divide_the_patches_of_the_recipes(recipe):
+    spec = load_ablation(
+        SHIPPED / 'ablations' / 'token-grid.yaml',
+        recipe=SHIPPED / 'training' / f'{recipe}.yaml',
+    )
+    wanted = spec.recipe.backbone
+    backbone = on_meta(
+        create_backbone,
+        wanted.name,
+        weights='random',
+        image_size=(wanted.image_height, wanted.image_width),
+    )
+    table = spec.tables['token-grid']
+    check_token_grids(spec, backbone)
+    costs = [
+        count_run(
+            spec.run(table, row), [TaskSpec(name='action', labels=('open', 'close'))], backbone
+        )
+        for row in table.rows.values()
+    ]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[0] > 6 * costs[1]
+
+
+def test_a_file_without_a_recipe_wants_one(tmp_path):
+    with pytest.raises(RecipeError, match='--recipe'):
+        load_ablation(SHIPPED / 'ablations' / 'papers.yaml')
+    with pytest.raises(RecipeError, match='expected a recipe for a dataset'):
+        load_ablation(
+            SHIPPED / 'ablations' / 'papers.yaml',
+            recipe=SHIPPED / 'training' / 'tabletop-tiny.yaml',
+        )
+
+
+@pytest.mark.parametrize(
+    ('place', 'value', 'why'),
+    [
+        ('tables.probes.columns.0.metric', 'top-1', 'tables.probes.columns.0.metric'),
+        ('tables.probes.rows.step.options', {'positons': 'none'}, "no option 'positons'"),
+    ],
+)
+def test_slips_are_found_before_anything_is_encoded(place, value, why, light_content, tmp_path):
+    with pytest.raises(RecipeError, match=why):
+        load(tmp_path / 'slip.yaml', changed(light_content(), place, value))
+
+
+def test_the_tabletop_file_asks_for_everything_the_papers_ablate():
+    spec = load_ablation(SHIPPED / 'ablations' / 'tabletop.yaml')
+    heads = [spec.head(row) for table in spec.tables.values() for row in table.rows.values()]
+    assert {head.name for head in heads} == set(HEADS)
+    for option, kinds in (('positions', Positions), ('block', Block), ('pooling', Pooling)):
+        asked = {
+            head.options.get(option, head_entry(head.name).options.get(option)) for head in heads
+        }
+        assert set(get_args(kinds)) <= asked, option

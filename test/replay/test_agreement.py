@@ -1,0 +1,232 @@
+"""Whether what a node said agrees with the replay, and what explains where it does not."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from step_ros.evaluation.events import ToldEvent
+from step_ros.model.bundle_schema import TaskSpec
+from step_ros.replay.agreement import (
+    NOT_RECEIVED,
+    START,
+    Loss,
+    RecordingAgreement,
+    compare,
+    find_losses,
+)
+from step_ros.replay.agreement_report import agreement_section, agreement_summary
+from step_ros.replay.node_answers import FrameTally, OnlineAnswers, OnlineEvent, OnlineHypothesis
+from step_ros.replay.results import CameraAnswers
+from step_ros.streaming.postprocessing.events import Event, EventType
+
+TASK = TaskSpec(name='action', labels=('idle', 'push'), counterparts={})
+CAMERA, SECOND = '/camera/image_raw', 10**9
+COUNT = 10
+
+
+def offline():
+    """What a replay says once a second, from 4 s to 13 s."""
+    push_h = np.linspace(0.1, 0.9, COUNT)
+    event = Event(
+        camera=CAMERA,
+        frame_id='',
+        task='action',
+        label='push',
+        type=EventType.START,
+        stamp_ns=9 * SECOND,
+        start_ns=9 * SECOND,
+        score=0.6,
+        order_evidence=0.5,
+    )
+    return CameraAnswers(
+        topic=CAMERA,
+        first_ns=1 * SECOND,
+        last_ns=13 * SECOND,
+        counts={'received': 13, 'late': 1},
+        stamps_ns_h=np.arange(4, 4 + COUNT) * SECOND,
+        starts_ns_h=np.arange(1, 1 + COUNT) * SECOND,
+        scores_hk={'action': np.stack([1 - push_h, push_h], axis=1)},
+        order_evidence_h={'action': np.full(COUNT, 0.5)},
+        events=(ToldEvent(event=event, told_ns=10 * SECOND),),
+    )
+
+
+def tally(newest_s, *, received, waiting=0, **lost):
+    return FrameTally(newest_ns=newest_s * SECOND, received=received, waiting=waiting, lost=lost)
+
+
+def online(answers, tallies=None):
+    """What a node says that agrees."""
+    return OnlineAnswers(
+        model_id='some@1',
+        hypotheses=[
+            OnlineHypothesis(
+                camera=CAMERA,
+                stamp_ns=int(answers.stamps_ns_h[place]),
+                window_start_ns=int(answers.starts_ns_h[place]),
+                scores={
+                    'action': {
+                        label: float(np.float32(score))
+                        for label, score in zip(
+                            TASK.labels, answers.scores_hk['action'][place], strict=True
+                        )
+                    }
+                },
+                order_evidence={'action': float(answers.order_evidence_h['action'][place])},
+            )
+            for place in range(COUNT)
+        ],
+        events=[
+            OnlineEvent(
+                camera=CAMERA,
+                type=int(told.event.type),
+                task=told.event.task,
+                label=told.event.label,
+                stamp_ns=told.event.stamp_ns,
+                start_ns=told.event.start_ns,
+                score=told.event.score,
+            )
+            for told in answers.events
+        ],
+        tallies={CAMERA: tallies or [tally(7, received=7), tally(13, received=13, late=1)]},
+    )
+
+
+def with_score(said, place, score):
+    """Let one hypothesis say something else."""
+    hypotheses = list(said.hypotheses)
+    scores = {'action': {'idle': 1 - score, 'push': score}}
+    hypotheses[place] = replace(hypotheses[place], scores=scores)
+    return replace(said, hypotheses=hypotheses)
+
+
+def without(said, *places):
+    hypotheses = [each for place, each in enumerate(said.hypotheses) if place not in places]
+    return replace(said, hypotheses=hypotheses)
+
+
+def test_scores_that_differ_by_rounding_agree():
+    found = compare(offline(), [TASK], online(offline()))
+    assert found.agrees
+    assert (found.both, found.offline, found.online, found.events) == (COUNT, COUNT, COUNT, 1)
+    assert 0 < found.greatest_score < 1e-7
+    # What the replay drops as well is no loss.
+    assert (found.losses, found.differences) == ([], [])
+
+
+def test_a_score_of_its_own_is_not_explained():
+    found = compare(offline(), [TASK], with_score(online(offline()), 3, 0.2))
+    assert not found.agrees
+    (different,) = found.different
+    assert (different.stamp_ns, different.cause) == (7 * SECOND, '')
+    assert different.score == found.greatest_score
+    assert different.score == pytest.approx(0.1 + 0.8 / 3 - 0.2)
+
+
+def test_a_label_that_was_not_told_differs_as_much_as_can_be():
+    said = online(offline())
+    first = replace(said.hypotheses[0], scores={'action': {'idle': 0.9}})
+    found = compare(offline(), [TASK], replace(said, hypotheses=[first, *said.hypotheses[1:]]))
+    assert found.greatest_score == 1.0
+    assert not found.agrees
+
+
+def test_a_missing_hypothesis_is_not_explained_where_nothing_was_lost():
+    found = compare(offline(), [TASK], without(online(offline()), 0, 5))
+    assert [each.cause for each in found.only_offline] == ['', '']
+    assert not found.agrees
+
+
+def test_frames_that_never_came_explain_a_late_start():
+    said = online(offline(), [tally(7, received=4), tally(13, received=10, late=1)])
+    found = compare(offline(), [TASK], without(said, 0, 1, 6))
+    assert [each.cause for each in found.only_offline] == [START, START, NOT_RECEIVED]
+    assert found.agrees
+
+
+def test_a_loss_explains_what_comes_after_it_alone():
+    tallies = [tally(6, received=6), tally(9, received=9, overload=2), tally(13, received=13)]
+    tallies[2] = replace(tallies[2], lost={'overload': 2, 'late': 1})
+    said = without(online(offline(), tallies), 4, 5)
+    found = compare(offline(), [TASK], said)
+    assert [each.cause for each in found.only_offline] == ['overload', 'overload']
+    assert found.agrees
+    # What is explained does not count; the other windows do.
+    assert 0 < found.greatest_score < 1e-7
+    assert not compare(offline(), [TASK], without(said, 0)).agrees
+    # The window after it is a shorter one; its events may differ, too.
+    assert compare(offline(), [TASK], replace(with_score(said, 6, 0.1), events=[])).agrees
+
+
+def test_what_is_lost_may_have_waited_before():
+    tallies = [
+        tally(2, received=2),
+        tally(4, received=4, waiting=2),
+        tally(6, received=6, waiting=1, overload=3),
+        tally(8, received=8, overload=4),
+    ]
+    millisecond = SECOND // 1000
+    assert find_losses(tallies, {}) == [
+        Loss(cause='overload', count=3, from_ns=2 * SECOND - millisecond, to_ns=6 * SECOND),
+        Loss(cause='overload', count=1, from_ns=2 * SECOND - millisecond, to_ns=8 * SECOND),
+    ]
+
+
+def test_a_frame_that_came_twice_is_no_loss():
+    assert find_losses([tally(2, received=3, duplicate=1)], {}) == []
+
+
+@pytest.mark.parametrize('change', [{'label': 'idle'}, {'stamp_ns': 8 * SECOND}, {'score': 0.7}])
+def test_an_event_differs_only_where_a_hypothesis_does(change):
+    said = online(offline())
+    other = replace(said, events=[replace(said.events[0], **change)])
+    assert not compare(offline(), [TASK], other).agrees
+    assert not compare(offline(), [TASK], replace(said, events=[])).agrees
+
+
+def test_order_evidence_may_not_have_been_asked_for():
+    answers = replace(offline(), order_evidence_h={'action': np.full(COUNT, np.nan)})
+    assert compare(answers, [TASK], online(answers)).agrees
+    assert not compare(answers, [TASK], online(offline())).agrees
+
+
+def test_answers_are_kept_in_a_file(tmp_path):
+    said = online(offline())
+    unknown = replace(said.hypotheses[0], order_evidence={'action': math.nan})
+    said = replace(said, hypotheses=[unknown, *said.hypotheses[1:]])
+    said.save(tmp_path / 'online.json')
+    loaded = OnlineAnswers.load(tmp_path / 'online.json')
+    assert loaded.hypotheses[1:] == said.hypotheses[1:]
+    assert math.isnan(loaded.hypotheses[0].order_evidence['action'])
+    assert (loaded.events, loaded.tallies) == (said.events, said.tallies)
+
+
+@pytest.mark.parametrize('content', ['[]', '{"hypotheses": []}', 'hello', '{"hypotheses": [1]}'])
+def test_a_file_of_something_else_is_refused(tmp_path, content):
+    path = tmp_path / 'online.json'
+    path.write_text(content)
+    with pytest.raises(ValueError, match='expected what replay_recorder writes'):
+        OnlineAnswers.load(path)
+
+
+def test_the_report_says_what_differs_and_why():
+    tallies = [tally(6, received=6), tally(13, received=12, overload=2, late=1)]
+    said = replace(without(online(offline(), tallies), 4, 5), events=[])
+    found = compare(offline(), [TASK], with_score(said, 0, 0.5))
+    one = RecordingAgreement(
+        bag='monday', bundle='tiny', camera=CAMERA, first_ns=SECOND, found=found
+    )
+    text = '\n'.join(agreement_section([one]))
+    for line in (
+        'frames that the node never got: 1',
+        'left out by the node: 2 overload, from 4.999 s to 12.000 s',
+        f'only the replay has a hypothesis at 7.000 s, 8.000 s: {NOT_RECEIVED}, overload',
+        f'scores or windows differ at 3.000 s: {NOT_RECEIVED}',
+        'only the replay tells START of action *push* at 8.000 s',
+    ):
+        assert line in text, text
+    (line,) = agreement_summary([one])
+    assert line.startswith('monday /camera/image_raw: node and replay agree on 8 hypotheses')
+    assert '3 windows differ' in line

@@ -1,0 +1,83 @@
+"""Pictures of a replay: what is in them, and how many there are."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from step_ros.evaluation.ground_truth import Segment, Truth
+from step_ros.model.bundle_schema import TaskSpec
+from step_ros.replay.plots import (
+    MOST_PARTS,
+    PART_SECONDS,
+    plot_replay_confusion,
+    plot_replay_timeline,
+    timeline_parts,
+)
+from step_ros.replay.results import CameraAnswers
+from step_ros.replay.scores import Recording
+
+SECOND = 10**9
+TASK = TaskSpec(
+    name='action',
+    labels=('idle', 'open', 'close'),
+    counterparts={'open': 'close', 'close': 'open'},
+)
+
+
+def recording(seconds, *, labelled=True, seed=0):
+    stamps = np.arange(1, 5 * seconds) * SECOND // 5
+    scores = np.random.default_rng(seed).dirichlet(np.ones(3), len(stamps))
+    truth = Truth()
+    if labelled:
+        truth.segments['action'] = [
+            Segment(label='open', start_ns=0, end_ns=2 * SECOND),
+            Segment(label='close', start_ns=2 * SECOND, end_ns=None),
+        ]
+    return Recording(
+        bag='bag',
+        answers=CameraAnswers(
+            topic='/front',
+            first_ns=0,
+            last_ns=seconds * SECOND,
+            counts={},
+            stamps_ns_h=stamps,
+            starts_ns_h=stamps - SECOND // 5,
+            scores_hk={'action': scores},
+            order_evidence_h={'action': np.zeros(len(stamps))},
+            events=(),
+        ),
+        truth=truth,
+    )
+
+
+@pytest.mark.parametrize(
+    ('seconds', 'parts'),
+    [(1, 1), (PART_SECONDS, 1), (PART_SECONDS + 1, 2), (10_000, MOST_PARTS)],
+)
+def test_a_long_recording_is_drawn_in_parts(seconds, parts):
+    assert timeline_parts(recording(int(seconds))) == parts
+
+
+def test_a_timeline_has_a_row_more_for_each_bundle_and_the_same_bytes_again(tmp_path):
+    one, other = recording(6), recording(6, seed=1)
+    sizes = []
+    for name, recordings in (
+        ('one', {'a': one}),
+        ('again', {'a': one}),
+        ('two', {'a': one, 'b': other}),
+        ('unlabelled', {'a': recording(6, labelled=False)}),
+    ):
+        path = tmp_path / f'{name}.png'
+        plot_replay_timeline(path, recordings, dict.fromkeys(recordings, (TASK,)))
+        with Image.open(path) as image:
+            sizes.append(image.size)
+    assert sizes[2][1] > sizes[0][1]
+    assert (tmp_path / 'one.png').read_bytes() == (tmp_path / 'again.png').read_bytes()
+
+
+def test_confusion_wants_labels(tmp_path):
+    path = tmp_path / 'confusion.png'
+    assert not plot_replay_confusion(path, {'a': [recording(3, labelled=False)]}, {'a': TASK})
+    assert not path.exists()
+    assert plot_replay_confusion(path, {'a': [recording(3)], 'b': []}, {'a': TASK, 'b': TASK})
+    assert path.exists()

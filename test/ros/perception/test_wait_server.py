@@ -1,0 +1,238 @@
+"""The action server over DDS: many clients, every way in which a wait ends."""
+
+import contextlib
+import math
+
+import numpy as np
+import pytest
+
+from step_ros.model.bundle_schema import TaskSpec
+from step_ros.streaming.hypothesis import Hypothesis, TaskHypothesis
+from step_ros.streaming.liveness import StreamWatch
+from step_ros.streaming.pipeline import Answer
+from step_ros.streaming.postprocessing.events import Event, EventType
+
+SPEC = TaskSpec(name='action', labels=('idle', 'open', 'close'))
+SECOND = 1_000_000_000
+CAMERAS = ['front', 'side']
+
+
+class Source:
+    """A node with the server, and what it has to say."""
+
+    def __init__(self, side, server):
+        self.side, self.server = side, server
+        self.open, self.frames = [], 0
+
+    def activate(self, timeout=0.0):
+        self.server.activate(
+            tasks=[SPEC],
+            cameras=CAMERAS,
+            open_events=lambda: self.open,
+            watch=StreamWatch(
+                CAMERAS,
+                received=lambda camera: self.frames if camera == 'side' else 7,
+                timeout_ns=round(timeout * SECOND),
+            ),
+        )
+
+    def say(self, label, *, stamp=3 * SECOND, begun=None, camera='front', score=0.8):
+        """Answer once; where `begun` is a stamp the label's event has begun then."""
+        scores_k = np.array([score if each == label else (1 - score) / 2 for each in SPEC.labels])
+        task = TaskHypothesis(spec=SPEC, scores_k=scores_k, order_evidence=0.5)
+        event = None if begun is None else self.event(label, begun, camera)
+        self.open = [] if event is None else [event]
+        hypothesis = Hypothesis(
+            camera=camera,
+            frame_id='optical',
+            stamp_ns=stamp,
+            window_start_ns=stamp - SECOND,
+            received_ns=0,
+            tasks=(task,),
+        )
+        self.server.update(Answer(hypothesis=hypothesis, events=[], open_events=self.open))
+
+    @staticmethod
+    def event(label, begun, camera):
+        return Event(
+            camera=camera,
+            frame_id='optical',
+            task='action',
+            label=label,
+            type=EventType.START,
+            stamp_ns=begun,
+            start_ns=begun,
+            score=0.75,
+            order_evidence=0.5,
+        )
+
+    def wait_for_goals(self, count):
+        self.side.wait_for(lambda: self.server.waiting == count, f'{count} goals to wait')
+
+
+@pytest.fixture
+def source(node_side):
+    from step_ros.ros.perception.wait_server import WaitServer
+
+    side = node_side('perception')
+    made = Source(side, WaitServer(side.node))
+    made.activate()
+    return made
+
+
+class Client:
+    """Somebody who waits."""
+
+    def __init__(self, user):
+        from rclpy.action import ActionClient
+
+        from step_ros.action import WaitForAction
+
+        self.user, self.kind = user, WaitForAction
+        self.client = user.make(
+            lambda: ActionClient(user.node, WaitForAction, '/perception/wait_for_action')
+        )
+        assert self.client.wait_for_server(20.0)
+        self.feedback = []
+        self._meet()
+
+    def _meet(self):
+        """Wait until answers arrive: they are lost until the server, too, knows the client."""
+        for _ in range(4):
+            with contextlib.suppress(AssertionError):
+                sent = self.client.send_goal_async(self.kind.Goal(task='unknown'))
+                self.user.wait_for(sent.done, 'the goal to be taken', 5.0)
+                result = sent.result().get_result_async()
+                return self.user.wait_for(result.done, 'a result', 5.0)
+        pytest.fail('the server does not answer')
+
+    def send(self, *, seconds=0.0, **fields):
+        from step_ros.ros.conversion import to_duration
+
+        goal = self.kind.Goal(timeout=to_duration(round(seconds * SECOND)), **fields)
+        sent = self.client.send_goal_async(
+            goal, feedback_callback=lambda message: self.feedback.append(message.feedback)
+        )
+        self.user.wait_for(sent.done, 'the goal to be taken')
+        return sent.result()
+
+    def result(self, handle):
+        future = handle.get_result_async()
+        self.user.wait_for(future.done, 'a result')
+        return future.result().status, future.result().result
+
+
+@pytest.fixture
+def client(user):
+    return Client(user)
+
+
+def status(name):
+    from action_msgs.msg import GoalStatus
+
+    return getattr(GoalStatus, f'STATUS_{name}')
+
+
+def test_each_client_gets_what_it_waits_for(source, client):
+    goals = [client.send(labels=[label]) for label in ('open', 'close', 'open')]
+    assert all(goal.accepted for goal in goals)
+    source.wait_for_goals(3)
+    source.say('idle')
+    source.say('open', begun=SECOND)
+    source.wait_for_goals(1)
+    source.say('close', begun=2 * SECOND, camera='side')
+    for goal, label, begun, camera in zip(
+        goals, ('open', 'close', 'open'), (1, 2, 1), ('front', 'side', 'front'), strict=True
+    ):
+        ended, result = client.result(goal)
+        assert (ended, result.reason) == (status('SUCCEEDED'), result.FOUND)
+        assert result.message == f'{label!r} on camera {camera!r}'
+        event = result.event
+        assert (event.task, event.label, event.camera) == ('action', label, camera)
+        assert (event.type, event.header.stamp.sec, event.start_stamp.sec) == (1, begun, begun)
+        assert (event.score, event.order_evidence) == (0.75, 0.5)
+        assert event.header.frame_id == 'optical'
+
+
+def test_feedback_tells_the_best_answer_so_far(source, client, user):
+    goal = client.send(labels=['open'])
+    source.wait_for_goals(1)
+    user.wait_for(lambda: client.feedback, 'feedback')
+    assert client.feedback[0].camera == ''
+    source.say('open', begun=None, score=0.75)
+    user.wait_for(lambda: client.feedback[-1].label == 'open', 'feedback about the label')
+    last = client.feedback[-1]
+    assert (last.camera, last.task, last.score, last.held.sec) == ('front', 'action', 0.75, 0)
+    assert last.waited.sec + last.waited.nanosec > 0
+    source.say('open', begun=SECOND)
+    assert client.result(goal)[0] == status('SUCCEEDED')
+
+
+def test_a_wait_can_be_canceled_and_others_go_on(source, client, user):
+    gone, stays = client.send(), client.send()
+    source.wait_for_goals(2)
+    user.wait_for(gone.cancel_goal_async().done, 'the cancellation')
+    ended, result = client.result(gone)
+    assert (ended, result.reason) == (status('CANCELED'), result.CANCELED)
+    source.say('open', begun=SECOND)
+    assert client.result(stays)[0] == status('SUCCEEDED')
+
+
+def test_a_wait_times_out(source, client):
+    ended, result = client.result(client.send(seconds=0.3))
+    assert (ended, result.reason) == (status('ABORTED'), result.TIMEOUT)
+    assert result.message == 'nothing matched for 0.3 s'
+
+
+def test_deactivation_ends_all_waits_and_takes_no_more(source, client):
+    goals = [client.send(), client.send()]
+    source.wait_for_goals(2)
+    source.server.deactivate()
+    for goal in goals:
+        ended, result = client.result(goal)
+        assert (ended, result.reason) == (status('ABORTED'), result.PREEMPTED)
+    assert not client.send().accepted
+    source.activate()
+    assert client.send().accepted
+
+
+def test_a_lost_stream_ends_the_waits_for_it_alone(source, client):
+    source.activate(timeout=0.5)
+    front, anybody = client.send(camera='front'), client.send()
+    # The front sends nothing more; the side does.
+    source.wait_for_goals(2)
+    future = front.get_result_async()
+    while not future.done():
+        source.frames += 1
+    assert future.result().result.reason == future.result().result.STREAM_LOST
+    assert future.result().result.message == "no frame of camera 'front' for 0.5 s"
+    assert source.server.waiting == 1
+    ended, result = client.result(anybody)
+    assert (ended, result.message) == (status('ABORTED'), 'no frame of any camera for 0.5 s')
+
+
+@pytest.mark.parametrize(
+    ('fields', 'expected'),
+    [
+        ({'task': 'verb'}, "task='verb'; expected one of: action"),
+        ({'labels': ['fly']}, "labels=['fly'] are none of any task; expected some of: close,"),
+        ({'camera': 'back'}, "camera='back'; expected one of: front, side"),
+        ({'minimum_score': 2.0}, 'minimum_score=2; expected 0 to 1'),
+        ({'minimum_order_evidence': math.nan}, 'minimum_order_evidence=nan; expected 0 to 1'),
+    ],
+)
+def test_what_cannot_happen_is_refused_with_the_reason(source, client, fields, expected):
+    ended, result = client.result(client.send(**fields))
+    assert (ended, result.reason) == (status('ABORTED'), result.INVALID)
+    assert result.message.startswith(expected)
+
+
+def test_what_is_open_counts_where_it_is_asked_for(source, client):
+    source.say('open', begun=SECOND)
+    patient, eager = client.send(), client.send(include_current=True)
+    source.wait_for_goals(2)
+    source.say('open', begun=SECOND)
+    assert client.result(eager)[1].event.label == 'open'
+    assert source.server.waiting == 1
+    source.say('close', begun=2 * SECOND)
+    assert client.result(patient)[1].event.label == 'close'

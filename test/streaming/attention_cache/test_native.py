@@ -1,0 +1,202 @@
+"""The compiled passes: right, built once, and done without where there is no compiler."""
+
+import logging
+import platform
+import stat
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from step_ros.model.heads.step import StepHead
+from step_ros.streaming.attention_cache import build
+from step_ros.streaming.attention_cache.build import (
+    NativeError,
+    NativePasses,
+    find_native,
+    load_native,
+)
+from step_ros.streaming.attention_cache.cache import HeadCache
+from step_ros.streaming.attention_cache.native import NativeCache
+from step_ros.streaming.attention_cache.stacked_heads import StreamingHeads
+from step_ros.streaming.attention_cache.storage import allocate
+from step_ros.streaming.attention_cache.torch_kernels import TorchPasses, column_sums
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """Forget what was loaded, and look for it in an empty folder."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    for cached in (load_native, build._report):
+        cached.cache_clear()
+    yield tmp_path / 'step_ros'
+    for cached in (load_native, build._report):
+        cached.cache_clear()
+
+
+def executable(path, text):
+    path.write_text(f'#!/bin/sh\n{text}\n')
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+def test_it_is_compiled_once(fresh, monkeypatch):
+    assert isinstance(load_native(), NativePasses)
+    (built,) = fresh.iterdir()
+    made = built.stat().st_mtime_ns
+    load_native.cache_clear()
+    monkeypatch.setattr(build, 'compile_to', None)
+    load_native()
+    assert built.stat().st_mtime_ns == made
+
+
+@pytest.mark.skipif(platform.machine() != 'x86_64', reason='an x86-64 processor')
+def test_it_computes_the_same_for_processors_with_shorter_vectors(fresh, monkeypatch):
+    torch.manual_seed(0)
+    head = StepHead(frames=3, tokens=37, width=24, classes=4, attention_heads=2).eval()
+    heads, x_3nd = StreamingHeads({'task': head}, tokens=37), torch.randn(3, 37, 24)
+    monkeypatch.setattr(build, 'FLAGS', [*build.FLAGS, '-march=x86-64-v2'])
+    cache = HeadCache(heads, kept='float32', native=load_native())
+    for place in range(3):
+        cache.put(place, heads.project(x_3nd[[place]])[0])
+    said = cache.logits([(0, 1, 2)])['task']
+    with torch.inference_mode():
+        torch.testing.assert_close(said, head(x_3nd[None]), rtol=1e-4, atol=1e-5)
+
+
+def test_without_a_compiler_torch_does_the_work_and_it_is_said_once(fresh, monkeypatch, caplog):
+    monkeypatch.setenv('CXX', 'no-such-compiler')
+    with caplog.at_level(logging.WARNING, logger='step_ros'):
+        assert find_native() is None
+        assert find_native() is None
+    assert caplog.text.count('no C++ compiler (no-such-compiler)') == 1
+
+
+def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(fresh, tmp_path, monkeypatch):
+    monkeypatch.setenv('CXX', executable(tmp_path / 'c++', 'echo "disk on fire" >&2; exit 1'))
+    with pytest.raises(NativeError, match='disk on fire'):
+        load_native()
+    assert list(fresh.iterdir()) == []
+
+
+def test_nothing_is_loaded_from_where_others_can_write(fresh, caplog):
+    fresh.mkdir()
+    fresh.chmod(0o777)
+    with caplog.at_level(logging.WARNING, logger='step_ros'):
+        assert find_native() is None
+    assert 'other users can write' in caplog.text
+    assert list(fresh.iterdir()) == []
+
+
+def test_without_the_source_torch_does_the_work(fresh, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, 'SOURCE', tmp_path / 'gone.cpp')
+    with pytest.raises(NativeError, match=r'gone\.cpp'):
+        load_native()
+
+
+def test_a_folder_that_cannot_be_made_is_named(fresh, tmp_path, monkeypatch):
+    (tmp_path / 'file').write_text('')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+    with pytest.raises(NativeError, match='file'):
+        load_native()
+
+
+def test_a_library_that_is_damaged_is_an_error_not_a_crash(fresh, tmp_path, monkeypatch):
+    script = 'while [ "$1" != -o ]; do shift; done; echo nonsense > "$2"'
+    monkeypatch.setenv('CXX', executable(tmp_path / 'c++', script))
+    with pytest.raises(NativeError, match='attention_sums'):
+        load_native()
+
+
+@given(
+    tokens=st.integers(1, 40),
+    frames=st.integers(1, 3),
+    half=st.booleans(),
+    most=st.sampled_from([1, 3, 7]),
+)
+def test_exponentials_are_those_of_torch(tokens, frames, half, most):
+    torch.manual_seed(tokens)
+    head = StepHead(frames=frames, tokens=tokens, width=12, classes=4, attention_heads=2).eval()
+    heads = StreamingHeads({'task': head}, tokens=tokens)
+    tensors = allocate(heads, 'bfloat16' if half else 'float32', by_row=True)
+    passes = NativeCache(load_native(), heads, tensors)
+    # Whole numbers: their scores have no rounding.
+    qkv_t3gnc = torch.randint(-most, most + 1, (frames, 3, heads.groups, tokens, 6)).float()
+    for place, qkv_3gnc in enumerate(qkv_t3gnc):
+        passes.put(place, qkv_3gnc)
+    q_tgnc, k_tgnc, _ = qkv_t3gnc.unbind(1)
+    scores_gttnn = torch.einsum('rgnc,sgmc->grsnm', q_tgnc, k_tgnc)
+    kept = tensors.exponentials
+    assert torch.equal(kept.shift_gttn, scores_gttnn.amax(dim=-1))
+    wanted = (scores_gttnn - kept.shift_gttn[..., None]).exp()
+    torch.testing.assert_close(
+        kept.kept_gttnn.float(),
+        wanted.to(kept.kept_gttnn.dtype).float(),
+        rtol=2**-7 if half else 1e-6,
+        atol=1e-37,
+    )
+    assert (kept.kept_gttnn.amax(dim=-1) == 1).all()
+
+
+@given(
+    tokens=st.integers(1, 40),
+    frames=st.integers(1, 4),
+    kept=st.sampled_from(['float32', 'bfloat16']),
+    scale=st.sampled_from([0.1, 3.0, 10.0]),
+    threads=st.integers(1, 3),
+)
+def test_what_is_kept_is_what_torch_keeps(tokens, frames, kept, scale, threads):
+    torch.manual_seed(tokens)
+    head = StepHead(frames=frames, tokens=tokens, width=12, classes=4, attention_heads=2).eval()
+    heads = StreamingHeads({'task': head}, tokens=tokens)
+    compiled, plain = (allocate(heads, kept, by_row=by_row) for by_row in (True, False))
+    passes = NativeCache(load_native(), heads, compiled)
+    passes._put_threads = threads
+    with torch.inference_mode():
+        for place in [*range(frames), 0]:
+            qkv_3gnc = heads.project(scale * torch.randn(1, tokens, 12))[0]
+            spread = passes.put(place, qkv_3gnc)
+            assert spread == pytest.approx(TorchPasses(heads, plain).put(place, qkv_3gnc), 1e-4)
+        for name, wanted in vars(plain.exponentials).items():
+            tolerance = 2**-7 if (name, kept) == ('kept_gttnn', 'bfloat16') else 1e-3
+            said = getattr(compiled.exponentials, name)
+            torch.testing.assert_close(said, wanted, rtol=tolerance, atol=1e-4)
+        assert (compiled.exponentials.kept_gttnn.amax(dim=-1) == 1).all()
+        slots_vt = torch.stack([torch.randperm(frames) for _ in range(3)])
+        said_vgc = passes.attended(slots_vt, newest=0)
+        alone_vgc = [passes.attended(slots_vt[[v]], newest=0)[0] for v in range(3)]
+        torch.testing.assert_close(said_vgc, torch.stack(alone_vgc))
+
+
+@given(
+    rows=st.integers(1, 40),
+    length=st.integers(1, 70),
+    compiled=st.booleans(),
+    scale=st.sampled_from([0.1, 30.0]),
+)
+def test_column_sums_are_those_of_the_whole_matrix(rows, length, compiled, scale):
+    torch.manual_seed(rows)
+    q, k = scale * torch.randn(2, rows, 3), torch.randn(2, length, 3)
+    weights = torch.rand(rows)
+    wanted = (weights[:, None] * (q @ k.mT).softmax(dim=-1)).sum(dim=1)
+    said = column_sums(q, k, weights, native=load_native() if compiled else None)
+    torch.testing.assert_close(said, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('compiled', [True, False])
+def test_column_sums_of_many_blocks_of_rows(compiled, monkeypatch):
+    monkeypatch.setattr('step_ros.streaming.attention_cache.torch_kernels._BLOCK_ELEMENTS', 1)
+    q, k, weights = torch.randn(3, 50, 4), torch.randn(3, 33, 4), torch.rand(50)
+    wanted = (weights[:, None] * (q @ k.mT).softmax(dim=-1)).sum(dim=1)
+    said = column_sums(q, k, weights, native=load_native() if compiled else None)
+    torch.testing.assert_close(said, wanted)
+
+
+def test_the_number_of_threads_changes_nothing(monkeypatch):
+    q, k, weights = torch.randn(1, 64, 4), torch.randn(1, 40, 4), torch.rand(64)
+    said = []
+    for threads in (1, 3):
+        monkeypatch.setattr(build, 'threads_for', lambda _, threads=threads: threads)
+        said.append(column_sums(q, k, weights, native=load_native()))
+    torch.testing.assert_close(*said)

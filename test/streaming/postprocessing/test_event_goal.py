@@ -1,0 +1,189 @@
+"""Waiting for an action: what ends the wait, what cannot be waited for, what is best so far."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from step_ros.model.bundle_schema import TaskSpec
+from step_ros.streaming.hypothesis import Hypothesis, TaskHypothesis
+from step_ros.streaming.postprocessing.event_goal import ActionWait, WaitGoal
+from step_ros.streaming.postprocessing.events import EventDetector, EventSettings
+
+MS = 1_000_000
+PERIOD = 100 * MS
+ZERO = 1_000_000_000
+ACTION = TaskSpec(name='action', labels=('idle', 'open', 'close'))
+VERB = TaskSpec(name='verb', labels=('rest', 'turn'))
+SETTINGS = EventSettings(
+    on_threshold=0.6, off_threshold=0.5, minimum_duration_ns=2 * PERIOD, minimum_gap_ns=0
+)
+
+
+def answer(number, label, score, *, camera='front', evidence=0.5):
+    rest = (1 - score) / 2
+    scores_k = np.array([score if name == label else rest for name in ACTION.labels])
+    turns = TaskHypothesis(spec=VERB, scores_k=np.array([0.9, 0.1]), order_evidence=evidence)
+    return Hypothesis(
+        camera=camera,
+        frame_id='',
+        stamp_ns=ZERO + number * PERIOD,
+        window_start_ns=ZERO + (number - 3) * PERIOD,
+        received_ns=0,
+        tasks=(TaskHypothesis(spec=ACTION, scores_k=scores_k, order_evidence=evidence), turns),
+    )
+
+
+class Stream:
+    """Hypotheses with the events that they bring."""
+
+    def __init__(self):
+        self.detector = EventDetector(SETTINGS, max_gap_ns=250 * MS)
+        self.number = 0
+
+    def play(self, label, score, *, times=1, wait=None, **fields):
+        """Go on; return the number of the hypothesis at which the wait ends, and its event."""
+        for _ in range(times):
+            self.number += 1
+            hypothesis = answer(self.number, label, score, **fields)
+            self.detector.update(hypothesis)
+            events = self.detector.open_events(hypothesis.camera)
+            if wait is not None and (event := wait.update(hypothesis, events)):
+                return self.number, event
+        return None
+
+
+def test_the_wait_ends_when_the_event_begins():
+    wait = ActionWait(WaitGoal(task='action', labels=frozenset({'open'})))
+    number, event = Stream().play('open', 0.8, times=9, wait=wait)
+    assert number == 3
+    assert (event.task, event.label, event.stamp_ns) == ('action', 'open', ZERO + PERIOD)
+    assert event.score == pytest.approx(0.8)
+    assert event.order_evidence == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    'goal',
+    [
+        WaitGoal(labels=frozenset({'close'})),
+        WaitGoal(task='verb', labels=frozenset({'turn'})),
+        WaitGoal(task='action', camera='side'),
+        WaitGoal(task='action', minimum_score=0.9),
+        WaitGoal(task='action', minimum_order_evidence=0.6),
+        WaitGoal(task='action', minimum_duration_ns=10 * PERIOD),
+    ],
+)
+def test_another_event_does_not_end_it(goal):
+    assert Stream().play('open', 0.8, times=9, wait=ActionWait(goal)) is None
+
+
+def test_it_lasts_until_the_event_is_long_and_sure_enough():
+    goal = WaitGoal(task='action', minimum_score=0.85, minimum_duration_ns=3 * PERIOD)
+    stream, wait = Stream(), ActionWait(goal)
+    assert stream.play('open', 0.8, times=3, wait=wait) is None
+    # Means of 3 x 0.8 and n x 0.95: 0.86 at the second.
+    assert stream.play('open', 0.95, times=9, wait=wait)[0] == 5
+
+
+def test_unknown_order_evidence_is_no_evidence():
+    stream = Stream()
+    wait = ActionWait(WaitGoal(task='action', minimum_order_evidence=0.01))
+    assert stream.play('open', 0.8, times=5, wait=wait, evidence=math.nan) is None
+    assert Stream().play(
+        'open', 0.8, times=5, wait=ActionWait(WaitGoal(task='action')), evidence=math.nan
+    )
+
+
+def test_an_event_that_is_open_counts_only_where_it_is_asked_for():
+    stream = Stream()
+    stream.play('open', 0.8, times=4)
+    current = stream.detector.open_events('front')
+    assert [event.label for event in current if event.task == 'action'] == ['open']
+    goal = WaitGoal(task='action')
+    assert stream.play('open', 0.8, times=4, wait=ActionWait(goal, current)) is None
+    patient = ActionWait(replace(goal, include_current=True), current)
+    assert stream.play('open', 0.8, wait=patient)[1].label == 'open'
+    # The next one counts for everybody.
+    other = ActionWait(goal, current)
+    assert stream.play('close', 0.8, times=4, wait=other)[1].label == 'close'
+    assert stream.play('open', 0.8, times=4, wait=ActionWait(goal))[1].label == 'open'
+
+
+def test_the_best_candidate_is_over_all_cameras_and_wanted_labels_alone():
+    stream = Stream()
+    wait = ActionWait(WaitGoal(task='action', labels=frozenset({'open', 'close'})))
+    assert wait.best is None
+    stream.play('idle', 0.8, wait=wait)
+    assert wait.best.score == pytest.approx(0.1)
+    stream.play('open', 0.3, wait=wait, camera='side', evidence=0.25)
+    assert (wait.best.camera, wait.best.label, wait.best.held_ns) == ('side', 'close', 0)
+    assert (wait.best.score, wait.best.order_evidence) == pytest.approx((0.35, 0.25))
+    waiting = ActionWait(WaitGoal(task='action', minimum_duration_ns=10 * PERIOD))
+    stream.play('open', 0.8, times=6, wait=waiting)
+    assert (waiting.best.label, waiting.best.held_ns) == ('open', 5 * PERIOD)
+
+
+@pytest.mark.parametrize(
+    ('goal', 'expected'),
+    [
+        (WaitGoal(camera='back'), "camera='back'; expected one of: front, side"),
+        (WaitGoal(task='noun'), "task='noun'; expected one of: action, verb"),
+        (WaitGoal(labels=frozenset({'fly'})), r"labels=\['fly'\] are none of any task; "),
+        (
+            WaitGoal(task='verb', labels=frozenset({'open', 'turn'})),
+            r"labels=\['open'\] are none of task 'verb'; expected some of: rest, turn",
+        ),
+    ],
+)
+def test_what_cannot_happen_is_not_waited_for(goal, expected):
+    with pytest.raises(ValueError, match=expected):
+        goal.check([ACTION, VERB], ['front', 'side'])
+
+
+def test_what_can_happen_is():
+    WaitGoal().check([ACTION, VERB], ['front'])
+    WaitGoal(labels=frozenset({'open', 'turn'}), camera='front').check([ACTION, VERB], ['front'])
+
+
+@pytest.mark.parametrize(
+    'fields',
+    [{'minimum_score': 1.1}, {'minimum_order_evidence': math.nan}, {'minimum_duration_ns': -1}],
+)
+def test_a_goal_that_makes_no_sense_is_refused(fields):
+    with pytest.raises(ValueError, match=next(iter(fields)).removesuffix('_ns')):
+        WaitGoal(**fields)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(ACTION.labels), st.floats(0.34, 1.0)), max_size=40),
+    st.integers(0, 10),
+    st.floats(0, 1),
+    st.integers(0, 5),
+)
+def test_what_ends_the_wait_is_the_first_event_that_is_good_enough(
+    course, joins, minimum_score, periods
+):
+    goal = WaitGoal(
+        task='action', minimum_score=minimum_score, minimum_duration_ns=periods * PERIOD
+    )
+    stream, wait, before = Stream(), None, []
+    for index, (label, score) in enumerate(course):
+        if index == joins:
+            before = stream.detector.open_events('front')
+            wait = ActionWait(goal, before)
+        found = stream.play(label, score, wait=wait)
+        good = [
+            event
+            for event in stream.detector.open_events('front')
+            if event.task == 'action'
+            and event.start_ns not in [each.start_ns for each in before if each.task == 'action']
+            and event.score >= minimum_score
+            and ZERO + stream.number * PERIOD - event.start_ns >= periods * PERIOD
+        ]
+        assert (found is not None) == (wait is not None and bool(good))
+        if found:
+            assert found[1] == good[0]
+            return

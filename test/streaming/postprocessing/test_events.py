@@ -1,0 +1,322 @@
+"""Events: hysteresis by cases, and what holds for any scores, stamps and changes of settings."""
+
+import math
+from collections import defaultdict
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from step_ros.model.bundle_schema import TaskSpec
+from step_ros.streaming.hypothesis import Hypothesis, TaskHypothesis
+from step_ros.streaming.postprocessing.events import EventDetector, EventSettings, EventType
+
+MS = 1_000_000
+PERIOD = 100 * MS
+ZERO = 1_700_000_000 * 1000 * MS
+LABELS = ('idle', 'open', 'close')
+SPECS = tuple(
+    TaskSpec(name=name, labels=LABELS, counterparts={'open': 'close', 'close': 'open'})
+    for name in ('action', 'verb')
+)
+SETTINGS = EventSettings(
+    on_threshold=0.6,
+    off_threshold=0.4,
+    minimum_duration_ns=200 * MS,
+    minimum_gap_ns=200 * MS,
+    ignored_labels=frozenset({'idle'}),
+)
+
+
+def scores_of(label, score):
+    """Give a label a score; the others share what is left, so that above 1/3 it is the best."""
+    return np.array([score if name == label else (1 - score) / 2 for name in LABELS])
+
+
+def make(stamp_ns, *scores, camera='front', evidence=0.5, frames=4):
+    return Hypothesis(
+        camera=camera,
+        frame_id=f'{camera}_optical',
+        stamp_ns=stamp_ns,
+        window_start_ns=stamp_ns - (frames - 1) * PERIOD,
+        received_ns=0,
+        tasks=tuple(
+            TaskHypothesis(spec=spec, scores_k=scores_k, order_evidence=evidence)
+            for spec, scores_k in zip(SPECS, scores, strict=False)
+        ),
+    )
+
+
+def run(answers, settings=SETTINGS):
+    """Give one task's answers (label, score), a period apart; None leaves a period out."""
+    detector = EventDetector(settings, max_gap_ns=250 * MS)
+    events = []
+    for number, answer in enumerate(answers):
+        if answer is not None:
+            events += detector.update(make(ZERO + number * PERIOD, scores_of(*answer)))
+    return events, detector
+
+
+def brief(events):
+    """Say what happened, with stamps in periods."""
+    return [
+        (event.type.name, event.label, (event.stamp_ns - ZERO) / PERIOD, event.score)
+        for event in events
+    ]
+
+
+# ---- hysteresis
+
+
+def test_a_label_begins_once_it_has_held_and_ends_once_it_has_not():
+    answers = 2 * [('idle', 0.9)] + 3 * [('open', 0.7)] + [('open', 0.5)] + 3 * [('idle', 0.9)]
+    events, _ = run(answers)
+    assert brief(events) == [
+        ('START', 'open', 2, pytest.approx(0.7)),
+        ('END', 'open', 5, pytest.approx(0.65)),
+    ]
+    assert events[1].start_ns == events[0].start_ns == events[0].stamp_ns
+    assert (events[0].camera, events[0].frame_id, events[0].task) == (
+        'front',
+        'front_optical',
+        'action',
+    )
+
+
+def test_a_break_before_it_begins_counts_anew_and_a_short_one_afterwards_is_bridged():
+    events, detector = run(
+        [('open', 0.7), ('open', 0.7), ('open', 0.5)]  # too short
+        + 3 * [('open', 0.7)]
+        + [('idle', 0.9)]  # bridged
+        + 2 * [('open', 0.7)]
+    )
+    assert brief(events) == [('START', 'open', 3, pytest.approx(0.7))]
+    assert brief(detector.close()) == [('END', 'open', 8, pytest.approx(0.7))]
+    assert detector.close() == []
+
+
+def test_a_label_that_has_held_long_enough_ends_another_at_once():
+    settings = replace(SETTINGS, minimum_gap_ns=10_000 * MS)
+    events, _ = run(3 * [('open', 0.7)] + 3 * [('close', 0.8)], settings)
+    assert [row[:3] for row in brief(events)] == [
+        ('START', 'open', 0),
+        ('END', 'open', 2),
+        ('START', 'close', 3),
+    ]
+
+
+def test_a_label_below_the_lower_threshold_ends_though_it_is_the_best():
+    events, _ = run(3 * [('open', 0.7)] + 3 * [('open', 0.39)])
+    assert [row[:3] for row in brief(events)] == [('START', 'open', 0), ('END', 'open', 2)]
+
+
+def test_ignored_labels_never_begin():
+    assert run(9 * [('idle', 1.0)])[0] == []
+    events, _ = run(9 * [('idle', 1.0)], replace(SETTINGS, ignored_labels=frozenset()))
+    assert [row[:2] for row in brief(events)] == [('START', 'idle')]
+
+
+def test_without_minima_each_change_is_an_event():
+    settings = replace(SETTINGS, minimum_duration_ns=0, minimum_gap_ns=0)
+    events, _ = run([('open', 0.7), ('close', 0.7), ('idle', 0.7)], settings)
+    assert [row[:3] for row in brief(events)] == [
+        ('START', 'open', 0),
+        ('END', 'open', 0),
+        ('START', 'close', 1),
+        ('END', 'close', 1),
+    ]
+
+
+@pytest.mark.parametrize(('evidence', 'count'), [(0.3, 1), (0.29, 0), (math.nan, 0)])
+def test_order_evidence_is_asked_of_labels_with_a_counterpart(evidence, count):
+    settings = replace(SETTINGS, minimum_order_evidence=0.3, ignored_labels=frozenset())
+    for label, expected in (('open', count), ('idle', 1)):
+        detector = EventDetector(settings, max_gap_ns=250 * MS)
+        events = [
+            event
+            for number in range(4)
+            for event in detector.update(
+                make(ZERO + number * PERIOD, scores_of(label, 0.9), evidence=evidence)
+            )
+        ]
+        assert len(events) == expected
+
+
+# ---- what breaks off
+
+
+@pytest.mark.parametrize('stamp_ns', [ZERO - 5_000 * MS, ZERO + 200 * MS - 1])
+def test_a_jump_back_ends_what_is_open(stamp_ns):
+    _, detector = run(3 * [('open', 0.7)])
+    assert brief(detector.update(make(stamp_ns, scores_of('open', 0.9)))) == [
+        ('END', 'open', 2, pytest.approx(0.7))
+    ]
+
+
+@pytest.mark.parametrize('frames', [1, 4])
+def test_a_window_begun_anew_ends_what_is_open(frames):
+    _, detector = run(3 * [('open', 0.7)])
+    stamp_ns = ZERO + 2 * PERIOD + 251 * MS + (frames - 1) * PERIOD
+    events = detector.update(make(stamp_ns, scores_of('open', 0.9), frames=frames))
+    assert [row[:3] for row in brief(events)] == [('END', 'open', 2)]
+
+
+@pytest.mark.parametrize('frames', [1, 4])
+def test_a_lost_frame_breaks_nothing(frames):
+    detector = EventDetector(SETTINGS, max_gap_ns=250 * MS)
+    events = [
+        event
+        for number in (0, 2, 4)
+        for event in detector.update(
+            make(ZERO + number * PERIOD, scores_of('open', 0.7), frames=frames)
+        )
+    ]
+    assert [row[:3] for row in brief(events)] == [('START', 'open', 0)]
+
+
+def test_a_task_that_is_not_answered_any_more_ends():
+    detector = EventDetector(SETTINGS, max_gap_ns=250 * MS)
+    both = (scores_of('open', 0.7), scores_of('close', 0.7))
+    for number in range(3):
+        events = detector.update(make(ZERO + number * PERIOD, *both))
+    assert [(event.type, event.task) for event in events] == [
+        (EventType.START, 'action'),
+        (EventType.START, 'verb'),
+    ]
+    events = detector.update(make(ZERO + 3 * PERIOD, both[0]))
+    assert [(event.type, event.task) for event in events] == [(EventType.END, 'verb')]
+
+
+def test_closing_one_camera_leaves_the_others_open():
+    detector = EventDetector(SETTINGS, max_gap_ns=250 * MS)
+    for number in range(3):
+        for camera in ('front', 'side'):
+            detector.update(make(ZERO + number * PERIOD, scores_of('open', 0.7), camera=camera))
+    (event,) = detector.close('front', stamp_ns=ZERO + 7 * PERIOD)
+    assert (event.camera, event.stamp_ns) == ('front', ZERO + 7 * PERIOD)
+    (event,) = detector.close(stamp_ns=ZERO)
+    assert (event.camera, event.stamp_ns) == ('side', ZERO + 2 * PERIOD)
+    assert detector.close('nobody') == []
+
+
+# ---- settings
+
+
+@pytest.mark.parametrize(
+    ('change', 'named'),
+    [
+        ({'on_threshold': 1.1}, 'on_threshold=1.1'),
+        ({'off_threshold': -0.1}, 'off_threshold=-0.1'),
+        ({'off_threshold': 0.7}, 'off_threshold=0.7 is above on_threshold=0.6'),
+        ({'on_threshold': math.nan}, 'on_threshold=nan'),
+        ({'minimum_duration_ns': -1}, 'minimum_duration'),
+        ({'minimum_gap_ns': -1}, 'minimum_gap'),
+        ({'minimum_order_evidence': 2.0}, 'minimum_order_evidence=2.0'),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(change, named):
+    with pytest.raises(ValueError, match=named):
+        replace(SETTINGS, **change)
+
+
+def test_new_settings_hold_for_what_is_open():
+    _, detector = run(3 * [('open', 0.7)])
+    detector.settings = replace(SETTINGS, ignored_labels=frozenset({'open'}), minimum_gap_ns=0)
+    events = detector.update(make(ZERO + 3 * PERIOD, scores_of('open', 0.9)))
+    assert [row[:3] for row in brief(events)] == [('END', 'open', 2)]
+
+
+# ---- laws
+
+shares = st.floats(0, 1)
+settings_of_any_kind = st.builds(
+    lambda one, other, **rest: EventSettings(
+        on_threshold=max(one, other), off_threshold=min(one, other), **rest
+    ),
+    one=shares,
+    other=shares,
+    minimum_duration_ns=st.integers(0, 6).map(lambda count: count * PERIOD // 2),
+    minimum_gap_ns=st.integers(0, 6).map(lambda count: count * PERIOD // 2),
+    minimum_order_evidence=st.sampled_from([0.0, 0.2]),
+    ignored_labels=st.sampled_from([frozenset(), frozenset({'idle'}), frozenset({'open'})]),
+)
+answers_of_one_task = st.tuples(st.sampled_from(LABELS), shares)
+steps = st.tuples(
+    st.sampled_from(['front', 'side']),
+    # Mostly a period on; now and then a gap, a repeated stamp or a jump back.
+    st.sampled_from(12 * [1] + [2, 7, 40, 0, -1, -9]).map(lambda count: count * PERIOD),
+    st.lists(answers_of_one_task, min_size=1, max_size=2),
+    st.sampled_from([0.1, 0.5, math.nan]),
+    st.one_of(st.none(), st.none(), st.none(), settings_of_any_kind),
+    st.integers(0, 30).map(lambda chance: chance == 0),
+)
+
+
+@given(settings_of_any_kind, st.lists(steps, max_size=60), st.sampled_from([1, 2, 4]))
+def test_start_and_end_alternate_whatever_comes(settings, course, frames):
+    detector = EventDetector(settings, max_gap_ns=250 * MS)
+    stamps = dict.fromkeys(('front', 'side'), ZERO)
+    tracks = defaultdict(list)
+    seen = defaultdict(set)
+    for camera, step_ns, answers, evidence, change, deactivated in course:
+        if change is not None:
+            detector.settings = change
+        stamps[camera] += step_ns
+        seen[camera].add(stamps[camera])
+        scores = [scores_of(*answer) for answer in answers]
+        events = detector.update(
+            make(stamps[camera], *scores, camera=camera, evidence=evidence, frames=frames)
+        )
+        for event in [*events, *(detector.close(camera) if deactivated else [])]:
+            tracks[event.camera, event.task].append(event)
+            if event.type is EventType.START:
+                assert event.label not in detector.settings.ignored_labels
+        begun = {event.task: event for event in detector.open_events(camera)}
+        for (name, task), told in tracks.items():
+            if name == camera:
+                assert (task in begun) == (told[-1].type is EventType.START)
+        for task, event in begun.items():
+            assert event.label == tracks[camera, task][-1].label
+            assert event.stamp_ns == event.start_ns == tracks[camera, task][-1].stamp_ns
+    for event in detector.close():
+        tracks[event.camera, event.task].append(event)
+    for (camera, _), events in tracks.items():
+        assert len(events) % 2 == 0
+        assert all(event.stamp_ns in seen[camera] for event in events)
+        assert all(0 <= event.score <= 1 for event in events)
+        assert all(
+            math.isnan(event.order_evidence) or 0 <= event.order_evidence <= 1 for event in events
+        )
+        for start, end in zip(events[::2], events[1::2], strict=True):
+            assert (start.type, end.type) == (EventType.START, EventType.END)
+            assert start.label == end.label
+            assert start.stamp_ns == start.start_ns == end.start_ns <= end.stamp_ns
+
+
+@given(settings_of_any_kind, st.lists(answers_of_one_task, max_size=60))
+def test_events_of_a_steady_stream_do_not_overlap_and_last_long_enough(settings, answers):
+    events, detector = run(answers, settings)
+    events += detector.close()
+    for start, end in zip(events[::2], events[1::2], strict=True):
+        assert end.stamp_ns - start.stamp_ns >= settings.minimum_duration_ns
+        assert start.score >= settings.on_threshold - 1e-12
+        assert end.score >= settings.off_threshold - 1e-12
+    for end, following in zip(events[1::2], events[2::2], strict=False):
+        assert following.stamp_ns > end.stamp_ns
+        if following.label == end.label:
+            assert following.stamp_ns - end.stamp_ns > settings.minimum_gap_ns
+
+
+@given(settings_of_any_kind, st.lists(answers_of_one_task, max_size=60))
+def test_tasks_and_cameras_do_not_disturb_each_other(settings, answers):
+    alone, _ = run(answers, settings)
+    detector = EventDetector(settings, max_gap_ns=250 * MS)
+    among = []
+    for number, answer in enumerate(answers):
+        others = scores_of(*answers[-1 - number])
+        stamp_ns = ZERO + number * PERIOD
+        among += detector.update(make(stamp_ns, scores_of(*answer), others))
+        detector.update(make(ZERO - number * PERIOD, others, others, camera='side'))
+    assert [event for event in among if event.task == 'action'] == alone

@@ -1,0 +1,243 @@
+"""The queue: grid frames alone, in order, never blocking the cameras, and none unaccounted for."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from step_ros.images.errors import FrameError
+from step_ros.streaming.camera_state import CameraStream, frames_used
+from step_ros.streaming.frame import Frame
+from step_ros.streaming.frame_queue import FrameQueue
+from step_ros.streaming.grid import GridSettings, Placement
+from step_ros.streaming.timing import Effort
+
+PATIENCE = 30.0  # seconds after which a thread is taken to hang
+PERIOD = 100
+FRAMES = 4
+START = 1_000_000
+IMAGE = np.zeros((1, 1, 3), np.uint8)
+
+
+class Cameras(dict):
+    """Streams of cameras, made when they are asked for."""
+
+    def __missing__(self, name):
+        self[name] = CameraStream(
+            FRAMES, GridSettings(frame_period_ns=PERIOD, max_gap_ns=250, order_tolerance_ns=50)
+        )
+        return self[name]
+
+
+@pytest.fixture
+def cameras():
+    return Cameras()
+
+
+@pytest.fixture
+def queue(cameras):
+    return make_queue(cameras)
+
+
+def make_queue(cameras, capacity=8):
+    return FrameQueue(
+        cameras.__getitem__,
+        capacity=capacity,
+        frames=FRAMES,
+        frame_period_ns=PERIOD,
+        effort=Effort(),
+    )
+
+
+def frame(slot, camera='front', *, late=0, load=lambda: IMAGE):
+    stamp_ns = START + int(slot * PERIOD)
+    return Frame(camera=camera, stamp_ns=stamp_ns, received_ns=stamp_ns + late, load=load)
+
+
+def take_all(queue):
+    """Take batch after batch; return the frames."""
+    frames = []
+    while (batch := queue.take(wait=False)) is not None:
+        frames += batch.frames
+    return frames
+
+
+def slots(frames, camera='front'):
+    return [each.slot for each in frames if each.camera == camera]
+
+
+def test_grid_frames_are_taken_in_order_and_loaded(queue):
+    for slot in range(3):
+        queue.put(frame(slot))
+    taken = take_all(queue)
+    assert slots(taken) == [0, 1, 2]
+    assert [each.placement for each in taken] == [Placement.START, Placement.NEW, Placement.NEW]
+    assert all(each.image_hw3 is IMAGE for each in taken)
+    queue.put(frame(3))
+    assert slots(take_all(queue)) == [3]
+
+
+def test_a_frame_off_the_grid_is_counted_neither_loaded_nor_waiting(queue):
+    loaded = []
+    for slot in (0, 0.2, 0.5, 0.8, 1, 1.4):
+        queue.put(frame(slot, load=lambda slot=slot: loaded.append(slot) or IMAGE))
+    assert loaded == [0, 1]
+    assert slots(take_all(queue)) == [0, 1]
+    counts = queue.counts('front')
+    assert (counts['received'], counts['off_grid']) == (6, 4)
+
+
+def test_a_late_frame_takes_its_place(queue):
+    for slot in (0, 1, 2.2, 1.9):
+        queue.put(frame(slot))
+    taken = take_all(queue)
+    assert slots(taken) == [0, 1, 2, 2]
+    assert taken[-1].placement is Placement.REORDERED
+
+
+def test_an_unreadable_frame_leaves_its_slot_to_the_next(queue):
+    def unreadable():
+        raise FrameError('undecodable', 'no image')
+
+    queue.put(frame(0))
+    with pytest.raises(FrameError):
+        queue.put(frame(1, load=unreadable))
+    queue.put(frame(1.3))
+    assert slots(take_all(queue)) == [0, 1]
+    counts = queue.counts('front')
+    assert (counts['received'], counts['undecodable'], counts['waiting']) == (3, 1, 2)
+
+
+def test_each_round_takes_from_every_camera(queue):
+    for slot in range(3):
+        queue.put(frame(slot))
+    queue.put(frame(0, 'side'))
+    # Before it is known what a frame costs, a batch is one round.
+    first = queue.take(wait=False).frames
+    assert sorted(each.camera for each in first) == ['front', 'side']
+    assert slots(queue.take(wait=False).frames) == [1]
+
+
+def test_a_batch_is_as_long_as_a_frame_period_bears(cameras):
+    effort = Effort()
+    queue = FrameQueue(
+        cameras.__getitem__, capacity=20, frames=FRAMES, frame_period_ns=PERIOD, effort=effort
+    )
+    effort.add(frames=1, encode_ns=PERIOD // 5, windows=0, decide_ns=0)
+    for slot in range(12):
+        queue.put(frame(slot))
+    assert [len(queue.take(wait=False).frames) for _ in range(3)] == [5, 5, 2]
+
+
+def test_what_the_worker_has_in_hand_is_waiting_until_it_is_used(queue, cameras):
+    for slot in range(3):
+        queue.put(frame(slot))
+    (first,) = queue.take(wait=False).frames
+    assert queue.counts('front')['waiting'] == 3
+    cameras['front'].counts[first.placement.value] += 1
+    assert queue.counts('front')['waiting'] == 2
+
+
+def test_after_a_failure_every_window_begins_anew(queue, cameras):
+    for camera in ('front', 'side'):
+        for slot in range(3):
+            queue.put(frame(slot, camera))
+    batch = queue.take(wait=False).frames
+    for each in batch:
+        cameras[each.camera].counts['failed'] += 1
+    queue.restart()
+    assert queue.take(wait=False) is None
+    queue.put(frame(3))
+    queue.put(frame(4))
+    taken = take_all(queue)
+    assert [(each.placement, each.slot) for each in taken] == [
+        (Placement.START, 0),
+        (Placement.NEW, 1),
+    ]
+    counts = queue.counts('front')
+    assert (counts['failed'], counts['restart_dropped'], counts['waiting']) == (1, 2, 2)
+    assert counts['received'] == 5
+
+
+def test_a_failure_while_a_frame_is_being_loaded_drops_that_too(queue):
+    queue.put(frame(0))
+    queue.put(frame(1, load=lambda: queue.restart() or IMAGE))
+    assert queue.take(wait=False) is None
+    counts = queue.counts('front')
+    assert (counts['received'], counts['restart_dropped'], counts['waiting']) == (2, 2, 0)
+    queue.put(frame(2))
+    assert [each.placement for each in take_all(queue)] == [Placement.START]
+
+
+def test_taking_waits_for_a_frame(queue):
+    taken = []
+    taker = threading.Thread(target=lambda: taken.append(queue.take()), daemon=True)
+    taker.start()
+    assert taken == []
+    queue.put(frame(0))
+    taker.join(PATIENCE)
+    assert not taker.is_alive()
+    assert slots(taken[0].frames) == [0]
+
+
+def test_closing_wakes_a_waiting_taker(queue):
+    taken, waiting = [], threading.Event()
+
+    def take():
+        waiting.set()
+        taken.append(queue.take())
+
+    taker = threading.Thread(target=take, daemon=True)
+    taker.start()
+    assert waiting.wait(PATIENCE)
+    queue.close()
+    taker.join(PATIENCE)
+    assert not taker.is_alive()
+    assert taken == [None]
+
+
+def test_a_closed_queue_is_empty_and_takes_no_more(queue):
+    queue.put(frame(0))
+    queue.close()
+    queue.put(frame(1))
+    assert queue.take() is None
+    queue.close()
+    assert queue.counts('front')['received'] == 1
+
+
+@pytest.mark.parametrize('capacity', [4, 5000])
+def test_threads_lose_nothing_but_what_is_counted(cameras, capacity):
+    queue, names, count = make_queue(cameras, capacity), ('front', 'side', 'wrist'), 1500
+    taken, filmed = [], threading.Event()
+
+    def work():
+        while not filmed.is_set():
+            while (batch := queue.take(wait=False)) is not None:
+                for each in batch.frames:
+                    cameras[each.camera].counts[each.placement.value] += 1
+                taken.extend(batch.frames)
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    for slot in range(count):
+        for name in names:
+            queue.put(frame(slot, name))
+            queue.put(frame(slot + 0.5, name))
+    filmed.set()
+    worker.join(PATIENCE)
+    assert not worker.is_alive()
+    for name in names:
+        counts = queue.counts(name)
+        used = frames_used(counts)
+        assert used == len(slots(taken, name))
+        accounted = used + counts['off_grid'] + counts['waiting']
+        assert accounted + counts.get('overload_dropped', 0) == counts['received'] == 2 * count
+        assert (capacity > count) <= (not counts.get('overload_dropped'))
+        stamps = [each.stamp_ns for each in taken if each.camera == name]
+        assert stamps == sorted(set(stamps))
+
+
+@pytest.mark.parametrize('capacity', [0, -1])
+def test_a_queue_without_room_is_refused(cameras, capacity):
+    with pytest.raises(ValueError, match='capacity'):
+        make_queue(cameras, capacity)

@@ -1,0 +1,87 @@
+"""From windows to hypotheses: streaming heads and plain ones say the same."""
+
+import numpy as np
+import pytest
+import torch
+
+from step_ros.streaming.attention_cache.cache import HeadCache
+from step_ros.streaming.attention_cache.stacked_heads import StreamingHeads
+from step_ros.streaming.recogniser import Decider, FullWindow
+from step_ros.streaming.window import EncodedFrame
+
+FRAMES = 4
+
+
+@pytest.fixture
+def heads(tiny_bundle):
+    """Take the tiny bundle's heads apart."""
+    backbone = tiny_bundle.model.backbone
+    return StreamingHeads(dict(tiny_bundle.model.heads.items()), tokens=backbone.tokens)
+
+
+@pytest.fixture
+def clips_btnd(tiny_bundle):
+    """Make tokens of two windows."""
+    backbone = tiny_bundle.model.backbone
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, FRAMES, backbone.tokens, backbone.width, generator=generator)
+
+
+def windows_of(clips_btnd):
+    """Describe windows of two cameras that hold these tokens."""
+    return [
+        FullWindow(
+            camera=f'camera{index}',
+            newest=EncodedFrame(
+                slot=3, stamp_ns=400 + index, frame_id='lens', received_ns=7, tokens_nd=None
+            ),
+            start_ns=100 + index,
+            tokens_tnd=x_tnd,
+        )
+        for index, x_tnd in enumerate(clips_btnd)
+    ]
+
+
+def attended(heads, clips_btnd):
+    """Let streaming heads look at both, forwards and reversed."""
+    found = []
+    for x_tnd in clips_btnd:
+        cache = HeadCache(heads, kept='float32')
+        for place, qkv_3gnc in enumerate(heads.project(x_tnd)):
+            cache.put(place, qkv_3gnc)
+        found.append(cache.attend([range(FRAMES), range(FRAMES)[::-1]]))
+    return found
+
+
+def test_streaming_and_plain_heads_say_the_same_of_each_window(tiny_bundle, heads, clips_btnd):
+    plain = Decider(tiny_bundle, None, order_evidence=True)
+    streaming = Decider(tiny_bundle, heads, order_evidence=True)
+    expected = plain.decide(windows_of(clips_btnd), [])
+    said = streaming.decide(windows_of(clips_btnd), attended(heads, clips_btnd))
+    for index, (one, other) in enumerate(zip(said, expected, strict=True)):
+        assert (one.camera, one.frame_id) == (f'camera{index}', 'lens')
+        assert (one.stamp_ns, one.window_start_ns, one.received_ns) == (
+            400 + index,
+            100 + index,
+            7,
+        )
+        for task, wanted in zip(one.tasks, other.tasks, strict=True):
+            assert task.spec is wanted.spec
+            np.testing.assert_allclose(task.scores_k, wanted.scores_k, atol=1e-5)
+            assert task.order_evidence == pytest.approx(wanted.order_evidence, abs=1e-5)
+    assert not np.allclose(said[0].tasks[0].scores_k, said[1].tasks[0].scores_k)
+
+
+def test_order_evidence_that_was_not_asked_for_is_no_number(tiny_bundle, clips_btnd):
+    decider = Decider(tiny_bundle, None, order_evidence=False)
+    for hypothesis in decider.decide(windows_of(clips_btnd), []):
+        assert all(np.isnan(task.order_evidence) for task in hypothesis.tasks)
+
+
+def test_scores_that_are_no_numbers_stay_so(tiny_bundle, clips_btnd):
+    clips_btnd[0, 1, 2, 3] = float('nan')
+    spoilt, other = Decider(tiny_bundle, None, order_evidence=True).decide(
+        windows_of(clips_btnd), []
+    )
+    assert np.isnan(spoilt.tasks[0].scores_k).all()
+    assert np.isfinite(other.tasks[0].scores_k).all()

@@ -1,0 +1,62 @@
+"""The streaming recogniser: what frames cost, what may be left out, what is lost when it fails."""
+
+import pytest
+
+from step_ros.encoders.base import TorchEncoder, choose_device
+from step_ros.streaming.recogniser import StreamingRecogniser
+
+PERIOD = 100_000_000
+START = 1_700_000_000_000_000_000
+
+
+@pytest.mark.parametrize('head', ['step', 'linear'])
+def test_in_a_backlog_the_newest_window_alone_may_be_decided_on(
+    head,
+    tiny_model,
+    save_tiny_bundle,
+    tmp_path,
+    film,
+    assert_equals_whole_clips,
+    expected_hypothesis,
+):
+    bundle = save_tiny_bundle(tmp_path, tiny_model(head=head))
+    encoder = TorchEncoder(bundle.model.backbone, device=choose_device('cpu'))
+    recogniser = StreamingRecogniser(bundle, encoder)
+    frames = film.steady(7)
+    stream = recogniser.prepare('front')
+    admitted = [stream.admit(frame) for frame in frames]
+    (hypothesis,) = recogniser.recognise(admitted, newest_only=True)
+    assert stream.counts['skipped_hypotheses'] == 3
+    assert stream.used == 7
+    # The window is the one that all frames give: nothing but answers was left out.
+    expected = expected_hypothesis('front', frames[-1], frames[3:], frames[3].stamp_ns)
+    assert_equals_whole_clips(bundle, [hypothesis], [expected])
+    (following,) = recogniser.process([film.frame(START + 7 * PERIOD)])
+    assert following.window_start_ns == frames[4].stamp_ns
+
+
+def test_a_failing_model_loses_frames_by_count(recogniser, counting_encoder, film, monkeypatch):
+    def fail(images):
+        raise MemoryError('no room')
+
+    monkeypatch.setattr(counting_encoder, 'encode', fail)
+    with pytest.raises(MemoryError):
+        recogniser.process(film.steady(2))
+    counts = recogniser.cameras['front'].counts
+    assert counts == {'received': 2, 'failed': 2}
+    assert recogniser.cameras['front'].used == 0
+
+
+def test_what_cannot_be_loaded_for_any_reason_is_counted(recogniser, film):
+    broken = film.frame(START, broken=MemoryError('no room'))
+    assert recogniser.process([broken]) == []
+    (problem,) = recogniser.problems
+    assert (problem.cause, problem.detail) == ('unreadable', 'MemoryError: no room')
+    assert recogniser.cameras['front'].counts['unreadable'] == 1
+
+
+def test_what_frames_cost_is_measured(recogniser, film):
+    recogniser.process(film.steady(4))
+    assert recogniser.effort.encode_ms > 0
+    assert recogniser.effort.decide_ms > 0
+    assert len(recogniser.effort.recent_frame_ms()) == 1

@@ -1,0 +1,131 @@
+"""Recipes: those that ship are valid and the papers', anything unknown or wrong is refused."""
+
+import pytest
+import timm
+import yaml
+
+from step_ros.datasets.registry import READERS
+from step_ros.datasets.schema import load_dataset_config
+from step_ros.resources import share_directory
+from step_ros.training.config import DatasetRecipe, RecipeError, SamplingRecipe, load_recipe
+
+SHIPPED = share_directory() / 'config' / 'training' / 'tabletop-tiny.yaml'
+PUBLISHED = ('drive-and-act', 'hri30', 'ikea-asm', 'ntu120', 'ssv2')
+
+
+def test_the_shipped_recipe_is_valid():
+    assert load_recipe(SHIPPED).name == 'tabletop-tiny'
+
+
+def test_the_recipe_for_own_videos_is_valid_and_the_papers():
+    recipe = load_recipe(SHIPPED.with_name('own-videos.yaml'))
+    assert (recipe.sampling.frames, recipe.sampling.interval, recipe.sampling.test_clips) == (
+        16,
+        2,
+        3,
+    )
+    heads = recipe.heads
+    assert (heads.batch, heads.epochs, heads.learning_rate) == (32, 60, 1e-3)
+    assert (heads.weight_decay, heads.optimiser) == (0.02, 'adamw')
+
+
+@pytest.mark.parametrize('path', sorted(SHIPPED.parent.glob('*.yaml')), ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_valid_and_names_what_exists(path):
+    recipe = load_recipe(path)
+    if not isinstance(recipe, DatasetRecipe):
+        return
+    reader = READERS[recipe.data.dataset]
+    config = load_dataset_config(recipe.data.dataset) if reader.has_config else None
+    options = {option.name: option for option in reader.options}
+    for name, value in recipe.data.options.items():
+        choices = options[name].choices(config)
+        assert not choices or value in choices
+    if recipe.backbone.name is not None:
+        assert recipe.backbone.name in timm.list_pretrained()
+
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_every_published_dataset_has_the_papers_recipe(name):
+    """Longer STEP paper, supplement B; sampling at test time as the dataset's file says."""
+    recipe = load_recipe(SHIPPED.with_name(f'{name}.yaml'))
+    assert recipe.data.dataset == name
+    assert recipe.backbone.name == 'vit_base_patch14_dinov2.lvd142m'
+    assert (recipe.backbone.image_height, recipe.backbone.image_width) == (224, 224)
+    protocol, sampling = load_dataset_config(name).evaluation, recipe.sampling
+    assert (sampling.kind, sampling.frames, sampling.interval) == (
+        protocol.sampling,
+        protocol.frames,
+        protocol.interval,
+    )
+    assert (sampling.test_clips, sampling.test_crops) == (protocol.clips, protocol.crops)
+    assert sampling.test_views == protocol.clips * protocol.crops
+    heads = recipe.heads
+    assert (heads.name, heads.epochs, heads.batch) == ('step', 60, 32)
+    assert (heads.learning_rate, heads.weight_decay) == (1e-3, 0.02)
+    assert heads.optimiser == ('sgd' if name == 'ntu120' else 'adamw')
+    augmentation = recipe.augmentation
+    assert augmentation.flip
+    assert (augmentation.rand_augment is not None) == (name == 'ssv2')
+    assert (augmentation.random_erasing is not None) == (name == 'ssv2')
+
+
+@pytest.mark.parametrize(
+    ('values', 'why'),
+    [
+        ({'kind': 'segments', 'interval': 2}, 'interval=2 goes with kind interval: leave it out'),
+        (
+            {'kind': 'segments', 'test_clips': 3},
+            'test_clips=3: segments reach over the whole clip',
+        ),
+        ({'kind': 'segment'}, 'kind'),
+        ({'interval': None}, 'give an interval or a frame_period'),
+        ({'frame_period': float('inf')}, 'frame_period'),
+        ({'test_crops': 0}, 'test_crops'),
+    ],
+)
+def test_sampling_that_makes_no_sense_is_refused_with_the_mend(values, why):
+    with pytest.raises(ValueError, match=why):
+        SamplingRecipe(**values)
+
+
+def test_segments_have_defaults_of_their_own():
+    segments = SamplingRecipe(kind='segments', test_crops=3)
+    assert (segments.interval, segments.test_clips, segments.test_views) == (None, 1, 3)
+    assert SamplingRecipe(kind='segments', frame_period=0.2).frame_period == 0.2
+    assert SamplingRecipe.model_validate(segments.model_dump()) == segments
+    plain = SamplingRecipe()
+    assert (plain.kind, plain.interval, plain.test_views) == ('interval', 2, 3)
+
+
+def test_a_wrong_value_deep_inside_is_named(tmp_path):
+    content = yaml.safe_load(SHIPPED.with_name('ssv2.yaml').read_text())
+    content['augmentation']['rand_augment']['magnitude'] = 31
+    path = tmp_path / 'recipe.yaml'
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(RecipeError, match=rf'{path}: augmentation\.rand_augment\.magnitude: .*30'):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ('change', 'key'),
+    [
+        ({'epoch': 3}, 'epoch'),
+        ({'frames': 1}, 'frames'),
+        ({'views': ['behind']}, 'views.0'),
+        ({'encoder': {'backbone': 'vit_tiny_patch16_224'}}, 'encoder'),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(tmp_path, change, key):
+    path = tmp_path / 'recipe.yaml'
+    path.write_text(yaml.safe_dump({**yaml.safe_load(SHIPPED.read_text()), **change}))
+    with pytest.raises(RecipeError, match=rf'{path}: {key}'):
+        load_recipe(path)
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path):
+    with pytest.raises(RecipeError, match='nowhere'):
+        load_recipe(tmp_path / 'nowhere.yaml')
+    broken = tmp_path / 'broken.yaml'
+    broken.write_text('a: [')
+    with pytest.raises(RecipeError, match='broken'):
+        load_recipe(broken)
