@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     """A record in which an unknown key is an error."""
 
     model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)

@@ -213,8 +213,8 @@ class StreamBenchmark:
         """
         if turns < 1:
             raise ValueError(f'turns={turns}: expected at least 1')
-        if self._recogniser.why_plain:
-            raise ValueError(f'nothing to compare: {self._recogniser.why_plain}')
+        if self._recogniser.not_streaming_reason:
+            raise ValueError(f'nothing to compare: {self._recogniser.not_streaming_reason}')
         for _ in range(self._bundle.spec.frames - 1):
             self._recogniser.process(self._next_frames())
         for turn in range(WARM_UP + turns):
@@ -242,9 +242,9 @@ class StreamBenchmark:
         """Run the heads on all cameras' windows in every order that is wanted, `[v, c, k]`."""
         model = self._bundle.model
         x_ctnd = tokens_lnd.view(len(self._images), -1, *tokens_lnd.shape[1:])
-        said = [model.decide(x_ctnd)]
+        said = [model.predict(x_ctnd)]
         if self._order_evidence:
-            said.append(model.decide(x_ctnd.flip(dims=(1,))))
+            said.append(model.predict(x_ctnd.flip(dims=(1,))))
         return {task: torch.stack([each[task] for each in said]) for task in said[0]}
 
     def _stream(self, tokens_cnd: Tensor) -> dict[str, Tensor]:

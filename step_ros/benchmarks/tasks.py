@@ -141,7 +141,7 @@ class TasksBenchmark:
             details={
                 'model_id': bundle.model_id,
                 'heads_digest': bundle.spec.heads.digest,
-                'kept': cache.kept if cache is not None else recogniser.why_plain,
+                'kept': cache.kept if cache is not None else recogniser.not_streaming_reason,
                 'bytes_per_camera': cache.bytes if cache is not None else 0,
                 'turns_ms': times,
             },

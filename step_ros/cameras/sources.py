@@ -10,8 +10,8 @@ import numpy as np
 
 from step_ros.io.video import VideoError, VideoFrame, VideoReader
 from step_ros.streaming.grid import NANOSECONDS
-from step_ros.tabletop.simulator import TASKS, Segment, Tabletop, render_clip
-from step_ros.tabletop.unseen_actions import LESSONS, render_lesson
+from step_ros.tabletop.simulator import TASKS, ActionSegment, Tabletop, render_clip
+from step_ros.tabletop.unseen_actions import UNSEEN_ACTIONS, render_unseen_action
 
 TABLETOP_SIZE = (640, 480)
 
@@ -39,7 +39,7 @@ class CameraSource(Protocol):
     def image(self) -> np.ndarray:
         """Return the present frame, uint8 RGB `[h, w, 3]`."""
 
-    def segment(self) -> Segment | None:
+    def segment(self) -> ActionSegment | None:
         """Return what is going on in the present frame, where that is known."""
 
 
@@ -132,7 +132,7 @@ class TabletopSource:
         )
         return image_hw3
 
-    def segment(self) -> Segment | None:
+    def segment(self) -> ActionSegment | None:
         """Return the action of the present frame."""
         return self._tabletop.segment_at(self._time_s)
 
@@ -197,7 +197,7 @@ class VideoSource:
             self._image_hw3 = image_hw3
         return self._image_hw3
 
-    def segment(self) -> Segment | None:
+    def segment(self) -> ActionSegment | None:
         """Return None: a video does not know what it shows."""
         return None
 
@@ -368,7 +368,7 @@ class DemoCamera:
             ValueError: It is neither.
         """
         check_demo_label(label)
-        render = render_lesson if label in LESSONS else render_clip
+        render = render_unseen_action if label in UNSEEN_ACTIONS else render_clip
         clip = render(label, seed=self._seed, split=self._split, size=DEMO_SIZE, rate=DEMO_RATE)
         self._seed += 1
         origin_ns = self._origin_ns
@@ -386,9 +386,10 @@ def check_demo_label(label: str) -> None:
     Raises:
         ValueError: It is neither a lesson nor an action; lists them.
     """
-    if label not in LESSONS and label not in TASKS['action']:
+    if label not in UNSEEN_ACTIONS and label not in TASKS['action']:
         raise ValueError(
-            f'label {label!r}: the demo can act out {", ".join((*LESSONS, *TASKS["action"]))}'
+            f'label {label!r}: the demo can act out '
+            + ', '.join((*UNSEEN_ACTIONS, *TASKS['action']))
         )
 
 

@@ -45,16 +45,16 @@ def ablate(
     from step_ros.experiments.report import write_report
     from step_ros.experiments.run import ablate as run_ablation
     from step_ros.reporting.html import html_report
-    from step_ros.training.distributed import Team, join_team, leave_team
+    from step_ros.training.distributed import Distributed, close_distributed, init_distributed
 
     console = Console()
     results: list[AblationResult] = []
     seconds: dict[str, float] = {}
     failure: Exception | None = None
-    team = Team()
+    team = Distributed()
     try:
         specs = _load(files, root, recipe, console)
-        team = join_team(choose_device('auto'))
+        team = init_distributed(choose_device('auto'))
         for name, spec in specs.items():
             started = time.monotonic()
             results.append(run_ablation(spec, output / name, team=team))
@@ -62,8 +62,8 @@ def ablate(
     except expected_errors() as error:
         failure = error
         say(console, error)
-    leave_team()
-    if results and team.leads:
+    close_distributed()
+    if results and team.is_main_process:
         # What is done is reported, even if another file failed.
         markdown = report or output / 'report.md'
         page = output / 'report.html'

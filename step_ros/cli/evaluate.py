@@ -46,7 +46,7 @@ def evaluate(
     from step_ros.model.bundle import load_bundle
     from step_ros.resources import find_bundle
     from step_ros.training.config import CacheRecipe
-    from step_ros.training.distributed import Team
+    from step_ros.training.distributed import Distributed
     from step_ros.training.evaluate import evaluate_bundle
 
     console = Console()
@@ -63,7 +63,7 @@ def evaluate(
             split=split,
             windows=windows,
             cache=CacheRecipe(folder=cache),
-            team=Team(device=choose_device('auto')),
+            team=Distributed(device=choose_device('auto')),
             encoder=encoder,
         )
     title = f'{found["bundle"]} on {found["dataset"]}, {found["split"]}: {found["clips"]} clips'

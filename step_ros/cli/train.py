@@ -23,7 +23,7 @@ def train(
 
     from step_ros.encoders.base import choose_device
     from step_ros.training.config import DatasetRecipe, load_recipe
-    from step_ros.training.distributed import join_team, leave_team
+    from step_ros.training.distributed import close_distributed, init_distributed
     from step_ros.training.tabletop_model import make_tabletop_model
     from step_ros.training.train import train_on_dataset
 
@@ -31,12 +31,12 @@ def train(
     with said_in_words(console):
         loaded = load_recipe(recipe)
         if isinstance(loaded, DatasetRecipe):
-            team = join_team(choose_device('auto'))
+            team = init_distributed(choose_device('auto'))
             log = output.with_name(output.name + '.tensorboard')
-            with SummaryWriter(str(log)) if team.leads else nullcontext() as writer:
+            with SummaryWriter(str(log)) if team.is_main_process else nullcontext() as writer:
                 bundle = train_on_dataset(loaded, output, log=writer, team=team)
-            leave_team()
-            if not team.leads:
+            close_distributed()
+            if not team.is_main_process:
                 return
             console.print(f'losses: tensorboard --logdir {log}', soft_wrap=True)
         else:

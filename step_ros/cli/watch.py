@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from diagnostic_msgs.msg import DiagnosticStatus
 
     from step_ros.msg import ActionEvent, ActionHypothesis, TaskHypothesis
-    from step_ros.ros.clients.watcher import CameraState, Source, Watcher
+    from step_ros.ros.clients.watcher import CameraView, Source, Watcher
 
 
 # ---- What a perception node says, for a terminal: as tables, or as lines.
@@ -31,7 +31,7 @@ _LEVEL_STYLES = {'ok': 'green', 'warning': 'yellow', 'error': 'red', 'stale': 'r
 
 
 def watch_view(
-    cameras: Mapping[str, 'CameraState'],
+    cameras: Mapping[str, 'CameraView'],
     diagnostics: Sequence['DiagnosticStatus'],
     *,
     title: str,
@@ -57,7 +57,7 @@ def watch_view(
     return Group(*parts)
 
 
-def _camera_table(name: str, state: 'CameraState', tasks: Collection[str]) -> Table:
+def _camera_table(name: str, state: 'CameraView', tasks: Collection[str]) -> Table:
     message = state.newest
     heading = Text(name, style='bold cyan')
     if message is not None:

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from step_ros.io.errors import DatasetError
 from step_ros.resources import share_directory
-from step_ros.schema import Strict
+from step_ros.schema import StrictModel
 
 # ---- The labels of a dataset's task: pairs, mirrors, misspellings, derivation from another task.
 
@@ -24,7 +24,7 @@ Pair = tuple[Label, Label]
 _T = TypeVar('_T', bound=Hashable)
 
 
-class TaskConfig(Strict):
+class TaskConfig(StrictModel):
     """The labels of one task, and how they are related."""
 
     name: Label
@@ -154,14 +154,14 @@ Number = Annotated[int, Field(strict=True, ge=0)]
 Part = Literal['train', 'val', 'test']
 
 
-class View(Strict):
+class View(StrictModel):
     """A camera."""
 
     name: str = Field(description='as in the file names; empty where there is only one')
     meaning: str = Field(min_length=1)
 
 
-class Split(Strict):
+class Split(StrictModel):
     """Which clips train, which validate and which test."""
 
     name: Label
@@ -212,7 +212,7 @@ class Split(Strict):
         return 'val' if found == 'train' and number in validation else found
 
 
-class Evaluation(Strict):
+class Evaluation(StrictModel):
     """How the papers sample a clip at test time."""
 
     sampling: Literal['interval', 'segments']
@@ -231,7 +231,7 @@ class Evaluation(Strict):
         return self
 
 
-class Unknown(Strict):
+class Unknown(StrictModel):
     """Something that is not publicly known, and what is done instead."""
 
     what: str = Field(min_length=1)
@@ -239,7 +239,7 @@ class Unknown(Strict):
     option: str = Field(default='', description="the reader's option that changes it")
 
 
-class DatasetConfig(Strict):
+class DatasetConfig(StrictModel):
     """Everything in a dataset's file."""
 
     name: Label

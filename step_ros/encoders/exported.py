@@ -16,7 +16,7 @@ from step_ros.model.backbone import Backbone
 from step_ros.model.bundle import BundleError, read_yaml
 from step_ros.model.bundle_schema import Digest
 from step_ros.model.weights import file_digest
-from step_ros.schema import Strict
+from step_ros.schema import StrictModel
 
 SPEC_FILE = 'encoder.yaml'
 # The file that a runtime opens; it finds others that belong to it by itself.
@@ -28,7 +28,7 @@ Format = Literal['openvino', 'onnx']
 _MEND = 'export it anew: step_ros bundle export BUNDLE --format ...'
 
 
-class ExportSpec(Strict):
+class ExportSpec(StrictModel):
     """Everything in `encoder.yaml`."""
 
     format: Format = Field(description='which runtime loads it')

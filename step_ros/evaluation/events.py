@@ -3,21 +3,21 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from step_ros.evaluation.ground_truth import Segment
+from step_ros.evaluation.ground_truth import TruthSegment
 from step_ros.streaming.postprocessing.events import Event, EventType
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToldEvent:
+class TimedEvent:
     """An event, and when it was known.
 
     Attributes:
         event: The event.
-        told_ns: Stamp of the newest frame when it was told, in nanoseconds.
+        published_ns: Stamp of the newest frame when it was told, in nanoseconds.
     """
 
     event: Event
-    told_ns: int
+    published_ns: int
 
 
 NANOSECONDS_PER_MINUTE = 60_000_000_000
@@ -62,8 +62,8 @@ class EventCounts:
 
 
 def count_events(
-    events: Sequence[ToldEvent],
-    segments: Sequence[Segment],
+    events: Sequence[TimedEvent],
+    segments: Sequence[TruthSegment],
     *,
     first_ns: int,
     last_ns: int,
@@ -94,12 +94,12 @@ def count_events(
         during = [
             place
             for place, (_, start_ns, end_ns) in enumerate(clipped)
-            if start_ns <= each.told_ns and each.event.start_ns < end_ns
+            if start_ns <= each.published_ns and each.event.start_ns < end_ns
         ]
         right = [place for place in during if clipped[place][0] == each.event.label]
         fresh = [place for place in right if place not in told]
         if fresh:
-            told[fresh[0]] = (each.told_ns - clipped[fresh[0]][1]) / 1e9
+            told[fresh[0]] = (each.published_ns - clipped[fresh[0]][1]) / 1e9
         elif right:
             repeated += 1
         elif during:
@@ -116,5 +116,5 @@ def count_events(
     )
 
 
-def _end(segment: Segment, last_ns: int) -> int:
+def _end(segment: TruthSegment, last_ns: int) -> int:
     return last_ns if segment.end_ns is None else segment.end_ns

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class TaskAnswer:
     """What one task's head said about a window: best label, its counterpart, order evidence."""
 
     label: str
@@ -34,7 +34,7 @@ class Observation:
     stamp_ns: int
     arrival_ns: int
     node_latency_ns: int
-    answers: dict[str, Answer]
+    answers: dict[str, TaskAnswer]
 
     @property
     def latency_ms(self) -> float:
@@ -43,7 +43,7 @@ class Observation:
 
 
 @dataclass(kw_only=True)
-class Segment:
+class TruthSegment:
     """A stretch of time with one true label; `end_ns` is None while it lasts."""
 
     label: str
@@ -59,14 +59,14 @@ class Segment:
 class Truth:
     """True labels over time, for each task."""
 
-    segments: dict[str, list[Segment]] = field(default_factory=lambda: defaultdict(list))
+    segments: dict[str, list[TruthSegment]] = field(default_factory=lambda: defaultdict(list))
 
     def start(self, task: str, label: str, start_ns: int) -> None:
         """Take note that a label began; what was open in the task ends there."""
         known = self.segments[task]
         if known and known[-1].end_ns is None:
             known[-1].end_ns = start_ns
-        known.append(Segment(label=label, start_ns=start_ns))
+        known.append(TruthSegment(label=label, start_ns=start_ns))
 
     def end(self, task: str, label: str, start_ns: int, end_ns: int) -> None:
         """Take note that a label ended; one whose beginning was missed is added."""
@@ -74,7 +74,7 @@ class Truth:
             if segment.label == label and segment.start_ns == start_ns:
                 segment.end_ns = end_ns
                 return
-        self.segments[task].append(Segment(label=label, start_ns=start_ns, end_ns=end_ns))
+        self.segments[task].append(TruthSegment(label=label, start_ns=start_ns, end_ns=end_ns))
         self.segments[task].sort(key=lambda segment: segment.start_ns)
 
     def at(self, task: str, stamp_ns: int) -> str:

@@ -12,7 +12,7 @@ OVERLAPS = (10, 25, 50)
 
 
 @dataclass(frozen=True)
-class Run:
+class LabelRun:
     """Equal labels in a row.
 
     Attributes:
@@ -52,17 +52,19 @@ class Found:
         return 2 * self.right / total if total else 1.0
 
 
-def runs(labels: Sequence[int], *, background: Collection[int] = ()) -> list[Run]:
+def runs(labels: Sequence[int], *, background: Collection[int] = ()) -> list[LabelRun]:
     """Cut a sequence of labels into segments; those of the background are left out."""
-    found: list[Run] = []
+    found: list[LabelRun] = []
     for label, places in groupby(range(len(labels)), key=lambda place: labels[place]):
         inside = list(places)
         if label not in background:
-            found.append(Run(label, inside[0], inside[-1] + 1))
+            found.append(LabelRun(label, inside[0], inside[-1] + 1))
     return found
 
 
-def find_segments(predicted: Sequence[Run], true: Sequence[Run], *, overlap: float) -> Found:
+def find_segments(
+    predicted: Sequence[LabelRun], true: Sequence[LabelRun], *, overlap: float
+) -> Found:
     """Count the segments found: with at least this intersection over union, label for label.
 
     A predicted segment is held against the true one of its label that it overlaps most; where
@@ -82,7 +84,7 @@ def find_segments(predicted: Sequence[Run], true: Sequence[Run], *, overlap: flo
     return Found(len(taken), len(predicted) - len(taken), len(true) - len(taken))
 
 
-def edit_score(predicted: Sequence[Run], true: Sequence[Run]) -> float:
+def edit_score(predicted: Sequence[LabelRun], true: Sequence[LabelRun]) -> float:
     """Return 1 minus the edit distance of the segments' labels over the longer one's length.
 
     Returns:
@@ -93,7 +95,7 @@ def edit_score(predicted: Sequence[Run], true: Sequence[Run]) -> float:
     return 1 - _edit_distance(ours, theirs) / longest if longest else 1.0
 
 
-def _intersection_over_union(one: Run, other: Run) -> float:
+def _intersection_over_union(one: LabelRun, other: LabelRun) -> float:
     if one.label != other.label:
         return 0.0
     shared = min(one.end, other.end) - max(one.start, other.start)

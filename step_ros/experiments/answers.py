@@ -6,11 +6,11 @@ import numpy as np
 
 from step_ros.datasets.registry import Dataset
 from step_ros.experiments.run import SCORES, AblationResult, RunResult
-from step_ros.reporting.confusion import LabelledAnswers, paired_order
+from step_ros.reporting.confusion import LabelledPredictions, paired_order
 
 
 @dataclass(frozen=True, kw_only=True)
-class PicturedAnswers(LabelledAnswers):
+class PicturedPredictions(LabelledPredictions):
     """Answers of one run for one task; clips without a label of the task are left out.
 
     Attributes:
@@ -28,7 +28,7 @@ class PicturedAnswers(LabelledAnswers):
     features_cd: np.ndarray
 
 
-def read_answers(result: AblationResult, place: str, dataset: Dataset) -> PicturedAnswers:
+def read_answers(result: AblationResult, place: str, dataset: Dataset) -> PicturedPredictions:
     """Read what a run answered.
 
     Args:
@@ -54,7 +54,7 @@ def read_answers(result: AblationResult, place: str, dataset: Dataset) -> Pictur
     )
     places = {label: number for number, label in enumerate(labels)}
     answers = scores_ck[known].argmax(axis=1)
-    return PicturedAnswers(
+    return PicturedPredictions(
         title=table.rows[row_name].title,
         run=run,
         task=task.name,

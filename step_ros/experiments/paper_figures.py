@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from step_ros.datasets.schema import Label, repeated
 from step_ros.resources import share_directory
-from step_ros.schema import Strict
+from step_ros.schema import StrictModel
 
 Dataset = Literal['hri30', 'ikea-asm', 'drive-and-act', 'ntu120', 'ssv2']
 # The names of `evaluation/metrics.py`. `common` and `rare` are balanced there, so the halves'
@@ -43,7 +43,7 @@ class PublishedFiguresError(ValueError):
     """A file of figures cannot be used, or what was asked for is unknown or ambiguous."""
 
 
-class Column(Strict):
+class Column(StrictModel):
     """What a table's figures were measured on, and how."""
 
     dataset: Dataset
@@ -59,7 +59,7 @@ class Column(Strict):
     training_percent: int = Field(default=100, gt=0, le=100, description='of the training clips')
 
 
-class Row(Strict):
+class Row(StrictModel):
     """What is compared down a table, and its figures.
 
     The name is that of the head or the adapter where it is one of ours, `<option>-<value>` for an
@@ -76,7 +76,7 @@ class Row(Strict):
     note: str = ''
 
 
-class PublishedTable(Strict):
+class PublishedTable(StrictModel):
     """A table of a paper."""
 
     number: Label = Field(description='as printed')
@@ -119,7 +119,7 @@ class PublishedTable(Strict):
         return row.backbone or self.backbone
 
 
-class PublishedFigures(Strict):
+class PublishedFigures(StrictModel):
     """Everything in a paper's file."""
 
     source: Label = Field(description="the file's name")

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from step_ros.datasets.clip import ClipRecord
 from step_ros.datasets.registry import Dataset
 from step_ros.encoders.base import TorchEncoder
-from step_ros.experiments.answers import PicturedAnswers
+from step_ros.experiments.answers import PicturedPredictions
 from step_ros.experiments.run import HEADS, AblationResult, average_of
 from step_ros.experiments.spec import Column
 from step_ros.experiments.tables import COUNTS, LOWER_IS_BETTER, figure_of, share_groups
@@ -28,7 +28,7 @@ from step_ros.model.heads.step import StepHead
 from step_ros.reporting.confusion import save_figure, save_picture
 from step_ros.reporting.markdown import plain
 from step_ros.streaming.grid import NANOSECONDS
-from step_ros.training.fit import Run
+from step_ros.training.fit import FitRun
 from step_ros.training.sampler import Sampler
 from step_ros.training.train import load_backbone
 from step_ros.visualization.attention_map import attention_sheet
@@ -40,7 +40,7 @@ PERPLEXITY = 30
 HUES = tuple(TABLEAU_COLORS.values())
 
 
-def plot_tsne(path: Path, runs: Sequence[PicturedAnswers]) -> None:
+def plot_tsne(path: Path, runs: Sequence[PicturedPredictions]) -> None:
     """Draw what the classifiers of the runs see of the nearly symmetric clips, by t-SNE.
 
     Counterparts share a hue (STEP Fig. 6). Without pairs all clips are drawn.
@@ -68,7 +68,7 @@ def plot_tsne(path: Path, runs: Sequence[PicturedAnswers]) -> None:
 
 
 def _scatter(
-    panel: Axes, points_c2: np.ndarray, run: PicturedAnswers, targets_c: np.ndarray
+    panel: Axes, points_c2: np.ndarray, run: PicturedPredictions, targets_c: np.ndarray
 ) -> None:
     for place in np.unique(targets_c):
         pair = place // 2 if run.pairs else place
@@ -86,7 +86,7 @@ def _scatter(
         )
 
 
-def plot_labels(path: Path, runs: Sequence[PicturedAnswers]) -> None:
+def plot_labels(path: Path, runs: Sequence[PicturedPredictions]) -> None:
     """Draw the accuracy of each nearly symmetric label, pair by pair (STEP Fig. 3).
 
     Args:
@@ -198,7 +198,7 @@ MOST_WIDTH = 1200
 
 
 def plot_attention(
-    path: Path, result: AblationResult, runs: Sequence[PicturedAnswers], dataset: Dataset
+    path: Path, result: AblationResult, runs: Sequence[PicturedPredictions], dataset: Dataset
 ) -> str | None:
     """Draw how much each patch of a window is looked at, a row for each run that can tell.
 
@@ -234,7 +234,7 @@ def plot_attention(
     maps, said = [], []
     for (run, head), stride in zip(looking, strides, strict=True):
         average = average_of(run.run.spec, backbone)
-        heads = Run(heads={run.task: head}, how=run.run.spec.head, average=average)
+        heads = FitRun(heads={run.task: head}, how=run.run.spec.head, average=average)
         taken_btnd = heads.tokens_of(x_btnd, backbone.consumed)
         with torch.inference_mode():
             columns_tn = head.attention_maps(taken_btnd).columns_btn[0].numpy()
@@ -249,7 +249,7 @@ def plot_attention(
     )
 
 
-def _load_head(run: PicturedAnswers, backbone: Backbone) -> Head:
+def _load_head(run: PicturedPredictions, backbone: Backbone) -> Head:
     """Make a run's head as it was fitted."""
     spec = run.run.spec
     head = create_head(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from step_ros.datasets.registry import Dataset, read_dataset
-from step_ros.experiments.answers import PicturedAnswers, read_answers
+from step_ros.experiments.answers import PicturedPredictions, read_answers
 from step_ros.experiments.findings import Judged, chance_points, judge
 from step_ros.experiments.plots import (
     has_shares,
@@ -198,7 +198,7 @@ def _found_in(table: str, judged: Sequence[Judged]) -> list[str]:
 
 def _pictured(result: AblationResult, dataset: Dataset, pictures: _Pictures) -> list[str]:
     """Write the tables and pictures of single labels, task by task."""
-    by_task: dict[str, list[PicturedAnswers]] = {}
+    by_task: dict[str, list[PicturedPredictions]] = {}
     for place in result.spec.pictured:
         answers = read_answers(result, place, dataset)
         by_task.setdefault(answers.task, []).append(answers)
@@ -212,7 +212,7 @@ def _pictured(result: AblationResult, dataset: Dataset, pictures: _Pictures) -> 
 
 def _one_task(
     result: AblationResult,
-    runs: Sequence[PicturedAnswers],
+    runs: Sequence[PicturedPredictions],
     dataset: Dataset,
     pictures: _Pictures,
     of_task: str,
@@ -251,7 +251,7 @@ def _one_task(
     return lines
 
 
-def _label_tables(result: AblationResult, runs: Sequence[PicturedAnswers]) -> list[str]:
+def _label_tables(result: AblationResult, runs: Sequence[PicturedPredictions]) -> list[str]:
     """Write the table of each other run with its difference to STEP, or of STEP alone."""
     step = next((run for run in runs if run.run.spec.head.name == 'step'), None)
     lines = []

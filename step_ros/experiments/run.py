@@ -22,11 +22,11 @@ from step_ros.model.bundle_schema import TaskSpec
 from step_ros.model.complexity import count_head, on_meta
 from step_ros.model.heads.base import Head
 from step_ros.model.heads.registry import consumed_tokens
-from step_ros.training.distributed import ALONE, Team
+from step_ros.training.distributed import ALONE, Distributed
 from step_ros.training.feature_cache.cache import FeatureCache
 from step_ros.training.feature_cache.spec import CacheSpec, CacheType, to_bytes
-from step_ros.training.fit import FitError, Run, fit
-from step_ros.training.predict import Answers, answer_clips, score_answers
+from step_ros.training.fit import FitError, FitRun, fit
+from step_ros.training.predict import ClipPredictions, predict_clips, score_predictions
 from step_ros.training.train import Tokens, load_backbone, prepare_tokens
 from step_ros.training.windows import CachedWindows
 
@@ -60,7 +60,7 @@ def check_token_grids(spec: AblationSpec, backbone: Backbone) -> None:
 
 def build_runs(
     specs: Sequence[RunSpec], tasks: Sequence[TaskSpec], backbone: Backbone, *, seed: int
-) -> dict[str, Run]:
+) -> dict[str, FitRun]:
     """Make the heads of runs; each run's start depends on the seed and itself alone.
 
     Args:
@@ -75,7 +75,7 @@ def build_runs(
     runs = {}
     for spec in specs:
         torch.manual_seed(seed)
-        runs[spec.key] = Run(
+        runs[spec.key] = FitRun(
             heads=_heads(spec, tasks, backbone),
             how=spec.head,
             average=average_of(spec, backbone),
@@ -107,7 +107,7 @@ def _heads(run: RunSpec, tasks: Sequence[TaskSpec], backbone: Backbone) -> dict[
 # ---- A cache read as if its tokens had been kept in fewer bits: what would that cost?
 
 
-class RoundedCache(FeatureCache):
+class QuantisedCacheView(FeatureCache):
     """A finished cache of another type than it is.
 
     Args:
@@ -184,7 +184,7 @@ class AblationResult(BaseModel):
         return self.runs[self.spec.run(spec, spec.rows[row]).key]
 
 
-def ablate(spec: AblationSpec, output: Path, *, team: Team = ALONE) -> AblationResult:
+def ablate(spec: AblationSpec, output: Path, *, team: Distributed = ALONE) -> AblationResult:
     """Run what has not been run yet.
 
     Args:
@@ -239,7 +239,7 @@ def _pass(
     tokens: Tokens,
     backbone: Backbone,
     output: Path,
-    team: Team,
+    team: Distributed,
 ) -> dict[str, RunResult]:
     """Fit and score runs that learn from the same windows, unless they were before."""
     if tokens.held_out is None:
@@ -267,7 +267,7 @@ def _fit_pass(
     backbone: Backbone,
     output: Path,
     folders: Mapping[str, Path],
-    team: Team,
+    team: Distributed,
 ) -> None:
     tokens = _as_kept(tokens, specs[0].tokens)
     assert tokens.held_out is not None
@@ -278,8 +278,10 @@ def _fit_pass(
     runs = build_runs(specs, tokens.tasks, backbone, seed=spec.recipe.seed)
     checkpoint = output / 'checkpoints' / _digest([folders[run.key].name for run in specs])
     history = fit(runs, windows, seed=spec.recipe.seed, checkpoint=checkpoint, team=team)
-    answers = answer_clips(runs, tokens.held_out, tokens.records('test'), features=True, team=team)
-    if not team.leads:
+    answers = predict_clips(
+        runs, tokens.held_out, tokens.records('test'), features=True, team=team
+    )
+    if not team.is_main_process:
         return
     for run in specs:
         result = RunResult(
@@ -302,7 +304,7 @@ def _as_kept(tokens: Tokens, dtype: CacheType | None) -> Tokens:
         return tokens
 
     def kept(cache: FeatureCache) -> FeatureCache:
-        return RoundedCache(cache.folder, cache.spec, dtype=dtype)
+        return QuantisedCacheView(cache.folder, cache.spec, dtype=dtype)
 
     held_out = tokens.held_out
     return replace(
@@ -351,20 +353,20 @@ def chosen_clips(
 
 
 def _by_view(
-    run: RunSpec, answers: Answers, tokens: Tokens
+    run: RunSpec, answers: ClipPredictions, tokens: Tokens
 ) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
     training = tokens.records('train')
-    metrics = {'all': score_answers(answers, tokens.tasks, training=training)}
+    metrics = {'all': score_predictions(answers, tokens.tasks, training=training)}
     if run.views:
         for name, clips in (
             ('trained', lambda record: record.view in run.views),
             ('unseen', lambda record: record.view not in run.views),
         ):
-            metrics[name] = score_answers(answers, tokens.tasks, training=training, of=clips)
+            metrics[name] = score_predictions(answers, tokens.tasks, training=training, of=clips)
     return metrics
 
 
-def _save(folder: Path, run: Run, answers: Answers, result: RunResult) -> None:
+def _save(folder: Path, run: FitRun, answers: ClipPredictions, result: RunResult) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         f'{task}/{name}': value.contiguous().cpu()

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from step_ros.experiments.paper_figures import Dataset
 from step_ros.model.heads.registry import consumed_tokens, head_entry
 from step_ros.resources import share_directory
-from step_ros.schema import Strict
+from step_ros.schema import StrictModel
 from step_ros.training.config import DatasetRecipe, HeadRecipe, RecipeError, load_recipe, read_yaml
 from step_ros.training.feature_cache.spec import CacheType
 from step_ros.training.predict import Order
@@ -33,7 +33,7 @@ Metric = Literal[
 ]
 
 
-class Column(Strict):
+class Column(StrictModel):
     """A column of figures."""
 
     title: str
@@ -44,7 +44,7 @@ class Column(Strict):
     published: str | None = Field(default=None, description="the published figures' metric")
 
 
-class Row(Strict):
+class Row(StrictModel):
     """A run: in what it differs from the ablation's recipe.
 
     Rows with the same settings, in whatever tables, are one run.
@@ -68,7 +68,7 @@ class Row(Strict):
     published: str | None = Field(default=None, description="the published figures' row")
 
 
-class TableSpec(Strict):
+class TableSpec(StrictModel):
     """A table of the report."""
 
     title: str
@@ -82,7 +82,7 @@ class TableSpec(Strict):
     note: str = ''
 
 
-class Side(Strict):
+class Side(StrictModel):
     """One side of a comparison: a figure of a table."""
 
     table: str
@@ -90,7 +90,7 @@ class Side(Strict):
     column: str
 
 
-class Finding(Strict):
+class Finding(StrictModel):
     """Something the papers found, as a comparison of two figures of this report."""
 
     says: str
@@ -107,7 +107,7 @@ class Finding(Strict):
         return self
 
 
-class RunSpec(Strict):
+class RunSpec(StrictModel):
     """Everything that decides a run, beside the ablation's recipe."""
 
     head: HeadRecipe
@@ -133,7 +133,7 @@ class RunSpec(Strict):
         return self.share, self.views, self.tokens, self.head.epochs, self.head.batch
 
 
-class AblationSpec(Strict):
+class AblationSpec(StrictModel):
     """Everything in an ablation file."""
 
     name: str

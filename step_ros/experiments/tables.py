@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from step_ros.experiments.answers import PicturedAnswers
+from step_ros.experiments.answers import PicturedPredictions
 from step_ros.experiments.paper_figures import (
     Dataset,
     Figure,
@@ -252,8 +252,8 @@ def cell(value: float | None, column: Column) -> str:
 
 
 def labels_grid(
-    answers: PicturedAnswers,
-    step: PicturedAnswers | None,
+    answers: PicturedPredictions,
+    step: PicturedPredictions | None,
     papers: dict[str, LabelFigures],
 ) -> Grid:
     """Lay the nearly symmetric labels out one by one (STEP Table III).

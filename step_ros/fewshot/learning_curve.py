@@ -17,18 +17,18 @@ from step_ros.fewshot.unseen_actions import (
     LABELS,
     DrawnWindows,
     Lessons,
-    draw_lessons,
-    encode_lessons,
-    lesson_features,
+    draw_unseen_clips,
+    encode_unseen_clips,
+    unseen_features,
 )
 from step_ros.model.bundle import Bundle
 from step_ros.model.heads.base import Head
 from step_ros.model.heads.registry import create_head
 from step_ros.model.tokens import TokenKind, select_tokens
 from step_ros.reporting.progress import track
-from step_ros.tabletop.unseen_actions import LESSON_COUNTERPARTS, LESSON_TASK, LESSONS
+from step_ros.tabletop.unseen_actions import LESSON_COUNTERPARTS, LESSON_TASK, UNSEEN_ACTIONS
 from step_ros.training.config import HeadOptimisation
-from step_ros.training.fit import Run, fit
+from step_ros.training.fit import FitRun, fit
 
 COUNTS = (1, 2, 3, 5, 10, 20)
 
@@ -124,20 +124,20 @@ def measure_curve(
     backbone.give(kind)
     try:
         started = time.process_time()
-        train = encode_lessons(bundle, 'train', pool)
+        train = encode_unseen_clips(bundle, 'train', pool)
         encoding = time.process_time() - started
-        test = encode_lessons(bundle, 'test', test_clips)
+        test = encode_unseen_clips(bundle, 'test', test_clips)
     finally:
         backbone.give(given)
     sources = source_heads(_heads(bundle), bundle.spec.tasks)
     started = time.process_time()
-    features = lesson_features(sources, train, kind, backward=True)
+    features = unseen_features(sources, train, kind, backward=True)
     encoding += time.process_time() - started
-    judged = lesson_features(sources, test, kind, backward=False)
+    judged = unseen_features(sources, test, kind, backward=False)
     points = []
     jobs = [(count, draw) for count in counts for draw in range(draws)]
     for count, draw in track(jobs, 'teach'):
-        chosen = draw_lessons(pool, count, draw)
+        chosen = draw_unseen_clips(pool, count, draw)
         for method in (TAUGHT, REVERSED):
             started = time.process_time()
             taught = learn_task(
@@ -155,7 +155,9 @@ def measure_curve(
         for count in (count for count in counts if count in at):
             for draw in range(min(most, draws)):
                 started = time.process_time()
-                head = _from_scratch(name, bundle, train, kind, draw_lessons(pool, count, draw))
+                head = _from_scratch(
+                    name, bundle, train, kind, draw_unseen_clips(pool, count, draw)
+                )
                 seconds = time.process_time() - started
                 logits_wk = _answers(head, test, kind)
                 points.append(_point(method, count, draw, logits_wk, test, seconds))
@@ -182,7 +184,7 @@ def _from_scratch(
             classes=len(LABELS),
             **options,
         )
-    run = Run(heads={LESSON_TASK: head}, how=HeadOptimisation(epochs=1, batch=BATCH))
+    run = FitRun(heads={LESSON_TASK: head}, how=HeadOptimisation(epochs=1, batch=BATCH))
     fit({name: run}, DrawnWindows(lessons, chosen, kind, length=STEPS * BATCH), seed=0)
     return head
 
@@ -216,8 +218,8 @@ def _heads(bundle: Bundle) -> dict[str, Head]:
 MARKS = re.compile(r'(<!-- curve -->\n).*?(<!-- end -->)', re.DOTALL)
 
 _PANELS: tuple[tuple[str, Callable[[Point], float], float], ...] = (
-    ('all lessons', lambda point: point.top1, 1 / len(LESSONS)),
-    ('nearly symmetric lessons', lambda point: point.symmetric_top1, 1 / len(LESSONS)),
+    ('all lessons', lambda point: point.top1, 1 / len(UNSEEN_ACTIONS)),
+    ('nearly symmetric lessons', lambda point: point.symmetric_top1, 1 / len(UNSEEN_ACTIONS)),
 )
 
 
@@ -255,7 +257,7 @@ def plot_curve(curve: Curve, path: Path) -> None:
         panel.grid(alpha=0.3)
     axes[0].set_ylabel(f'accuracy on {curve.test_clips} test clips')
     axes[1].legend(loc='lower right')
-    figure.suptitle(f'{len(LESSONS)} unseen actions taught to {curve.bundle}')
+    figure.suptitle(f'{len(UNSEEN_ACTIONS)} unseen actions taught to {curve.bundle}')
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
@@ -288,9 +290,9 @@ def curve_table(curve: Curve) -> str:
     symmetric = len(LESSON_COUNTERPARTS)
     lines += [
         '',
-        f'Model {curve.bundle}; {len(LESSONS)} labels, {symmetric} of them in nearly symmetric '
-        f'pairs; {curve.test_clips} test clips; in brackets the least and the greatest of several '
-        f'draws. Encoding took {curve.encode_seconds:.2f} s of CPU for each example.',
+        f'Model {curve.bundle}; {len(UNSEEN_ACTIONS)} labels, {symmetric} of them in nearly '
+        f'symmetric pairs; {curve.test_clips} test clips; in brackets the least and the greatest '
+        f'of several draws. Encoding took {curve.encode_seconds:.2f} s of CPU for each example.',
     ]
     return '\n'.join(lines)
 

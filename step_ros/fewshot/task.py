@@ -24,7 +24,7 @@ CalibratedOn = Literal['validation examples', 'cross-validation', 'nothing']
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taught:
+class FewShotTask:
     """A head for a task, learned from examples.
 
     Attributes:
@@ -76,7 +76,7 @@ def learn_task(
     prior: LinearLayer | None = None,
     validation: tuple[WindowFeatures, Mapping[int, int]] | None = None,
     seed: int = 0,
-) -> Taught:
+) -> FewShotTask:
     """Learn a task from the features of examples.
 
     Args:
@@ -115,7 +115,7 @@ def learn_task(
             samples=len(np.unique(held_out.example_w)),
         )
         calibrated_on = 'cross-validation'
-    return Taught(
+    return FewShotTask(
         head=with_last_layer(heads[source], linear),
         temperature=temperature,
         calibrated_on=calibrated_on,

@@ -17,7 +17,7 @@ import torch
 from step_ros.encoders.base import TorchEncoder
 from step_ros.fewshot.examples import Examples, TeachError, encode_examples, targets_of
 from step_ros.fewshot.features import WindowFeatures
-from step_ros.fewshot.task import Taught, example_metrics, layer_of, learn_task, source_heads
+from step_ros.fewshot.task import FewShotTask, example_metrics, layer_of, learn_task, source_heads
 from step_ros.model.backbone import HUB, RANDOM
 from step_ros.model.bundle import BACKBONE_FILE, Bundle, load_bundle, save_bundle
 from step_ros.model.bundle_schema import TaskSpec
@@ -161,7 +161,7 @@ def _counterparts(
 
 
 def _metrics(
-    taught: Taught,
+    taught: FewShotTask,
     examples: Examples,
     parts: Mapping[str, tuple[WindowFeatures, Mapping[int, int]]],
     labels: Sequence[str],

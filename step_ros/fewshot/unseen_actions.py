@@ -17,10 +17,10 @@ from step_ros.model.heads.base import Head
 from step_ros.model.tokens import TokenKind, select_tokens
 from step_ros.reporting.progress import track
 from step_ros.tabletop.simulator import Clip
-from step_ros.tabletop.unseen_actions import LESSON_TASK, LESSONS, render_lesson
+from step_ros.tabletop.unseen_actions import LESSON_TASK, UNSEEN_ACTIONS, render_unseen_action
 from step_ros.training.clips import WORKERS
 
-LABELS = tuple(LESSONS)
+LABELS = tuple(UNSEEN_ACTIONS)
 # Clear of the scenes that the shipped model was trained on and is judged by.
 SEED = 3_000_000
 VIEW = 'front'
@@ -55,7 +55,7 @@ class _LessonClips(Dataset[Clip]):
         return self._count
 
     def __getitem__(self, index: int) -> Clip:
-        return render_lesson(
+        return render_unseen_action(
             LABELS[index % len(LABELS)],
             seed=SEED + index,
             split=self._split,
@@ -65,7 +65,7 @@ class _LessonClips(Dataset[Clip]):
         )
 
 
-def encode_lessons(bundle: Bundle, split: str, per_label: int) -> Lessons:
+def encode_unseen_clips(bundle: Bundle, split: str, per_label: int) -> Lessons:
     """Render clips of one camera, each of a scene of its own, and encode each frame once.
 
     Args:
@@ -86,7 +86,7 @@ def encode_lessons(bundle: Bundle, split: str, per_label: int) -> Lessons:
     )
 
 
-def lesson_features(
+def unseen_features(
     sources: Mapping[str, Head], lessons: Lessons, kind: TokenKind, *, backward: bool
 ) -> WindowFeatures:
     """Return what trained heads see in lessons.
@@ -115,7 +115,7 @@ def lesson_features(
     return join_features(parts)
 
 
-def draw_lessons(pool: int, count: int, draw: int) -> list[int]:
+def draw_unseen_clips(pool: int, count: int, draw: int) -> list[int]:
     """Choose examples of each label; the same ones for all methods."""
     rng = np.random.default_rng([count, draw])
     classes = len(LABELS)

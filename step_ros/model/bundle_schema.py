@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
-from step_ros.schema import Strict
+from step_ros.schema import StrictModel
 
 Digest = Annotated[str, Field(pattern=r'^sha256:[0-9a-f]{64}$')]
 
@@ -17,7 +17,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Name = Annotated[str, Field(min_length=1, pattern=r'^[A-Za-z0-9][A-Za-z0-9._ -]*$')]
 
 
-class TaskSpec(Strict):
+class TaskSpec(StrictModel):
     """What one head decides."""
 
     name: Name
@@ -58,7 +58,7 @@ class TaskSpec(Strict):
         return self
 
 
-class ImageSpec(Strict):
+class ImageSpec(StrictModel):
     """What the encoder sees: the image's largest centred part of this shape, at this size."""
 
     height: Count = Field(description='pixels')
@@ -67,7 +67,7 @@ class ImageSpec(Strict):
     std: tuple[Share, Share, Share] = Field(description='channel standard deviations, likewise')
 
 
-class AdaptersSpec(Strict):
+class AdaptersSpec(StrictModel):
     """What was inserted into the backbone and trained with the heads."""
 
     name: str = Field(description='method, as in docs/heads.md')
@@ -78,7 +78,7 @@ class AdaptersSpec(Strict):
     digest: Digest
 
 
-class BackboneSpec(Strict):
+class BackboneSpec(StrictModel):
     """The frozen encoder, and where its weights are."""
 
     name: str = Field(min_length=1, description="timm's name of the architecture")
@@ -114,7 +114,7 @@ class BackboneSpec(Strict):
         return self
 
 
-class HeadsSpec(Strict):
+class HeadsSpec(StrictModel):
     """The heads: one architecture, one set of weights for each task."""
 
     name: str = Field(default='step', description='kind of head, as in docs/heads.md')
@@ -126,7 +126,7 @@ class HeadsSpec(Strict):
     digest: Digest
 
 
-class BundleSpec(Strict):
+class BundleSpec(StrictModel):
     """Everything in `bundle.yaml`."""
 
     format: Literal[1] = 1

@@ -34,7 +34,7 @@ class MultiTaskModel(nn.Module):
         """Names of the tasks, in order."""
         return tuple(self.heads)
 
-    def decide(self, x_btnd: Tensor) -> dict[str, Tensor]:
+    def predict(self, x_btnd: Tensor) -> dict[str, Tensor]:
         """Run all heads on tokens that were encoded before.
 
         Args:
@@ -56,4 +56,4 @@ class MultiTaskModel(nn.Module):
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.backbone.learns):
             x_bnd = self.backbone(x_bt3hw.flatten(0, 1))
-        return self.decide(x_bnd.unflatten(0, x_bt3hw.shape[:2]))
+        return self.predict(x_bnd.unflatten(0, x_bt3hw.shape[:2]))

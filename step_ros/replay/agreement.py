@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from step_ros.model.bundle_schema import TaskSpec
-from step_ros.replay.node_answers import FrameTally, OnlineAnswers, OnlineHypothesis
+from step_ros.replay.node_answers import FrameTally, NodeAnswers, OnlineHypothesis
 from step_ros.replay.results import CameraAnswers
 from step_ros.replay.run import ReplayResult
 from step_ros.streaming.grid import Placement
@@ -154,7 +154,7 @@ class RecordingAgreement:
 
 
 def compare_replay(
-    result: ReplayResult, online: Mapping[tuple[str, str], OnlineAnswers]
+    result: ReplayResult, online: Mapping[tuple[str, str], NodeAnswers]
 ) -> list[RecordingAgreement]:
     """Compare replayed bags with what nodes said about them.
 
@@ -187,7 +187,7 @@ def compare_replay(
 
 
 def compare(
-    offline: CameraAnswers, tasks: Sequence[TaskSpec], online: OnlineAnswers
+    offline: CameraAnswers, tasks: Sequence[TaskSpec], online: NodeAnswers
 ) -> CameraAgreement:
     """Compare what a replay and a node say about a camera.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from step_ros.datasets.reader import Reading
 from step_ros.datasets.readers.bag import Annotation, pair_events
 from step_ros.datasets.readers.csv import COLUMNS, OPTIONAL, finite_seconds
-from step_ros.evaluation.ground_truth import Segment, Truth
+from step_ros.evaluation.ground_truth import Truth, TruthSegment
 from step_ros.io.bags.metadata import BagError
 from step_ros.io.bags.reader import END, START, BagEvent, BagReader
 from step_ros.io.errors import DatasetError
@@ -150,7 +150,7 @@ def _truth(annotations: Iterable[Annotation]) -> Truth:
     for annotation in annotations:
         for task, label in annotation.labels.items():
             truth.segments[task].append(
-                Segment(
+                TruthSegment(
                     label=label,
                     start_ns=annotation.start_ns,
                     end_ns=None if annotation.end_ns == _LAST_NS else annotation.end_ns,
@@ -190,7 +190,7 @@ def _of_table(bag: BagReader, path: Path, topics: Sequence[str]) -> dict[str, Tr
                 zero_ns = zeros_ns[topic]
                 for task in tasks:
                     if cells[task]:
-                        segment = Segment(
+                        segment = TruthSegment(
                             label=cells[task],
                             start_ns=zero_ns + span[0],
                             end_ns=None if span[1] is None else zero_ns + span[1],
@@ -226,7 +226,7 @@ def _in_order(bag: BagReader, topic: str, truth: Truth) -> Truth:
     """Sort segments, and join those of one label that touch; others must not overlap."""
     ordered = Truth()
     for task, segments in truth.segments.items():
-        joined: list[Segment] = []
+        joined: list[TruthSegment] = []
         for segment in sorted(segments, key=lambda each: each.start_ns):
             before = joined[-1] if joined else None
             if before and before.label == segment.label and segment.start_ns <= _end(before):
@@ -245,7 +245,7 @@ def _in_order(bag: BagReader, topic: str, truth: Truth) -> Truth:
     return ordered
 
 
-def _end(segment: Segment) -> int:
+def _end(segment: TruthSegment) -> int:
     return _LAST_NS if segment.end_ns is None else segment.end_ns
 
 

@@ -57,7 +57,7 @@ class FrameTally:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnlineAnswers:
+class NodeAnswers:
     """All that a node said about a bag.
 
     Attributes:
@@ -86,7 +86,7 @@ class OnlineAnswers:
         partial.replace(path)
 
     @classmethod
-    def load(cls, path: Path) -> 'OnlineAnswers':
+    def load(cls, path: Path) -> 'NodeAnswers':
         """Read what `save` wrote.
 
         Raises:

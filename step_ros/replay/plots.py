@@ -12,7 +12,12 @@ from matplotlib.patches import Patch
 
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.replay.scores import Recording, pooled
-from step_ros.reporting.confusion import LabelledAnswers, paired_order, plot_confusion, save_figure
+from step_ros.reporting.confusion import (
+    LabelledPredictions,
+    paired_order,
+    plot_confusion,
+    save_figure,
+)
 from step_ros.streaming.grid import NANOSECONDS
 from step_ros.streaming.postprocessing.events import EventType
 
@@ -57,7 +62,7 @@ def plot_replay_confusion(
         if len(targets_h):
             of_label = np.array([places.get(label, -1) for label in task.labels])
             answers.append(
-                LabelledAnswers(
+                LabelledPredictions(
                     title=title,
                     labels=labels,
                     pairs=pairs,
@@ -125,7 +130,7 @@ def plot_replay_timeline(
             rows.append(f'best label{suffix}')
             _draw(axis, _events(recording, name), len(rows), colours, (left, right), written=True)
             told = [
-                (each.told_ns - zero_ns) / NANOSECONDS
+                (each.published_ns - zero_ns) / NANOSECONDS
                 for each in recording.answers.events
                 if each.event.task == name and each.event.type is EventType.START
             ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from step_ros.encoders.base import Encoder
-from step_ros.evaluation.events import ToldEvent
+from step_ros.evaluation.events import TimedEvent
 from step_ros.io.bags.metadata import BagError
 from step_ros.io.bags.reader import BagEvent, BagReader
 from step_ros.io.bags.writer import BagWriter
@@ -14,7 +14,7 @@ from step_ros.reporting.progress import track
 from step_ros.streaming.frame import Frame
 from step_ros.streaming.grid import NANOSECONDS
 from step_ros.streaming.hypothesis import Hypothesis
-from step_ros.streaming.pipeline import Answers
+from step_ros.streaming.pipeline import Postprocessor
 from step_ros.streaming.postprocessing.events import Event
 from step_ros.streaming.recogniser import StreamingRecogniser
 from step_ros.streaming.settings import StreamSettings
@@ -46,7 +46,7 @@ class CameraReplay:
     last_ns: int
     counts: dict[str, int]
     hypotheses: list[Hypothesis]
-    events: list[ToldEvent]
+    events: list[TimedEvent]
 
 
 def replay_bag(
@@ -81,15 +81,15 @@ def replay_bag(
         ValueError: The settings do not fit the bundle.
     """
     recogniser = settings.recogniser(bundle, encoder)
-    answers = Answers(settings, max_gap_ns=recogniser.settings.max_gap_ns)
+    answers = Postprocessor(settings, max_gap_ns=recogniser.settings.max_gap_ns)
     clock = _Stamps(bag, round(settings.order_tolerance * NANOSECONDS))
     hypotheses: dict[str, list[Hypothesis]] = {topic: [] for topic in topics}
-    events: dict[str, list[ToldEvent]] = {topic: [] for topic in topics}
+    events: dict[str, list[TimedEvent]] = {topic: [] for topic in topics}
     problems: dict[str, str] = {}
 
     def tell(found: list[Event], seen: Hypothesis) -> None:
         for event in found:
-            events[event.camera].append(ToldEvent(event=event, told_ns=seen.stamp_ns))
+            events[event.camera].append(TimedEvent(event=event, published_ns=seen.stamp_ns))
             output.event(EVENTS_TOPIC, _bag_event(event), log_ns=seen.received_ns)
 
     total = sum(bag.topics[topic].messages for topic in topics)

@@ -246,8 +246,10 @@ def _introduction(content: dict[str, Any]) -> str:
 
 
 def _task(result: ReplayResult, content: dict[str, Any], task: str, output: Path) -> list[str]:
-    deciding = [each for each in result.bundles if task in content['bundles'][each.title]['tasks']]
-    scores = {each.title: content['overall'][each.title][task] for each in deciding}
+    predicting = [
+        each for each in result.bundles if task in content['bundles'][each.title]['tasks']
+    ]
+    scores = {each.title: content['overall'][each.title][task] for each in predicting}
     lines = [f'## {plain(task)}', '']
     if not any(found['judged'] for found in scores.values()):
         return [*lines, 'No hypothesis has a label at its newest frame.', '']
@@ -257,7 +259,7 @@ def _task(result: ReplayResult, content: dict[str, Any], task: str, output: Path
     drawn = plot_replay_confusion(
         picture,
         result.recordings,
-        {each.title: _task_of(each.spec.tasks, task) for each in deciding},
+        {each.title: _task_of(each.spec.tasks, task) for each in predicting},
     )
     if drawn:
         lines += [

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from step_ros.evaluation.events import ToldEvent
+from step_ros.evaluation.events import TimedEvent
 from step_ros.io.bags.metadata import METADATA
 from step_ros.io.bags.storage import read_contents
 from step_ros.model.weights import file_digest
@@ -45,7 +45,7 @@ class CameraAnswers:
     starts_ns_h: np.ndarray
     scores_hk: Mapping[str, np.ndarray]
     order_evidence_h: Mapping[str, np.ndarray]
-    events: tuple[ToldEvent, ...]
+    events: tuple[TimedEvent, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ def save_answers(folder: Path, answers: BagAnswers) -> None:
                 'counts': dict(camera.counts),
                 'tasks': list(camera.scores_hk),
                 'events': [
-                    {**asdict(told.event), 'told_ns': told.told_ns} for told in camera.events
+                    {**asdict(told.event), 'told_ns': told.published_ns} for told in camera.events
                 ],
             }
             for camera in answers.cameras
@@ -161,16 +161,16 @@ def load_answers(folder: Path) -> BagAnswers:
     return BagAnswers(key=facts['key'], seconds=facts['seconds'], cameras=tuple(cameras))
 
 
-def _events(written: Sequence[dict[str, Any]]) -> tuple[ToldEvent, ...]:
+def _events(written: Sequence[dict[str, Any]]) -> tuple[TimedEvent, ...]:
     return tuple(
-        ToldEvent(
+        TimedEvent(
             event=Event(
                 **{
                     **{name: value for name, value in fields.items() if name != 'told_ns'},
                     'type': EventType(fields['type']),
                 }
             ),
-            told_ns=fields['told_ns'],
+            published_ns=fields['told_ns'],
         )
         for fields in written
     )

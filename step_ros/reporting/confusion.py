@@ -25,7 +25,7 @@ WRITTEN_LABELS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledAnswers:
+class LabelledPredictions:
     """Answers of one task where the truth is known.
 
     Attributes:
@@ -62,7 +62,7 @@ class LabelledAnswers:
         return self.confusion_kk.diagonal()
 
 
-def plot_confusion(path: Path, runs: Sequence[LabelledAnswers]) -> None:
+def plot_confusion(path: Path, runs: Sequence[LabelledPredictions]) -> None:
     """Draw confusion matrices side by side, counterparts in neighbouring rows and framed.
 
     Args:
@@ -103,7 +103,7 @@ def _frame(place: int) -> Rectangle:
     return Rectangle((place - 0.5, place - 0.5), 2, 2, fill=False, edgecolor='tab:red')
 
 
-def _top1(run: LabelledAnswers) -> float:
+def _top1(run: LabelledPredictions) -> float:
     return float((run.targets_c == run.answers_c).mean())
 
 

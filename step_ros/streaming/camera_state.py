@@ -20,7 +20,7 @@ def frames_used(counts: Mapping[str, int]) -> int:
     return sum(counts.get(placement.value, 0) for placement in Placement if placement.on_grid)
 
 
-class CameraStream:
+class CameraState:
     """Grid, window, cache and counters of one camera.
 
     A frame is placed on the grid, then loaded or left out, then enters the window. The first two

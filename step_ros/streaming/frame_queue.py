@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from step_ros.streaming.camera_state import CameraStream, frames_used
+from step_ros.streaming.camera_state import CameraState, frames_used
 from step_ros.streaming.frame import Frame, GridFrame
 from step_ros.streaming.grid import Placement
-from step_ros.streaming.load_shedding import OVERLOAD, RESTART, Line, Turns
-from step_ros.streaming.timing import Effort
+from step_ros.streaming.load_shedding import OVERLOAD, RESTART, CameraBacklog, LoadShedder
+from step_ros.streaming.timing import FrameTiming
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Batch:
 
 
 class FrameQueue:
-    """Grid frames waiting for the worker; what is too much is dropped by whole windows (`Turns`).
+    """Grid frames waiting for the worker; `LoadShedder` drops whole windows.
 
     One thread puts, another takes.
 
@@ -37,7 +37,7 @@ class FrameQueue:
         capacity: Grid frames of each camera that may wait.
         frames: Frames in a window (T).
         frame_period_ns: Nanoseconds between two grid frames.
-        effort: What a grid frame costs.
+        timing: What a grid frame costs.
 
     Raises:
         ValueError: `capacity` is less than 1.
@@ -45,18 +45,18 @@ class FrameQueue:
 
     def __init__(
         self,
-        stream: Callable[[str], CameraStream],
+        stream: Callable[[str], CameraState],
         *,
         capacity: int,
         frames: int,
         frame_period_ns: int,
-        effort: Effort,
+        timing: FrameTiming,
     ) -> None:
         if capacity < 1:
             raise ValueError(f'capacity={capacity}; expected at least 1')
         self._stream = stream
-        self._turns = Turns(
-            capacity=capacity, frames=frames, frame_period_ns=frame_period_ns, effort=effort
+        self._turns = LoadShedder(
+            capacity=capacity, frames=frames, frame_period_ns=frame_period_ns, timing=timing
         )
         self._ready = threading.Condition()
         self._closed = False
@@ -143,10 +143,10 @@ class FrameQueue:
         with self._ready:
             return self._line(camera).open
 
-    def has_ms(self) -> float:
+    def interval_ms(self) -> float:
         """Return the time between two grid frames of all cameras that stream."""
         with self._ready:
-            return self._turns.has_ms()
+            return self._turns.interval_ms()
 
     def overloaded(self, now_ns: int) -> bool:
         """Whether frames or hypotheses were left out of late, by the clock of `received_ns`."""
@@ -156,8 +156,8 @@ class FrameQueue:
     def _waits(self) -> bool:
         return any(line.waiting for line in self._turns.lines.values())
 
-    def _line(self, camera: str) -> Line:
+    def _line(self, camera: str) -> CameraBacklog:
         line = self._turns.lines.get(camera)
         if line is None:
-            line = self._turns.lines[camera] = Line(stream=self._stream(camera))
+            line = self._turns.lines[camera] = CameraBacklog(stream=self._stream(camera))
         return line

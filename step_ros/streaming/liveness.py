@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from step_ros.streaming.postprocessing.fusion import FUSED
 
 
-class StreamWatch:
+class StaleCameraDetector:
     """Looks at how many frames cameras have sent, now and then.
 
     Args:

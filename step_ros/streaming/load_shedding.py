@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from step_ros.streaming.camera_state import CameraStream
+from step_ros.streaming.camera_state import CameraState
 from step_ros.streaming.frame import GridFrame
-from step_ros.streaming.timing import Effort
+from step_ros.streaming.timing import FrameTiming
 
 # Causes of frames that are dropped here.
 OVERLOAD = 'overload_dropped'
@@ -33,7 +33,7 @@ _MS = 1e-6
 
 
 @dataclass(kw_only=True)
-class Line:
+class CameraBacklog:
     """What waits of one camera, and how it is served.
 
     Attributes:
@@ -48,7 +48,7 @@ class Line:
         closed: Rises with each turn that ends: who has the lowest has rested longest.
     """
 
-    stream: CameraStream
+    stream: CameraState
     waiting: deque[GridFrame] = field(default_factory=deque)
     arrivals_ns: deque[int] = field(default_factory=lambda: deque(maxlen=_ARRIVALS))
     open: bool = True
@@ -72,14 +72,14 @@ class Line:
         self.run = 0
 
 
-class Turns:
+class LoadShedder:
     """Decides for each camera whether its frames are accepted; knows no thread and no clock.
 
     Args:
         capacity: Grid frames of a camera that may wait once it has filled a window.
         frames: Frames in a window (T).
         frame_period_ns: Nanoseconds between two grid frames.
-        effort: What a grid frame costs.
+        timing: What a grid frame costs.
 
     Attributes:
         lines: By camera.
@@ -88,11 +88,11 @@ class Turns:
     """
 
     def __init__(
-        self, *, capacity: int, frames: int, frame_period_ns: int, effort: Effort
+        self, *, capacity: int, frames: int, frame_period_ns: int, timing: FrameTiming
     ) -> None:
-        self.lines: dict[str, Line] = {}
+        self.lines: dict[str, CameraBacklog] = {}
         self.newest_only = False
-        self._capacity, self._frames, self._effort = capacity, frames, effort
+        self._capacity, self._frames, self._timing = capacity, frames, timing
         self._period_ns = frame_period_ns
         self._now_ns = 0
         self._shed_ns: int | None = None
@@ -102,7 +102,7 @@ class Turns:
         self._since_end = 0
         self._order = count(1)
 
-    def accepts(self, line: Line, received_ns: int) -> bool:
+    def accepts(self, line: CameraBacklog, received_ns: int) -> bool:
         """Say whether a grid frame that came just now is accepted; open or close its line."""
         self._now_ns = max(self._now_ns, received_ns)
         if not self._streams(line):
@@ -126,7 +126,7 @@ class Turns:
             self._calm = 0
         if longest > self._capacity // 2:
             self._vacant = False
-            while len(served) > 1 and self._least_ms > self.has_ms(served):
+            while len(served) > 1 and self._least_ms > self.interval_ms(served):
                 served.remove(self._end_longest_turn(served))
         elif resting := self._resting():
             self._vacant = self._vacant or self._bears_more(served, resting)
@@ -135,7 +135,7 @@ class Turns:
             served.remove(self._end_longest_turn(done))
             self._vacant = True
         self.newest_only = self._behind and (
-            self._least_ms <= self.has_ms(served) < self._effort.needed_ms
+            self._least_ms <= self.interval_ms(served) < self._timing.cost_ms
         )
         if self.newest_only:
             self._shed_ns = self._now_ns
@@ -145,7 +145,7 @@ class Turns:
 
         If answers are to be left out, take all that wait, so that some are.
         """
-        most = self._period_ns * _MS / self._effort.encode_ms if self._effort.encode_ms else 0.0
+        most = self._period_ns * _MS / self._timing.encode_ms if self._timing.encode_ms else 0.0
         frames: list[GridFrame] = []
         waiting = [line for line in self.lines.values() if line.waiting]
         while waiting and (not frames or self.newest_only or len(frames) + len(waiting) <= most):
@@ -157,7 +157,7 @@ class Turns:
         self._since_end += len(frames)
         return frames
 
-    def has_ms(self, lines: Sequence[Line] | None = None) -> float:
+    def interval_ms(self, lines: Sequence[CameraBacklog] | None = None) -> float:
         """Return the time between two grid frames of these cameras, or of all that stream."""
         if lines is None:
             lines = [line for line in self.lines.values() if self._streams(line)]
@@ -172,7 +172,7 @@ class Turns:
         comes = self._within(SILENCE, self._now_ns, now_ns)
         again = comes and self._within(TRIAL * self._frames, self._shed_ns, now_ns)
         soon = again or self._longest > self._capacity // 2
-        return soon and self._effort.needed_ms > self.has_ms()
+        return soon and self._timing.cost_ms > self.interval_ms()
 
     @property
     def _longest(self) -> int:
@@ -180,9 +180,11 @@ class Turns:
 
     @property
     def _least_ms(self) -> float:
-        return self._effort.encode_ms + self._effort.decide_ms / SKIP
+        return self._timing.encode_ms + self._timing.predict_ms / SKIP
 
-    def _bears_more(self, served: Sequence[Line], resting: Sequence[Line]) -> bool:
+    def _bears_more(
+        self, served: Sequence[CameraBacklog], resting: Sequence[CameraBacklog]
+    ) -> bool:
         # Frames of more cameras may cost less each, for they share batches: that is found out by
         # trying, now and then.
         trial = 1 if self._lasts(served, resting) else TRIAL
@@ -191,13 +193,13 @@ class Turns:
         self._calm = 0
         return True
 
-    def _lasts(self, served: Sequence[Line], resting: Sequence[Line]) -> bool:
+    def _lasts(self, served: Sequence[CameraBacklog], resting: Sequence[CameraBacklog]) -> bool:
         # Whether one camera more is worth its beginning: what it is too much can wait meanwhile.
-        has_ms = self.has_ms([*served, _next_of(resting)])
-        too_much = 1 - has_ms / self._least_ms if self._least_ms else 0.0
+        interval_ms = self.interval_ms([*served, _next_of(resting)])
+        too_much = 1 - interval_ms / self._least_ms if self._least_ms else 0.0
         return too_much * TURN * self._frames <= self._capacity // 2
 
-    def _rested(self, served: Sequence[Line]) -> bool:
+    def _rested(self, served: Sequence[CameraBacklog]) -> bool:
         # Whether it is another camera's turn, at the cost of one that is served.
         resting = self._resting()
         if not resting:
@@ -205,16 +207,16 @@ class Turns:
         turns = len(served) if self._lasts(served, resting) else 1
         return self._since_end >= turns * TURN * self._frames
 
-    def _may_open(self, line: Line) -> bool:
+    def _may_open(self, line: CameraBacklog) -> bool:
         resting = self._resting()
         if not resting or line is not _next_of(resting):
             return False
         return self._vacant or not self._served()
 
-    def _close(self, line: Line) -> None:
+    def _close(self, line: CameraBacklog) -> None:
         line.open, line.closed, line.restart = False, next(self._order), OVERLOAD
 
-    def _end_longest_turn(self, served: Sequence[Line]) -> Line:
+    def _end_longest_turn(self, served: Sequence[CameraBacklog]) -> CameraBacklog:
         line = max(served, key=lambda each: each.served)
         line.drop(OVERLOAD)
         self._close(line)
@@ -222,32 +224,32 @@ class Turns:
         self._shed_ns = self._now_ns
         return line
 
-    def _served(self) -> list[Line]:
+    def _served(self) -> list[CameraBacklog]:
         return [
             line
             for line in self.lines.values()
             if line.waiting or (line.open and self._streams(line))
         ]
 
-    def _resting(self) -> list[Line]:
+    def _resting(self) -> list[CameraBacklog]:
         return [
             line
             for line in self.lines.values()
             if not line.open and not line.waiting and self._streams(line)
         ]
 
-    def _streams(self, line: Line) -> bool:
+    def _streams(self, line: CameraBacklog) -> bool:
         newest_ns = line.arrivals_ns[-1] if line.arrivals_ns else None
         return self._within(SILENCE, newest_ns, self._now_ns)
 
     def _within(self, periods: int, since_ns: int | None, now_ns: int) -> bool:
         return since_ns is not None and now_ns - since_ns <= periods * self._period_ns
 
-    def _interval_ns(self, line: Line) -> float:
+    def _interval_ns(self, line: CameraBacklog) -> float:
         arrivals = line.arrivals_ns
         spent_ns = arrivals[-1] - arrivals[0] if len(arrivals) > 1 else 0
         return spent_ns / (len(arrivals) - 1) if spent_ns > 0 else self._period_ns
 
 
-def _next_of(resting: Sequence[Line]) -> Line:
+def _next_of(resting: Sequence[CameraBacklog]) -> CameraBacklog:
     return min(resting, key=lambda line: line.closed)

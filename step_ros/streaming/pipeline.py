@@ -11,7 +11,7 @@ from step_ros.streaming.settings import StreamSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class PostprocessedHypothesis:
     """What is told about one window.
 
     Attributes:
@@ -25,7 +25,7 @@ class Answer:
     open_events: list[Event]
 
 
-class Answers:
+class Postprocessor:
     """Fuses, smooths and detects events; settings may be changed while it works.
 
     Settings are changed in one thread, hypotheses come in another.
@@ -60,7 +60,7 @@ class Answers:
             self._detector.settings = settings.events()
             self._active_tasks = active_tasks
 
-    def update(self, hypothesis: Hypothesis) -> list[Answer]:
+    def update(self, hypothesis: Hypothesis) -> list[PostprocessedHypothesis]:
         """Take a camera's hypothesis; return what is to be told, which may be nothing."""
         with self._lock:
             views = [hypothesis] if self._fusion is None else self._fusion.update(hypothesis)
@@ -76,12 +76,12 @@ class Answers:
         with self._lock:
             return self._detector.close(camera)
 
-    def _answer(self, hypothesis: Hypothesis) -> Answer:
+    def _answer(self, hypothesis: Hypothesis) -> PostprocessedHypothesis:
         smooth = self._smoother.smooth(hypothesis)
         if self._active_tasks is not None:
             active = [task for task in smooth.tasks if task.spec.name in self._active_tasks]
             smooth = replace(smooth, tasks=tuple(active))
-        return Answer(
+        return PostprocessedHypothesis(
             hypothesis=smooth,
             events=self._detector.update(smooth),
             open_events=self._detector.open_events(smooth.camera),

@@ -18,16 +18,19 @@ from step_ros.images.errors import FrameError
 from step_ros.model.bundle import Bundle
 from step_ros.model.heads.base import Head
 from step_ros.model.tokens import tokens_per_frame
-from step_ros.streaming.attention_cache.batch import CacheTurn, take_turns
+from step_ros.streaming.attention_cache.batch import CacheUpdate, apply_updates
 from step_ros.streaming.attention_cache.build import find_native
 from step_ros.streaming.attention_cache.cache import HeadCache
-from step_ros.streaming.attention_cache.stacked_heads import StreamingHeads, why_not_streaming
+from step_ros.streaming.attention_cache.stacked_heads import (
+    StreamingHeads,
+    find_not_streaming_reason,
+)
 from step_ros.streaming.attention_cache.storage import MEMORY_BUDGET, choose_kept
-from step_ros.streaming.camera_state import CameraStream
+from step_ros.streaming.camera_state import CameraState
 from step_ros.streaming.frame import Frame, FrameProblem, GridFrame
 from step_ros.streaming.grid import NANOSECONDS, GridSettings, Placement
 from step_ros.streaming.hypothesis import Hypothesis, TaskHypothesis, jensen_shannon, probabilities
-from step_ros.streaming.timing import Effort, Stopwatch
+from step_ros.streaming.timing import FrameTiming, Stopwatch
 from step_ros.streaming.window import EncodedFrame, Window
 
 # ---- From windows to hypotheses: the heads' last layers, and what their logits say.
@@ -50,7 +53,7 @@ class FullWindow:
     tokens_tnd: Tensor | None
 
 
-class Decider:
+class WindowClassifier:
     """Says what the windows of some cameras show.
 
     Args:
@@ -67,7 +70,7 @@ class Decider:
         self._order_evidence = order_evidence
 
     @torch.inference_mode()
-    def decide(
+    def predict(
         self, windows: Sequence[FullWindow], attended: Sequence[Tensor]
     ) -> list[Hypothesis]:
         """Return a hypothesis for each window.
@@ -112,9 +115,9 @@ class Decider:
             size = (-1, len(windows))
             return {task: said.reshape(*size, said.shape[-1]) for task, said in answers.items()}
         x_btnd = torch.stack([each.tokens_tnd for each in windows if each.tokens_tnd is not None])
-        ways = [self._bundle.model.decide(x_btnd)]
+        ways = [self._bundle.model.predict(x_btnd)]
         if self._order_evidence:
-            ways.append(self._bundle.model.decide(x_btnd.flip(dims=(1,))))
+            ways.append(self._bundle.model.predict(x_btnd.flip(dims=(1,))))
         return {task: torch.stack([each[task] for each in ways]) for task in ways[0]}
 
 
@@ -124,8 +127,8 @@ _logger = logging.getLogger(__name__)
 class StreamingRecogniser:
     """Encodes each grid frame once and gives a hypothesis for each new grid frame.
 
-    Heads that can be taken apart (`why_not_streaming`) compute a frame's share in them once, too;
-    others are run on the cached tokens of the whole window.
+    Heads that can be taken apart (`find_not_streaming_reason`) compute a frame's share in them
+    once, too; others are run on the cached tokens of the whole window.
 
     Args:
         bundle: The model.
@@ -142,8 +145,8 @@ class StreamingRecogniser:
     Attributes:
         cameras: The streams seen so far, by the camera's name.
         problems: Unusable frames of the last call of `process`.
-        effort: What grid frames cost of late.
-        why_plain: Why the heads are run on whole windows; empty where they stream.
+        timing: What grid frames cost of late.
+        not_streaming_reason: Why the heads are run on whole windows; empty where they stream.
 
     Raises:
         ValueError: A time does not fit the bundle's frame period, or the budget is negative.
@@ -173,30 +176,32 @@ class StreamingRecogniser:
             max_gap_ns=round((2.5 * frame_period if max_gap is None else max_gap) * NANOSECONDS),
             jump_ns=round(jump_back * NANOSECONDS),
         )
-        self.cameras: dict[str, CameraStream] = {}
+        self.cameras: dict[str, CameraState] = {}
         self.problems: list[FrameProblem] = []
-        self.effort = Effort()
+        self.timing = FrameTiming()
         bundle.model.heads.to(encoder.device)
         heads = {task: head for task, head in bundle.model.heads.items() if isinstance(head, Head)}
-        self.why_plain = why_not_streaming(heads) if streaming else 'streaming is switched off'
+        self.not_streaming_reason = (
+            find_not_streaming_reason(heads) if streaming else 'streaming is switched off'
+        )
         self._heads: StreamingHeads | None = None
         self._memory_budget = memory_budget
-        if self.why_plain:
-            _logger.info('heads run on whole windows: %s', self.why_plain)
+        if self.not_streaming_reason:
+            _logger.info('heads run on whole windows: %s', self.not_streaming_reason)
         else:
             backbone = bundle.model.backbone
             self._heads = StreamingHeads(
                 heads, tokens=tokens_per_frame(backbone.consumed, backbone.tokens)
             )
-        self._decider = Decider(bundle, self._heads, order_evidence=order_evidence)
+        self._classifier = WindowClassifier(bundle, self._heads, order_evidence=order_evidence)
 
-    def prepare(self, camera: str) -> CameraStream:
+    def prepare(self, camera: str) -> CameraState:
         """Return a camera's stream; made, with all the memory it will need, if it is new."""
         stream = self.cameras.get(camera)
         if stream is None:
             # Frames are loaded in another thread, if there is one, than the encoder's.
             size = self.bundle.model.backbone.image_size
-            stream = CameraStream(
+            stream = CameraState(
                 self.bundle.spec.frames,
                 self.settings,
                 cache=self._cache(),
@@ -266,13 +271,13 @@ class StreamingRecogniser:
             Exception: Whatever the model raises. The frames are counted as `failed`; the windows
                 are to be restarted.
         """
-        whole, deciding = Stopwatch(), Stopwatch()
+        whole, predicting = Stopwatch(), Stopwatch()
         try:
             with whole:
                 tokens_bnd = self.encoder.encode([frame.seen_hw3 for frame in frames])
-                windows, attended = self._advance(frames, tokens_bnd, newest_only, deciding)
-                with deciding:
-                    hypotheses = self._decider.decide(windows, attended) if windows else []
+                windows, attended = self._advance(frames, tokens_bnd, newest_only, predicting)
+                with predicting:
+                    hypotheses = self._classifier.predict(windows, attended) if windows else []
         except Exception:
             for frame in frames:
                 self.cameras[frame.camera].counts['failed'] += 1
@@ -280,12 +285,12 @@ class StreamingRecogniser:
         for frame in frames:
             self.cameras[frame.camera].counts[frame.placement.value] += 1
         # Other devices work on while we go on: there all counts as encoding.
-        decide_ns = deciding.ns if self.encoder.device.type == 'cpu' else 0
-        self.effort.add(
+        predict_ns = predicting.ns if self.encoder.device.type == 'cpu' else 0
+        self.timing.add(
             frames=len(frames),
-            encode_ns=whole.ns - decide_ns,
+            encode_ns=whole.ns - predict_ns,
             windows=len(windows),
-            decide_ns=decide_ns,
+            predict_ns=predict_ns,
         )
         return hypotheses
 
@@ -295,7 +300,7 @@ class StreamingRecogniser:
         frames: Sequence[GridFrame],
         tokens_bnd: Tensor,
         newest_only: bool,
-        deciding: Stopwatch,
+        predicting: Stopwatch,
     ) -> tuple[list[FullWindow], list[Tensor]]:
         """Move the windows on.
 
@@ -303,7 +308,7 @@ class StreamingRecogniser:
             Those to decide on, as each frame finds them, and what streaming heads attended to.
         """
         windows: list[FullWindow] = []
-        turns: list[CacheTurn] = []
+        turns: list[CacheUpdate] = []
         newest = {frame.camera: frame for frame in frames if frame.placement.opens_slot}
         shares = [None] * len(frames) if self._heads is None else self._heads.project(tokens_bnd)
         for frame, tokens_nd, share in zip(frames, tokens_bnd, shares, strict=True):
@@ -331,7 +336,7 @@ class StreamingRecogniser:
             if stream.cache is not None and share is not None and place is not None:
                 orders = self._orders(window) if asked else []
                 turns.append(
-                    CacheTurn(cache=stream.cache, place=place, qkv_3gnc=share, orders=orders)
+                    CacheUpdate(cache=stream.cache, place=place, qkv_3gnc=share, orders=orders)
                 )
             if asked:
                 windows.append(
@@ -342,7 +347,7 @@ class StreamingRecogniser:
                         tokens_tnd=window.tokens_tnd() if stream.cache is None else None,
                     )
                 )
-        return windows, take_turns(turns, deciding) if turns else []
+        return windows, apply_updates(turns, predicting) if turns else []
 
     def _orders(self, window: Window) -> list[tuple[int, ...]]:
         orders = [window.places, window.places[::-1]]

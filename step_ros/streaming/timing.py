@@ -17,25 +17,25 @@ _MS = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turn:
+class BatchTiming:
     """What one batch took.
 
     Attributes:
         frames: Grid frames in it.
         encode_ns: Time for the encoder and the frames' share in the heads.
         windows: Windows that were decided on.
-        decide_ns: Time for that.
+        predict_ns: Time for that.
     """
 
     frames: int
     encode_ns: int
     windows: int
-    decide_ns: int
+    predict_ns: int
 
     @property
     def frame_ms(self) -> float:
         """All its time, for each frame."""
-        return (self.encode_ns + self.decide_ns) / self.frames * _MS
+        return (self.encode_ns + self.predict_ns) / self.frames * _MS
 
 
 class Stopwatch:
@@ -58,22 +58,22 @@ class Stopwatch:
         self.ns += time.perf_counter_ns() - self._started_ns
 
 
-class Effort:
+class FrameTiming:
     """Remembers what the last batches took."""
 
     def __init__(self) -> None:
-        self._turns: deque[Turn] = deque(maxlen=_RECENT)
+        self._turns: deque[BatchTiming] = deque(maxlen=_RECENT)
         self._encode_ms: deque[float] = deque(maxlen=_NEWEST)
-        self._decide_ms: deque[float] = deque(maxlen=_NEWEST)
+        self._predict_ms: deque[float] = deque(maxlen=_NEWEST)
 
-    def add(self, *, frames: int, encode_ns: int, windows: int, decide_ns: int) -> None:
+    def add(self, *, frames: int, encode_ns: int, windows: int, predict_ns: int) -> None:
         """Take note of a batch of at least one frame."""
         self._turns.append(
-            Turn(frames=frames, encode_ns=encode_ns, windows=windows, decide_ns=decide_ns)
+            BatchTiming(frames=frames, encode_ns=encode_ns, windows=windows, predict_ns=predict_ns)
         )
         self._encode_ms.append(encode_ns / frames * _MS)
         if windows:
-            self._decide_ms.append(decide_ns / windows * _MS)
+            self._predict_ms.append(predict_ns / windows * _MS)
 
     @property
     def encode_ms(self) -> float:
@@ -81,14 +81,14 @@ class Effort:
         return median(self._encode_ms) if self._encode_ms else 0.0
 
     @property
-    def decide_ms(self) -> float:
+    def predict_ms(self) -> float:
         """What it takes to decide on a window, of late; 0 before the first."""
-        return median(self._decide_ms) if self._decide_ms else 0.0
+        return median(self._predict_ms) if self._predict_ms else 0.0
 
     @property
-    def needed_ms(self) -> float:
+    def cost_ms(self) -> float:
         """What it takes to encode a frame and to decide on its window."""
-        return self.encode_ms + self.decide_ms
+        return self.encode_ms + self.predict_ms
 
     def recent_frame_ms(self) -> list[float]:
         """Return what each frame of the last batches took, ascending."""

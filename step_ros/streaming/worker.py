@@ -17,7 +17,7 @@ class Worker:
     Args:
         recogniser: Its windows are this thread's alone.
         queue_size: Grid frames of each camera that may wait.
-        on_turn: Called in this thread with the grid frames of each turn and the hypotheses that
+        on_batch: Called in this thread with the grid frames of each turn and the hypotheses that
             they gave.
         on_problem: Called for each unusable frame, in the thread that brings it.
         on_failure: Called in this thread when the model raises; the windows begin anew and the
@@ -33,7 +33,7 @@ class Worker:
         recogniser: StreamingRecogniser,
         *,
         queue_size: int,
-        on_turn: Callable[[list[GridFrame], list[Hypothesis]], None],
+        on_batch: Callable[[list[GridFrame], list[Hypothesis]], None],
         on_problem: Callable[[FrameProblem], None],
         on_failure: Callable[[Exception], None],
         on_crash: Callable[[Exception], None],
@@ -44,10 +44,10 @@ class Worker:
             capacity=queue_size,
             frames=recogniser.bundle.spec.frames,
             frame_period_ns=recogniser.settings.frame_period_ns,
-            effort=recogniser.effort,
+            timing=recogniser.timing,
         )
         self.failures = 0
-        self._on_turn = on_turn
+        self._on_batch = on_batch
         self._on_problem = on_problem
         self._on_failure = on_failure
         self._on_crash = on_crash
@@ -94,7 +94,7 @@ class Worker:
             self.queue.restart()
             self._on_failure(error)
             return
-        self._on_turn(batch.frames, hypotheses)
+        self._on_batch(batch.frames, hypotheses)
 
 
 # ---- The thread that says what the worker found, while the worker looks at the next frames.
@@ -103,7 +103,7 @@ class Worker:
 WAITING = 8
 
 
-class Teller:
+class PublisherThread:
     """Does what it is told, in order, in a thread of its own.
 
     Messages are made and sent in Python, which the worker's compiled passes leave free.

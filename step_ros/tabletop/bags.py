@@ -8,7 +8,7 @@ from pathlib import Path
 from step_ros.io.bags.reader import END, START, BagEvent
 from step_ros.io.bags.writer import BagWriter, Storage
 from step_ros.streaming.grid import NANOSECONDS
-from step_ros.tabletop.simulator import CAMERA_NAMES, Segment, Tabletop
+from step_ros.tabletop.simulator import CAMERA_NAMES, ActionSegment, Tabletop
 
 # When every recording begins: a stamp of zero would mean that none was set.
 ZERO_NS = 1_700_000_000 * NANOSECONDS
@@ -93,7 +93,7 @@ def record_tabletop(
     camera = camera or DemoCamera()
     tabletop = Tabletop(seed=seed, split=split)
     end_s = tabletop.segment_at(seconds).end_s
-    before: Segment | None = None
+    before: ActionSegment | None = None
     path.parent.mkdir(parents=True, exist_ok=True)
     with BagWriter(path, storage) as writer:
         for number in range(math.ceil(end_s * camera.rate)):
@@ -120,7 +120,7 @@ def scene_names(count: int, seed: int) -> Sequence[tuple[str, int]]:
 
 
 def _annotate(
-    writer: BagWriter, topic: str, before: Segment | None, segment: Segment | None
+    writer: BagWriter, topic: str, before: ActionSegment | None, segment: ActionSegment | None
 ) -> None:
     """Write the END of what was going on and the START of what is, at their exact times."""
     for each, kind in ((before, END), (segment, START)):

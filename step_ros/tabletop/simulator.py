@@ -18,7 +18,7 @@ from step_ros.tabletop.geometry import CAMERA_NAMES, Camera
 from step_ros.tabletop.props import SURFACES
 from step_ros.tabletop.scene import STATE_NAMES, HandPose, Layout, Pose, SceneState, state_vector
 from step_ros.tabletop.splits import SPLITS, TEXTURE_IDS
-from step_ros.tabletop.timeline import Segment, Timeline
+from step_ros.tabletop.timeline import ActionSegment, Timeline
 from step_ros.tabletop.vocabulary import ACTIONS, COUNTERPARTS, TASKS, labels_of
 
 __all__ = [
@@ -30,13 +30,13 @@ __all__ = [
     'SURFACES',
     'TASKS',
     'TEXTURE_IDS',
+    'ActionSegment',
     'Camera',
     'Clip',
     'HandPose',
     'Layout',
     'Pose',
     'SceneState',
-    'Segment',
     'Supervision',
     'Tabletop',
     'labels_of',
@@ -102,7 +102,7 @@ class Tabletop:
         """
         return self._stage.camera(name)
 
-    def segment_at(self, time_s: float) -> Segment:
+    def segment_at(self, time_s: float) -> ActionSegment:
         """The action going on at a time.
 
         Args:

@@ -26,7 +26,7 @@ _EVENNESS = 0.8
 
 
 @dataclass(frozen=True)
-class Segment:
+class ActionSegment:
     """One action on the timeline.
 
     Attributes:
@@ -85,10 +85,10 @@ class Timeline:
         self._split = split
         self._world = draw_world(layout, random_for(split, seed, 'world'))
         self._counts = dict.fromkeys(ACTIONS, 0)
-        self._segments: list[Segment] = []
+        self._segments: list[ActionSegment] = []
         self._starts: list[float] = []
 
-    def segment_at(self, time_s: float) -> Segment:
+    def segment_at(self, time_s: float) -> ActionSegment:
         """The action going on at a time.
 
         Args:
@@ -114,7 +114,7 @@ class Timeline:
         a, b = (other, self._world) if spec.backward else (self._world, other)
         motion = plan(spec, a, b, draw_duration(self._split, rng), self._layout, rng)
         start = self._segments[-1].end_s if self._segments else 0.0
-        segment = Segment(
+        segment = ActionSegment(
             start_s=start,
             end_s=start + motion.duration_s,
             labels=labels_of(spec.action),

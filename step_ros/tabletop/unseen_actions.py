@@ -26,7 +26,7 @@ LESSON_TASK = 'lesson'
 
 
 @dataclass(frozen=True)
-class Lesson:
+class UnseenAction:
     """A lesson's motion and its partner.
 
     Attributes:
@@ -42,32 +42,32 @@ class Lesson:
     counterpart: str | None = None
 
 
-def _pair(forward: str, backward: str, motion: str) -> list[Lesson]:
+def _pair(forward: str, backward: str, motion: str) -> list[UnseenAction]:
     return [
-        Lesson(forward, motion, False, backward),
-        Lesson(backward, motion, True, forward),
+        UnseenAction(forward, motion, False, backward),
+        UnseenAction(backward, motion, True, forward),
     ]
 
 
-LESSONS: Mapping[str, Lesson] = {
+UNSEEN_ACTIONS: Mapping[str, UnseenAction] = {
     lesson.label: lesson
     for lesson in (
         *_pair('slide cup left', 'slide cup right', 'slide'),
         *_pair('push box away', 'pull box near', 'push'),
         *_pair('put cup on cabinet', 'take cup off cabinet', 'stow'),
-        Lesson('pour from bottle', 'pour'),
-        Lesson('tap table', 'tap'),
+        UnseenAction('pour from bottle', 'pour'),
+        UnseenAction('tap table', 'tap'),
     )
 }
 """Every lesson by its label, in a fixed order."""
 
 LESSON_COUNTERPARTS: Mapping[str, str] = {
-    lesson.label: lesson.counterpart for lesson in LESSONS.values() if lesson.counterpart
+    lesson.label: lesson.counterpart for lesson in UNSEEN_ACTIONS.values() if lesson.counterpart
 }
 """Every lesson that has a nearly symmetric partner and that partner, both ways."""
 
 
-def render_lesson(
+def render_unseen_action(
     label: str,
     *,
     seed: int,
@@ -80,7 +80,7 @@ def render_lesson(
     """Renders one whole lesson in a scene of its own, as `render_clip` does an action.
 
     Args:
-        label: One of `LESSONS`.
+        label: One of `UNSEEN_ACTIONS`.
         seed: Number of the scene within its split.
         split: One of `SPLITS`; no two share a seed's scene, a texture or a speed.
         camera: One of `CAMERA_NAMES`, which the seed jitters, or a camera.
@@ -94,16 +94,16 @@ def render_lesson(
     Raises:
         ValueError: If an argument is unknown or out of range.
     """
-    if label not in LESSONS:
-        raise ValueError(f'unknown lesson {label!r}, known are {list(LESSONS)}')
+    if label not in UNSEEN_ACTIONS:
+        raise ValueError(f'unknown lesson {label!r}, known are {list(UNSEEN_ACTIONS)}')
     stage = Stage(seed=seed, split=split)
     return film(
-        lesson_motion(label, stage.layout, seed=seed, split=split),
+        unseen_motion(label, stage.layout, seed=seed, split=split),
         stage,
         split=split,
         action=label,
         labels={LESSON_TASK: label},
-        backward=LESSONS[label].backward,
+        backward=UNSEEN_ACTIONS[label].backward,
         camera=camera,
         size=size,
         rate=rate,
@@ -111,11 +111,11 @@ def render_lesson(
     )
 
 
-def lesson_motion(label: str, layout: Layout, *, seed: int, split: str) -> Motion:
+def unseen_motion(label: str, layout: Layout, *, seed: int, split: str) -> Motion:
     """Plans the motion of a lesson; both lessons of a pair share it.
 
     Args:
-        label: One of `LESSONS`.
+        label: One of `UNSEEN_ACTIONS`.
         layout: What stays where it is.
         seed: Number of the scene within its split.
         split: One of the splits.
@@ -123,7 +123,7 @@ def lesson_motion(label: str, layout: Layout, *, seed: int, split: str) -> Motio
     Returns:
         The motion, to be played backward where the lesson says so.
     """
-    motion = LESSONS[label].motion
+    motion = UNSEEN_ACTIONS[label].motion
     world = draw_world(layout, random_for(split, seed, 'world'))
     rng = random_for(split, seed, 'lesson', motion)
     return _MOTIONS[motion](world, draw_duration(split, rng), layout, rng)

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from step_ros.images.resize import fit_image, fitted_box
-from step_ros.schema import Strict
+from step_ros.schema import StrictModel
 
 # ---- RandAugment for windows: a few random operations, each the same in all frames of a window.
 #
@@ -36,7 +36,7 @@ LUMA = np.array([0.299, 0.587, 0.114])
 LEVELS = np.arange(256)
 
 
-class RandAugment(Strict):
+class RandAugment(StrictModel):
     """How strongly windows are changed."""
 
     operations: int = Field(
@@ -213,7 +213,7 @@ OPERATIONS: Mapping[str, Operation] = {
 # v2; bounds as there.
 
 
-class RandomErasing(Strict):
+class RandomErasing(StrictModel):
     """How often and how much is erased."""
 
     probability: float = Field(default=0.25, gt=0, le=1, description='that a view is erased')

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from step_ros.schema import Strict
+from step_ros.schema import StrictModel
 from step_ros.training.augmentation import Augmentation
 from step_ros.training.feature_cache.spec import CacheType
 from step_ros.training.schema import TokenGrid
@@ -18,7 +18,7 @@ from step_ros.training.schema import TokenGrid
 # ---- The recipe of a tabletop model: everything that decides what `step_ros train` makes.
 
 
-class Optimisation(Strict):
+class Optimisation(StrictModel):
     """AdamW with a cosine schedule."""
 
     epochs: int = Field(gt=0)
@@ -27,7 +27,7 @@ class Optimisation(Strict):
     weight_decay: float = Field(ge=0)
 
 
-class HeadOptimisation(Strict):
+class HeadOptimisation(StrictModel):
     """How heads are fitted; the defaults are the papers' (longer STEP paper, supplement B)."""
 
     epochs: int = Field(default=60, gt=0)
@@ -56,14 +56,14 @@ class HeadsRecipe(HeadOptimisation):
     clips_per_action: int = Field(gt=0)
 
 
-class EvaluationRecipe(Strict):
+class EvaluationRecipe(StrictModel):
     """Held-out clips, for each action."""
 
     validation_clips_per_action: int = Field(gt=0)
     test_clips_per_action: int = Field(gt=0)
 
 
-class Recipe(Strict):
+class Recipe(StrictModel):
     """Everything in a recipe file for the tabletop."""
 
     name: str
@@ -83,7 +83,7 @@ class Recipe(Strict):
     evaluation: EvaluationRecipe
 
 
-class DataRecipe(Strict):
+class DataRecipe(StrictModel):
     """What to learn from."""
 
     dataset: str = Field(description='a name of `step_ros data list`')
@@ -99,7 +99,7 @@ class DataRecipe(Strict):
     )
 
 
-class BackboneRecipe(Strict):
+class BackboneRecipe(StrictModel):
     """The frozen encoder: of a bundle, or of timm."""
 
     bundle: str | None = Field(default=None, description="a bundle's folder or shipped name")
@@ -120,7 +120,7 @@ class BackboneRecipe(Strict):
         return self
 
 
-class SamplingRecipe(Strict):
+class SamplingRecipe(StrictModel):
     """Which frames of a clip make a window.
 
     `interval` is how the stream looks at time. `segments` stretches each clip, however long, over
@@ -190,7 +190,7 @@ class HeadRecipe(HeadOptimisation):
     options: dict[str, Any] = Field(default_factory=dict, description='its options')
 
 
-class CacheRecipe(Strict):
+class CacheRecipe(StrictModel):
     """Where tokens are kept."""
 
     folder: Path = Field(default=Path('runs/cache'), description='of all caches')
@@ -198,7 +198,7 @@ class CacheRecipe(Strict):
     workers: int = Field(default=2, ge=0, description='processes that decode')
 
 
-class DatasetRecipe(Strict):
+class DatasetRecipe(StrictModel):
     """Everything in a recipe file for a dataset."""
 
     name: str

@@ -13,7 +13,7 @@ CPU = torch.device('cpu')
 
 
 @dataclass(frozen=True, kw_only=True)
-class Team:
+class Distributed:
     """What a process knows of the others.
 
     Attributes:
@@ -27,7 +27,7 @@ class Team:
     device: torch.device = CPU
 
     @property
-    def leads(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process writes files and shows progress."""
         return self.rank == 0
 
@@ -61,10 +61,10 @@ class Team:
             distributed.barrier()
 
 
-ALONE = Team()
+ALONE = Distributed()
 
 
-def join_team(device: torch.device) -> Team:
+def init_distributed(device: torch.device) -> Distributed:
     """Meet the other processes, if torchrun started any.
 
     Args:
@@ -72,16 +72,16 @@ def join_team(device: torch.device) -> Team:
     """
     size = int(os.environ.get('WORLD_SIZE', '1'))
     if size == 1:
-        return Team(device=device)
+        return Distributed(device=device)
     if device.type == 'cuda':
         device = torch.device('cuda', int(os.environ['LOCAL_RANK']))
         torch.cuda.set_device(device)
     if not distributed.is_initialized():
         distributed.init_process_group('nccl' if device.type == 'cuda' else 'gloo')
-    return Team(rank=distributed.get_rank(), size=size, device=device)
+    return Distributed(rank=distributed.get_rank(), size=size, device=device)
 
 
-def leave_team() -> None:
+def close_distributed() -> None:
     """Part from the others."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()

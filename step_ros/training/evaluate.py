@@ -12,9 +12,9 @@ from step_ros.model.bundle_schema import TaskSpec
 from step_ros.model.heads.base import Head
 from step_ros.streaming.grid import NANOSECONDS
 from step_ros.training.config import CacheRecipe, HeadOptimisation
-from step_ros.training.distributed import ALONE, Team
-from step_ros.training.fit import FitError, Run
-from step_ros.training.predict import ORDERS, answer_clips, score_answers
+from step_ros.training.distributed import ALONE, Distributed
+from step_ros.training.fit import FitError, FitRun
+from step_ros.training.predict import ORDERS, predict_clips, score_predictions
 from step_ros.training.sampler import Sampler, cached_tokens
 
 
@@ -27,7 +27,7 @@ def evaluate_bundle(
     split: str = 'test',
     windows: int = 3,
     cache: CacheRecipe | None = None,
-    team: Team = ALONE,
+    team: Distributed = ALONE,
     encoder: Encoder | None = None,
 ) -> dict[str, Any]:
     """Score a bundle's heads on the clips of a split.
@@ -77,8 +77,8 @@ def evaluate_bundle(
         head = bundle.model.heads[task.name].to(team.device)
         assert isinstance(head, Head)
         heads[task.name] = head
-    answers = answer_clips(
-        {'bundle': Run(heads=heads, how=HeadOptimisation())},
+    answers = predict_clips(
+        {'bundle': FitRun(heads=heads, how=HeadOptimisation())},
         tokens,
         records,
         orders=ORDERS,
@@ -89,6 +89,11 @@ def evaluate_bundle(
         failure = tokens.failures[0]
         raise FitError(f'no clip can be used; for example {failure.clip_id}: {failure.why}')
     views = sorted({record.view for record in answers.records})
+
+    def of_view(view: str) -> dict[str, Any]:
+        scores = score_predictions(answers, tasks, of=lambda record: record.view == view)
+        return scores['correct']
+
     return {
         'bundle': bundle.model_id,
         'encoder': encoder.description,
@@ -96,11 +101,8 @@ def evaluate_bundle(
         'split': split,
         'clips': len(answers.records),
         'left_out': len(tokens.failures) + len(dataset.problems),
-        'orders': score_answers(answers, tasks),
-        'views': {
-            view: score_answers(answers, tasks, of=lambda r, view=view: r.view == view)['correct']  # type: ignore[misc]
-            for view in (views if len(views) > 1 else ())
-        },
+        'orders': score_predictions(answers, tasks),
+        'views': {view: of_view(view) for view in (views if len(views) > 1 else ())},
     }
 
 

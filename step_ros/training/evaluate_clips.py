@@ -12,7 +12,7 @@ from step_ros.training.clips import ClipTokens, cut_window, window_starts
 
 
 @dataclass(frozen=True, kw_only=True)
-class WindowAnswers:
+class WindowPredictions:
     """Answers on every window of some clips.
 
     Attributes:
@@ -25,14 +25,14 @@ class WindowAnswers:
 
 
 @torch.inference_mode()
-def answer_windows(
+def predict_windows(
     heads: Mapping[str, nn.Module],
     clips: Sequence[ClipTokens],
     *,
     frames: int,
     frame_period: float,
     reverse: bool = False,
-) -> WindowAnswers:
+) -> WindowPredictions:
     """Run heads on every window of each clip.
 
     Args:
@@ -56,14 +56,14 @@ def answer_windows(
         for task, head in heads.items():
             logits[task].append(head(x_btnd))
         clip_w += [index] * len(starts)
-    return WindowAnswers(
+    return WindowPredictions(
         logits={task: torch.cat(parts) for task, parts in logits.items()},
         clip_w=np.array(clip_w),
     )
 
 
 def targets_of(
-    clips: Sequence[ClipTokens], answers: WindowAnswers, task: str, labels: Sequence[str]
+    clips: Sequence[ClipTokens], answers: WindowPredictions, task: str, labels: Sequence[str]
 ) -> np.ndarray:
     """Return the index of the true label of each window."""
     return np.array([list(labels).index(clips[index].labels[task]) for index in answers.clip_w])

@@ -20,7 +20,7 @@ from step_ros.model.tokens import TokenKind, select_tokens
 from step_ros.reporting.progress import track
 from step_ros.training.checkpoint import load_checkpoint, save_checkpoint
 from step_ros.training.config import HeadOptimisation
-from step_ros.training.distributed import ALONE, Team
+from step_ros.training.distributed import ALONE, Distributed
 from step_ros.training.windows import NO_LABEL, Windows
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class FitError(RuntimeError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class FitRun:
     """Heads that are fitted together, one for each task, and how.
 
     Attributes:
@@ -99,13 +99,13 @@ class Run:
 
 
 def fit(
-    runs: Mapping[str, Run],
+    runs: Mapping[str, FitRun],
     windows: Windows,
     *,
     seed: int,
     checkpoint: Path | None = None,
     log: 'SummaryWriter | None' = None,
-    team: Team = ALONE,
+    team: Distributed = ALONE,
 ) -> list[dict[str, float]]:
     """Fit all runs at once, in place, on one window of each clip per epoch.
 
@@ -148,7 +148,7 @@ def fit(
         order = np.array_split(rng.permutation(len(windows)), steps)
         sums = dict.fromkeys(runs, 0.0)
         what = f'fit heads, epoch {epoch + 1}/{how.epochs}'
-        for chosen in track(order, what, steps, shown=team.leads):
+        for chosen in track(order, what, steps, shown=team.is_main_process):
             batch = _Batch(windows, chosen, rng, team)
             for name, run in runs.items():
                 optimisers[name].zero_grad()
@@ -164,12 +164,12 @@ def fit(
                 schedules[name].step()
                 sums[name] += loss * len(chosen) / len(windows)
         history.append(sums)
-        if log is not None and team.leads:
+        if log is not None and team.is_main_process:
             for name, mean in sums.items():
                 log.add_scalar(f'loss/{name}', mean, epoch + 1)
                 rate = optimisers[name].param_groups[0]['lr']
                 log.add_scalar(f'learning_rate/{name}', rate, epoch + 1)
-        if checkpoint is not None and team.leads:
+        if checkpoint is not None and team.is_main_process:
             save_checkpoint(
                 checkpoint,
                 epoch=epoch + 1,
@@ -192,7 +192,7 @@ class _Batch:
     """
 
     def __init__(
-        self, windows: Windows, chosen: np.ndarray, rng: np.random.Generator, team: Team
+        self, windows: Windows, chosen: np.ndarray, rng: np.random.Generator, team: Distributed
     ) -> None:
         choices = [(int(index), windows.choose(int(index), rng)) for index in chosen]
         own = team.part(choices)
@@ -207,7 +207,7 @@ class _Batch:
             for task, numbers in self._all.items()
         }
 
-    def backward(self, run: Run) -> float | None:
+    def backward(self, run: FitRun) -> float | None:
         """Add the gradients of the whole batch's loss; None if it has no labels for the run."""
         if not any(bool((self._all[task] != NO_LABEL).any()) for task in run.heads):
             return None
@@ -225,7 +225,7 @@ class _Batch:
         self._team.add_up([total, *gradients])
         return float(total)
 
-    def _loss(self, run: Run) -> Tensor | None:
+    def _loss(self, run: FitRun) -> Tensor | None:
         """Sum the cross-entropies of the tasks, of which other processes have other parts."""
         if self._x_btnd is None:
             return None
@@ -244,7 +244,7 @@ class _Batch:
         return torch.stack(losses).sum() if losses else None
 
 
-def _common(runs: Mapping[str, Run], windows: Windows) -> HeadOptimisation:
+def _common(runs: Mapping[str, FitRun], windows: Windows) -> HeadOptimisation:
     """Return the settings that all runs share."""
     if not runs:
         raise FitError('there are no runs to fit')
@@ -266,7 +266,7 @@ def _common(runs: Mapping[str, Run], windows: Windows) -> HeadOptimisation:
     return next(iter(runs.values())).how
 
 
-def _identity(runs: Mapping[str, Run], windows: Windows, seed: int) -> str:
+def _identity(runs: Mapping[str, FitRun], windows: Windows, seed: int) -> str:
     """Name everything that decides the course of a fit but the tokens themselves."""
     content = {
         'seed': seed,
@@ -287,7 +287,7 @@ def _identity(runs: Mapping[str, Run], windows: Windows, seed: int) -> str:
     return json.dumps(content, sort_keys=True)
 
 
-def _optimiser(run: Run) -> torch.optim.Optimizer:
+def _optimiser(run: FitRun) -> torch.optim.Optimizer:
     parameters = [parameter for head in run.heads.values() for parameter in head.parameters()]
     rate, decay = run.how.learning_rate, run.how.weight_decay
     if run.how.optimiser == 'sgd':

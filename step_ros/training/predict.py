@@ -14,9 +14,9 @@ from step_ros.datasets.clip import ClipRecord
 from step_ros.evaluation.metrics import task_metrics
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.reporting.progress import track
-from step_ros.training.distributed import ALONE, Team
+from step_ros.training.distributed import ALONE, Distributed
 from step_ros.training.feature_cache.cache import FeatureCache
-from step_ros.training.fit import Run
+from step_ros.training.fit import FitRun
 from step_ros.training.windows import NO_LABEL, label_numbers
 
 Order = Literal['correct', 'reversed', 'shuffled']
@@ -26,7 +26,7 @@ CLIPS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class ClipPredictions:
     """What the heads of one run answer.
 
     Attributes:
@@ -42,16 +42,16 @@ class Answers:
 
 
 @torch.inference_mode()
-def answer_clips(
-    runs: Mapping[str, Run],
+def predict_clips(
+    runs: Mapping[str, FitRun],
     cache: FeatureCache,
     records: Sequence[ClipRecord],
     *,
     orders: Sequence[Order] = ORDERS,
     features: bool = False,
     temperatures: Mapping[str, float] | None = None,
-    team: Team = ALONE,
-) -> dict[str, Answers]:
+    team: Distributed = ALONE,
+) -> dict[str, ClipPredictions]:
     """Let all runs answer on one pass over the tokens.
 
     Args:
@@ -68,7 +68,7 @@ def answer_clips(
     own = team.part(parts)
     scores = {name: {order: _lists(run) for order in orders} for name, run in runs.items()}
     seen = {name: _lists(run) for name, run in runs.items()}
-    for part in track(own, 'answer on held-out clips', len(own), shown=team.leads):
+    for part in track(own, 'answer on held-out clips', len(own), shown=team.is_main_process):
         views = range(cache.spec.views)
         x_btnd = torch.stack([cache.read(r.clip_id, view) for r in part for view in views])
         x_btnd = x_btnd.to(team.device)
@@ -85,7 +85,7 @@ def answer_clips(
                         seen[name][task].append(_mean(features_bd, part))
     gathered = team.gather(
         {
-            name: Answers(
+            name: ClipPredictions(
                 records=tuple(record for part in own for record in part),
                 scores={order: _whole(by_task) for order, by_task in scores[name].items()},
                 features=_whole(seen[name]),
@@ -96,18 +96,18 @@ def answer_clips(
     return {name: _in_turns([answers[name] for answers in gathered]) for name in runs}
 
 
-def _in_turns(parts: Sequence[Answers]) -> Answers:
+def _in_turns(parts: Sequence[ClipPredictions]) -> ClipPredictions:
     """Put the processes' answers back into one."""
     if len(parts) == 1:
         return parts[0]
     records = tuple(record for part in parts for record in part.records)
     with_answers = [part for part in parts if part.records]
 
-    def joined(of: Callable[[Answers], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    def joined(of: Callable[[ClipPredictions], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         tasks = of(with_answers[0]) if with_answers else {}
         return {task: np.concatenate([of(part)[task] for part in with_answers]) for task in tasks}
 
-    return Answers(
+    return ClipPredictions(
         records=records,
         scores={
             order: joined(lambda part, order=order: part.scores[order])  # type: ignore[misc]
@@ -117,7 +117,7 @@ def _in_turns(parts: Sequence[Answers]) -> Answers:
     )
 
 
-def _lists(run: Run) -> dict[str, list[Tensor]]:
+def _lists(run: FitRun) -> dict[str, list[Tensor]]:
     return {task: [] for task in run.heads}
 
 
@@ -130,8 +130,8 @@ def _whole(by_task: Mapping[str, list[Tensor]]) -> dict[str, np.ndarray]:
     return {task: torch.cat(parts).numpy() for task, parts in by_task.items() if parts}
 
 
-def score_answers(
-    answers: Answers,
+def score_predictions(
+    answers: ClipPredictions,
     tasks: Sequence[TaskSpec],
     *,
     training: Sequence[ClipRecord] = (),

@@ -25,8 +25,13 @@ from step_ros.model.tokens import TokenKind
 from step_ros.tabletop.simulator import COUNTERPARTS, SURFACES, TASKS
 from step_ros.training.clips import ClipTokens, cut_window, encode_tabletop_clips, window_starts
 from step_ros.training.config import Recipe
-from step_ros.training.evaluate_clips import WindowAnswers, answer_windows, clip_scores, targets_of
-from step_ros.training.fit import Run, fit, fit_temperature
+from step_ros.training.evaluate_clips import (
+    WindowPredictions,
+    clip_scores,
+    predict_windows,
+    targets_of,
+)
+from step_ros.training.fit import FitRun, fit, fit_temperature
 from step_ros.training.model_card import model_card
 from step_ros.training.pretrain import pretrain_encoder, render_supervised_frames
 from step_ros.training.windows import label_numbers
@@ -197,7 +202,7 @@ def make_heads(
     windows = ClipWindows(
         clips.train, TASKS, frames=recipe.frames, frame_period=recipe.frame_period
     )
-    fit({'heads': Run(heads=heads, how=recipe.heads)}, windows, seed=recipe.seed)
+    fit({'heads': FitRun(heads=heads, how=recipe.heads)}, windows, seed=recipe.seed)
     return heads
 
 
@@ -244,7 +249,9 @@ def evaluate(
     return metrics
 
 
-def _clip_metrics(clips: list[ClipTokens], answers: WindowAnswers, task: str) -> dict[str, float]:
+def _clip_metrics(
+    clips: list[ClipTokens], answers: WindowPredictions, task: str
+) -> dict[str, float]:
     labels = TASKS[task]
     scores_ck, chosen = clip_scores(answers.logits[task], answers.clip_w)
     targets_c = np.array([list(labels).index(clips[index].labels[task]) for index in chosen])
@@ -253,7 +260,7 @@ def _clip_metrics(clips: list[ClipTokens], answers: WindowAnswers, task: str) ->
 
 def _answers(
     recipe: Recipe, heads: dict[str, Head], clips: list[ClipTokens], *, reverse: bool = False
-) -> WindowAnswers:
-    return answer_windows(
+) -> WindowPredictions:
+    return predict_windows(
         heads, clips, frames=recipe.frames, frame_period=recipe.frame_period, reverse=reverse
     )

@@ -23,11 +23,11 @@ from step_ros.model.multitask import MultiTaskModel
 from step_ros.resources import find_bundle
 from step_ros.streaming.grid import NANOSECONDS
 from step_ros.training.config import DatasetRecipe
-from step_ros.training.distributed import ALONE, Team
+from step_ros.training.distributed import ALONE, Distributed
 from step_ros.training.feature_cache.cache import FeatureCache
 from step_ros.training.feature_cache.spec import check_room
-from step_ros.training.fit import FitError, Run, fit, fit_temperature
-from step_ros.training.predict import answer_clips, score_answers
+from step_ros.training.fit import FitError, FitRun, fit, fit_temperature
+from step_ros.training.predict import predict_clips, score_predictions
 from step_ros.training.sampler import (
     Sampler,
     cached_tokens,
@@ -73,12 +73,12 @@ class Tokens:
 
 
 def evaluate_orders(
-    run: Run,
+    run: FitRun,
     tokens: Tokens,
     split: str,
     *,
     tasks: Sequence[TaskSpec],
-    team: Team = ALONE,
+    team: Distributed = ALONE,
 ) -> dict[str, dict[str, Any]]:
     """Score a run on a split with frames in order, reversed and shuffled (STEP (long) Table 2).
 
@@ -95,14 +95,14 @@ def evaluate_orders(
     records = _usable(tokens, split)
     if not records or tokens.held_out is None:
         return {}
-    answers = answer_clips(
+    answers = predict_clips(
         {'run': run},
         tokens.held_out,
         records,
         temperatures={task.name: task.temperature for task in tasks},
         team=team,
     )['run']
-    return score_answers(answers, tasks, training=tokens.records('train'))
+    return score_predictions(answers, tasks, training=tokens.records('train'))
 
 
 def _usable(tokens: Tokens, split: str) -> list[ClipRecord]:
@@ -113,7 +113,7 @@ def _usable(tokens: Tokens, split: str) -> list[ClipRecord]:
 
 
 def best_run(
-    runs: Mapping[str, Run], tokens: Tokens, *, team: Team = ALONE
+    runs: Mapping[str, FitRun], tokens: Tokens, *, team: Distributed = ALONE
 ) -> tuple[str, dict[str, float]]:
     """Return the run with the best mean accuracy on the validation clips, and all accuracies."""
     records = _usable(tokens, 'val')
@@ -121,16 +121,16 @@ def best_run(
         if len(runs) > 1:
             raise FitError('a grid needs validation clips to choose by; there are none')
         return next(iter(runs)), {}
-    found = answer_clips(runs, tokens.held_out, records, orders=('correct',), team=team)
+    found = predict_clips(runs, tokens.held_out, records, orders=('correct',), team=team)
     accuracies = {}
     for name, answers in found.items():
-        tasks = score_answers(answers, tokens.tasks)['correct']
+        tasks = score_predictions(answers, tokens.tasks)['correct']
         accuracies[name] = round(float(np.mean([each['top1'] for each in tasks.values()])), 4)
     return max(accuracies, key=accuracies.__getitem__), accuracies
 
 
 @torch.inference_mode()
-def calibrated(run: Run, tokens: Tokens, *, team: Team = ALONE) -> tuple[TaskSpec, ...]:
+def calibrated(run: FitRun, tokens: Tokens, *, team: Distributed = ALONE) -> tuple[TaskSpec, ...]:
     """Fit each task's temperature on the windows of the validation clips; 1 without any."""
     records = _usable(tokens, 'val')
     if not records or tokens.held_out is None:
@@ -171,7 +171,7 @@ def train_on_dataset(
     output: Path,
     *,
     log: 'SummaryWriter | None' = None,
-    team: Team | None = None,
+    team: Distributed | None = None,
 ) -> Bundle:
     """Follow a recipe and write a bundle, its metrics and, while it lasts, checkpoints.
 
@@ -186,7 +186,7 @@ def train_on_dataset(
         FitError: Too many clips are unusable, or there is nothing to learn from.
     """
     started = time.monotonic()
-    team = team or Team(device=choose_device('auto'))
+    team = team or Distributed(device=choose_device('auto'))
     backbone, arguments = load_backbone(recipe)
     runs_wanted = recipe.runs()
     kinds = {consumed_tokens(how.name, **how.options) for how in runs_wanted.values()}
@@ -196,7 +196,7 @@ def train_on_dataset(
     # Encoding draws random numbers too, as many as there is left to encode.
     torch.manual_seed(recipe.seed)
     runs = {
-        name: Run(
+        name: FitRun(
             heads=create_heads(
                 how,
                 tokens.tasks,
@@ -220,10 +220,10 @@ def train_on_dataset(
         'loss': {name: round(history[-1][name], 4) for name in runs},
         'test': evaluate_orders(runs[chosen], tokens, 'test', tasks=tasks, team=team),
     }
-    if log is not None and team.leads:
+    if log is not None and team.is_main_process:
         for name, accuracy in validation.items():
             log.add_scalar(f'validation_top1/{name}', accuracy, recipe.heads.epochs)
-    if team.leads:
+    if team.is_main_process:
         hub = recipe.backbone.bundle is None and recipe.backbone.weights == HUB
         save_bundle(
             output,
@@ -248,7 +248,9 @@ def train_on_dataset(
     return load_bundle(output)
 
 
-def prepare_tokens(recipe: DatasetRecipe, backbone: Backbone, *, team: Team = ALONE) -> Tokens:
+def prepare_tokens(
+    recipe: DatasetRecipe, backbone: Backbone, *, team: Distributed = ALONE
+) -> Tokens:
     """Read the dataset and encode what is not cached yet.
 
     Raises:

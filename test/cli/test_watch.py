@@ -223,9 +223,9 @@ def seen(view, width=140):
 
 
 def camera_state(message, **about):
-    from step_ros.ros.clients.watcher import CameraState
+    from step_ros.ros.clients.watcher import CameraView
 
-    return CameraState(newest=message, **about)
+    return CameraView(newest=message, **about)
 
 
 def test_the_table_shows_each_camera_with_all_that_was_said():

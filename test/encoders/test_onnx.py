@@ -51,7 +51,7 @@ def test_logits_are_those_of_every_head(tiny_model, tmp_path):
             x_btnd = torch.randn(batch, 4, tokens, backbone.width)
             found = session.run(list(model.tasks), {'windows': x_btnd.numpy()})
             with torch.inference_mode():
-                expected = model.decide(x_btnd)
+                expected = model.predict(x_btnd)
             for logits_bk, name in zip(found, model.tasks, strict=True):
                 torch.testing.assert_close(
                     torch.from_numpy(logits_bk), expected[name], rtol=1e-4, atol=1e-4

@@ -2,8 +2,8 @@
 
 import pytest
 
-from step_ros.evaluation.events import EventCounts, ToldEvent, count_events
-from step_ros.evaluation.ground_truth import Segment
+from step_ros.evaluation.events import EventCounts, TimedEvent, count_events
+from step_ros.evaluation.ground_truth import TruthSegment
 from step_ros.streaming.postprocessing.events import Event, EventType
 
 SECOND = 10**9
@@ -21,12 +21,12 @@ def told(label, start_s, told_s, kind=EventType.START):
         score=0.9,
         order_evidence=0.5,
     )
-    return ToldEvent(event=event, told_ns=round(told_s * SECOND))
+    return TimedEvent(event=event, published_ns=round(told_s * SECOND))
 
 
 def segment(label, start_s, end_s):
     end_ns = None if end_s is None else round(end_s * SECOND)
-    return Segment(label=label, start_ns=round(start_s * SECOND), end_ns=end_ns)
+    return TruthSegment(label=label, start_ns=round(start_s * SECOND), end_ns=end_ns)
 
 
 TRUTH = [segment('open', 1, 3), segment('idle', 3, 5), segment('close', 6, None)]

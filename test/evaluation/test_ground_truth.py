@@ -3,8 +3,8 @@
 import pytest
 
 from step_ros.evaluation.ground_truth import (
-    Answer,
     Observation,
+    TaskAnswer,
     Truth,
     dropped_grid_frames,
     settled_accuracy,
@@ -23,7 +23,7 @@ def truth() -> Truth:
 
 
 def observation(start, end, label, camera='front'):
-    answer = Answer(
+    answer = TaskAnswer(
         label=label, score=0.9, counterpart='', counterpart_score=0.0, order_evidence=0.0
     )
     return Observation(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from step_ros.evaluation.segments import Found, Run, edit_score, find_segments, runs
+from step_ros.evaluation.segments import Found, LabelRun, edit_score, find_segments, runs
 
 A, B, C, NONE = 0, 1, 2, 9
 TRUE = 4 * [A] + 4 * [B] + 2 * [C]
@@ -20,7 +20,7 @@ def found(predicted, true, overlap, background=()):
 
 def test_runs_are_cut_where_the_label_changes():
     cut = runs([A, A, B, NONE, B], background={NONE})
-    assert cut == [Run(A, 0, 2), Run(B, 2, 3), Run(B, 4, 5)]
+    assert cut == [LabelRun(A, 0, 2), LabelRun(B, 2, 3), LabelRun(B, 4, 5)]
     assert runs([]) == []
 
 

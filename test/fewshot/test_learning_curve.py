@@ -13,7 +13,7 @@ from step_ros.fewshot.learning_curve import (
 )
 from step_ros.model.bundle import load_bundle
 from step_ros.resources import find_bundle
-from step_ros.tabletop.unseen_actions import LESSONS
+from step_ros.tabletop.unseen_actions import UNSEEN_ACTIONS
 
 
 @pytest.fixture(scope='module')
@@ -34,7 +34,7 @@ def test_few_examples_teach_unseen_actions(measured):
         for count in (1, 3)
         for draw in (0, 1)
     }
-    assert measured.test_clips == 3 * len(LESSONS)
+    assert measured.test_clips == 3 * len(UNSEEN_ACTIONS)
     three = [point for point in measured.points if point.examples == 3]
     assert all(point.top1 >= 0.6 for point in three)
     assert all(point.symmetric_top1 >= 0.6 for point in three)

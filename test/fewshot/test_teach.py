@@ -109,7 +109,7 @@ def test_other_heads_answer_alike_to_the_bit(tiny_bundle, taught_pair, seed, sca
     shape = (count, tiny_bundle.spec.frames, model.backbone.tokens, model.backbone.width)
     x_btnd = scale * torch.randn(shape, generator=generator)
     with torch.inference_mode():
-        before, after = model.decide(x_btnd), taught_pair.model.decide(x_btnd)
+        before, after = model.predict(x_btnd), taught_pair.model.predict(x_btnd)
     assert after.keys() - before.keys() == {'light'}
     for task, logits_bk in before.items():
         assert torch.equal(after[task], logits_bk)

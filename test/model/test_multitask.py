@@ -45,7 +45,7 @@ def test_equals_the_heads_one_by_one(tiny_backbone, clips):
         alone = MultiTaskModel(backbone, {task: head})(clips)
         torch.testing.assert_close(logits[task], alone[task])
         torch.testing.assert_close(logits[task], head(x_btnd), rtol=1e-4, atol=1e-5)
-    decided = model.decide(x_btnd)
+    decided = model.predict(x_btnd)
     for task in heads:
         torch.testing.assert_close(decided[task], logits[task], rtol=1e-4, atol=1e-5)
 

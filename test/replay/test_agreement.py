@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from step_ros.evaluation.events import ToldEvent
+from step_ros.evaluation.events import TimedEvent
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.replay.agreement import (
     NOT_RECEIVED,
@@ -17,7 +17,7 @@ from step_ros.replay.agreement import (
     find_losses,
 )
 from step_ros.replay.agreement_report import agreement_section, agreement_summary
-from step_ros.replay.node_answers import FrameTally, OnlineAnswers, OnlineEvent, OnlineHypothesis
+from step_ros.replay.node_answers import FrameTally, NodeAnswers, OnlineEvent, OnlineHypothesis
 from step_ros.replay.results import CameraAnswers
 from step_ros.streaming.postprocessing.events import Event, EventType
 
@@ -49,7 +49,7 @@ def offline():
         starts_ns_h=np.arange(1, 1 + COUNT) * SECOND,
         scores_hk={'action': np.stack([1 - push_h, push_h], axis=1)},
         order_evidence_h={'action': np.full(COUNT, 0.5)},
-        events=(ToldEvent(event=event, told_ns=10 * SECOND),),
+        events=(TimedEvent(event=event, published_ns=10 * SECOND),),
     )
 
 
@@ -59,7 +59,7 @@ def tally(newest_s, *, received, waiting=0, **lost):
 
 def online(answers, tallies=None):
     """What a node says that agrees."""
-    return OnlineAnswers(
+    return NodeAnswers(
         model_id='some@1',
         hypotheses=[
             OnlineHypothesis(
@@ -197,7 +197,7 @@ def test_answers_are_kept_in_a_file(tmp_path):
     unknown = replace(said.hypotheses[0], order_evidence={'action': math.nan})
     said = replace(said, hypotheses=[unknown, *said.hypotheses[1:]])
     said.save(tmp_path / 'online.json')
-    loaded = OnlineAnswers.load(tmp_path / 'online.json')
+    loaded = NodeAnswers.load(tmp_path / 'online.json')
     assert loaded.hypotheses[1:] == said.hypotheses[1:]
     assert math.isnan(loaded.hypotheses[0].order_evidence['action'])
     assert (loaded.events, loaded.tallies) == (said.events, said.tallies)
@@ -208,7 +208,7 @@ def test_a_file_of_something_else_is_refused(tmp_path, content):
     path = tmp_path / 'online.json'
     path.write_text(content)
     with pytest.raises(ValueError, match='expected what replay_recorder writes'):
-        OnlineAnswers.load(path)
+        NodeAnswers.load(path)
 
 
 def test_the_report_says_what_differs_and_why():

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from step_ros.evaluation.ground_truth import Segment, Truth
+from step_ros.evaluation.ground_truth import Truth, TruthSegment
 from step_ros.io.bags.metadata import BagError
 from step_ros.io.bags.reader import END, START, BagEvent, BagReader
 from step_ros.io.bags.writer import BagWriter
@@ -199,7 +199,7 @@ def test_odd_tables_are_refused(table, rows, error, why):
 def truth_of(label, start_s, end_s, task='verb'):
     truth = Truth()
     truth.segments[task].append(
-        Segment(label=label, start_ns=ZERO + start_s * SECOND, end_ns=ZERO + end_s * SECOND)
+        TruthSegment(label=label, start_ns=ZERO + start_s * SECOND, end_ns=ZERO + end_s * SECOND)
     )
     return truth
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from step_ros.evaluation.ground_truth import Segment, Truth
+from step_ros.evaluation.ground_truth import Truth, TruthSegment
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.replay.plots import (
     MOST_PARTS,
@@ -30,8 +30,8 @@ def recording(seconds, *, labelled=True, seed=0):
     truth = Truth()
     if labelled:
         truth.segments['action'] = [
-            Segment(label='open', start_ns=0, end_ns=2 * SECOND),
-            Segment(label='close', start_ns=2 * SECOND, end_ns=None),
+            TruthSegment(label='open', start_ns=0, end_ns=2 * SECOND),
+            TruthSegment(label='close', start_ns=2 * SECOND, end_ns=None),
         ]
     return Recording(
         bag='bag',

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from step_ros.evaluation.events import ToldEvent
-from step_ros.evaluation.ground_truth import Segment, Truth
+from step_ros.evaluation.events import TimedEvent
+from step_ros.evaluation.ground_truth import Truth, TruthSegment
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.replay.results import CameraAnswers
 from step_ros.replay.scores import Recording, coverage, score_task
@@ -27,7 +27,7 @@ def recording(answers, segments, *, evidence=None, events=()):
     truth = Truth()
     for label, start_s, end_s in segments:
         truth.segments['action'].append(
-            Segment(label=label, start_ns=start_s * SECOND, end_ns=end_s * SECOND)
+            TruthSegment(label=label, start_ns=start_s * SECOND, end_ns=end_s * SECOND)
         )
     return Recording(
         bag='bag',
@@ -122,7 +122,7 @@ def test_events_of_the_task_are_held_against_its_segments():
         order_evidence=0.5,
     )
     one = recording(
-        [OPEN] * 4, [('open', 1, 6)], events=[ToldEvent(event=event, told_ns=3 * SECOND)]
+        [OPEN] * 4, [('open', 1, 6)], events=[TimedEvent(event=event, published_ns=3 * SECOND)]
     )
     found = score(one)['events']
     assert (found['actions'], found['told'], found['told_share']) == (1, 1, 1.0)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from step_ros.images.errors import FrameError
-from step_ros.streaming.camera_state import CameraStream, frames_used
+from step_ros.streaming.camera_state import CameraState, frames_used
 from step_ros.streaming.frame import Frame
 from step_ros.streaming.frame_queue import FrameQueue
 from step_ros.streaming.grid import GridSettings, Placement
-from step_ros.streaming.timing import Effort
+from step_ros.streaming.timing import FrameTiming
 
 PATIENCE = 30.0  # seconds after which a thread is taken to hang
 PERIOD = 100
@@ -23,7 +23,7 @@ class Cameras(dict):
     """Streams of cameras, made when they are asked for."""
 
     def __missing__(self, name):
-        self[name] = CameraStream(
+        self[name] = CameraState(
             FRAMES, GridSettings(frame_period_ns=PERIOD, max_gap_ns=250, order_tolerance_ns=50)
         )
         return self[name]
@@ -45,7 +45,7 @@ def make_queue(cameras, capacity=8):
         capacity=capacity,
         frames=FRAMES,
         frame_period_ns=PERIOD,
-        effort=Effort(),
+        timing=FrameTiming(),
     )
 
 
@@ -119,11 +119,11 @@ def test_each_round_takes_from_every_camera(queue):
 
 
 def test_a_batch_is_as_long_as_a_frame_period_bears(cameras):
-    effort = Effort()
+    timing = FrameTiming()
     queue = FrameQueue(
-        cameras.__getitem__, capacity=20, frames=FRAMES, frame_period_ns=PERIOD, effort=effort
+        cameras.__getitem__, capacity=20, frames=FRAMES, frame_period_ns=PERIOD, timing=timing
     )
-    effort.add(frames=1, encode_ns=PERIOD // 5, windows=0, decide_ns=0)
+    timing.add(frames=1, encode_ns=PERIOD // 5, windows=0, predict_ns=0)
     for slot in range(12):
         queue.put(frame(slot))
     assert [len(queue.take(wait=False).frames) for _ in range(3)] == [5, 5, 2]

@@ -1,13 +1,15 @@
 """Which cameras have fallen silent, and which only seem to."""
 
-from step_ros.streaming.liveness import StreamWatch
+from step_ros.streaming.liveness import StaleCameraDetector
 
 SECOND = 1_000_000_000
 
 
 def watch(timeout=2):
     counts = {'front': 0, 'side': 0}
-    return counts, StreamWatch(list(counts), received=counts.get, timeout_ns=timeout * SECOND)
+    return counts, StaleCameraDetector(
+        list(counts), received=counts.get, timeout_ns=timeout * SECOND
+    )
 
 
 def test_a_camera_is_lost_when_it_has_sent_nothing_for_long_enough():

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from step_ros.streaming.camera_state import CameraStream, frames_used
+from step_ros.streaming.camera_state import CameraState, frames_used
 from step_ros.streaming.frame import Frame
 from step_ros.streaming.frame_queue import FrameQueue
 from step_ros.streaming.grid import GridSettings
-from step_ros.streaming.timing import Effort
+from step_ros.streaming.timing import FrameTiming
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -35,19 +35,19 @@ class Answer:
 class Machine:
     """A queue with a worker that takes a known time, and what came of it.
 
-    `encode` and `decide` are milliseconds for a frame and for a window; `start` for a batch.
+    `encode` and `predict` are milliseconds for a frame and for a window; `start` for a batch.
     """
 
-    def __init__(self, *, encode, decide=0, start=0, capacity=8, frames=FRAMES):
-        self.encode, self.decide, self.start, self.frames = encode, decide, start, frames
+    def __init__(self, *, encode, predict=0, start=0, capacity=8, frames=FRAMES):
+        self.encode, self.predict, self.start, self.frames = encode, predict, start, frames
         self.streams = {}
-        self.effort = Effort()
+        self.timing = FrameTiming()
         self.queue = FrameQueue(
             self._stream,
             capacity=capacity,
             frames=frames,
             frame_period_ns=PERIOD,
-            effort=self.effort,
+            timing=self.timing,
         )
         self.answers, self.windows, self.longest = [], defaultdict(list), 0
         self._free_ns = 0
@@ -81,7 +81,7 @@ class Machine:
 
     def _stream(self, camera):
         grid = GridSettings(frame_period_ns=PERIOD, max_gap_ns=5 * PERIOD // 2)
-        return self.streams.setdefault(camera, CameraStream(self.frames, grid))
+        return self.streams.setdefault(camera, CameraState(self.frames, grid))
 
     def _turn(self, now_ns):
         batch = self.queue.take(wait=False)
@@ -103,14 +103,14 @@ class Machine:
                 continue
             decided.append((frame, tuple(window)))
         encode_ns = int((self.start + self.encode * len(batch.frames)) * MS)
-        decide_ns = int(self.decide * len(decided) * MS)
-        self.effort.add(
+        predict_ns = int(self.predict * len(decided) * MS)
+        self.timing.add(
             frames=len(batch.frames),
             encode_ns=encode_ns,
             windows=len(decided),
-            decide_ns=decide_ns,
+            predict_ns=predict_ns,
         )
-        self._free_ns = now_ns + encode_ns + decide_ns
+        self._free_ns = now_ns + encode_ns + predict_ns
         self.answers += [
             Answer(frame.camera, self._free_ns, frame.received_ns, slots)
             for frame, slots in decided
@@ -147,7 +147,7 @@ def assert_whole(machine):
 @given(
     cameras=st.integers(1, 8),
     encode=st.integers(1, 400),
-    decide=st.integers(0, 200),
+    predict=st.integers(0, 200),
     start=st.integers(0, 100),
     capacity=st.integers(1, 10),
     frames=st.integers(1, 6),
@@ -156,9 +156,11 @@ def assert_whole(machine):
 )
 @settings(max_examples=60)
 def test_whatever_the_load_windows_are_whole_counters_add_up_and_latency_is_bounded(
-    cameras, encode, decide, start, capacity, frames, rate, later
+    cameras, encode, predict, start, capacity, frames, rate, later
 ):
-    machine = Machine(encode=encode, decide=decide, start=start, capacity=capacity, frames=frames)
+    machine = Machine(
+        encode=encode, predict=predict, start=start, capacity=capacity, frames=frames
+    )
     machine.film(steady(cameras, 12, rate=rate))
     machine.encode = later
     machine.film(steady(cameras, 12, begin=13, rate=rate))
@@ -170,15 +172,15 @@ def test_whatever_the_load_windows_are_whole_counters_add_up_and_latency_is_boun
     assert_adds_up(machine)
     assert_whole(machine)
     assert all(machine.counts(camera)['waiting'] == 0 for camera in machine.streams)
-    slowest_ms = start + max(encode, later) + decide
+    slowest_ms = start + max(encode, later) + predict
     for answer in machine.answers:
         assert answer.latency_ns <= 2 * cameras * most * slowest_ms * MS
 
 
 @pytest.mark.parametrize('rate', [1, 3])
-@pytest.mark.parametrize(('cameras', 'encode', 'decide'), [(1, 90, 5), (4, 18, 5), (8, 4, 8)])
-def test_without_overload_every_grid_frame_is_answered_at_once(cameras, encode, decide, rate):
-    machine = Machine(encode=encode, decide=decide)
+@pytest.mark.parametrize(('cameras', 'encode', 'predict'), [(1, 90, 5), (4, 18, 5), (8, 4, 8)])
+def test_without_overload_every_grid_frame_is_answered_at_once(cameras, encode, predict, rate):
+    machine = Machine(encode=encode, predict=predict)
     machine.film(steady(cameras, 30, rate=rate))
     machine.finish()
     total = machine.total()
@@ -243,7 +245,7 @@ def test_where_not_even_one_camera_fits_whole_windows_are_still_answered(cameras
 
 @pytest.mark.parametrize('cameras', [1, 4])
 def test_where_the_heads_alone_are_too_slow_answers_are_skipped_but_no_frame(cameras):
-    machine = Machine(encode=40 / cameras, decide=160 / cameras)
+    machine = Machine(encode=40 / cameras, predict=160 / cameras)
     machine.film(steady(cameras, 60))
     total = machine.total()
     assert 'overload_dropped' not in total
@@ -284,7 +286,7 @@ def test_a_machine_a_little_too_slow_says_so_all_the_while():
 @pytest.mark.parametrize('cameras', [1, 4])
 def test_cameras_rather_rest_than_leave_nearly_every_answer_out(cameras):
     # With every frame encoded, one window of eight could be decided on.
-    machine = Machine(encode=98 / cameras, decide=16 / cameras)
+    machine = Machine(encode=98 / cameras, predict=16 / cameras)
     machine.film(steady(cameras, 100))
     assert len(machine.answers) > 0.6 * cameras * 1000
 
@@ -319,12 +321,12 @@ def test_a_camera_that_falls_silent_keeps_no_turn_from_others():
 
 
 def test_what_a_frame_needs_and_has_is_told():
-    machine = Machine(encode=30, decide=10)
+    machine = Machine(encode=30, predict=10)
     machine.film(steady(4, 10))
-    assert machine.effort.needed_ms == pytest.approx(40)
-    assert machine.queue.has_ms() == pytest.approx(25)
+    assert machine.timing.cost_ms == pytest.approx(40)
+    assert machine.queue.interval_ms() == pytest.approx(25)
     machine.film(steady(4, 0.3, begin=100))  # after a pause
-    assert machine.queue.has_ms() == pytest.approx(25)
+    assert machine.queue.interval_ms() == pytest.approx(25)
     # By the frames as they come, not as they are stamped: a bag that is played twice as fast.
     hasty = Machine(encode=30)
     for number in range(100):
@@ -332,4 +334,4 @@ def test_what_a_frame_needs_and_has_is_told():
         hasty.queue.put(
             Frame(camera='a', stamp_ns=at_ns, received_ns=at_ns // 2, load=lambda: IMAGE)
         )
-    assert hasty.queue.has_ms() == pytest.approx(50)
+    assert hasty.queue.interval_ms() == pytest.approx(50)

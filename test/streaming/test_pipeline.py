@@ -8,7 +8,7 @@ import pytest
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.resources import load_defaults
 from step_ros.streaming.hypothesis import Hypothesis, TaskHypothesis
-from step_ros.streaming.pipeline import Answers
+from step_ros.streaming.pipeline import Postprocessor
 from step_ros.streaming.postprocessing.events import EventType
 from step_ros.streaming.postprocessing.fusion import FUSED, CameraFusion
 from step_ros.streaming.settings import StreamSettings
@@ -45,7 +45,7 @@ def told(answers, *hypotheses):
 
 
 def test_each_camera_is_answered_by_itself():
-    answers = Answers(SETTINGS, max_gap_ns=500 * MS)
+    answers = Postprocessor(SETTINGS, max_gap_ns=500 * MS)
     course = [said(n, 0.9, camera) for n in range(3) for camera in ('front', 'side')]
     given = told(answers, *course)
     assert [answer.hypothesis.camera for answer in given] == ['front', 'side'] * 3
@@ -58,7 +58,7 @@ def test_each_camera_is_answered_by_itself():
 
 def test_fused_cameras_are_answered_as_one():
     fusion = CameraFusion(['front', 'side'], tolerance_ns=PERIOD // 2, stale_ns=5 * PERIOD)
-    answers = Answers(SETTINGS, max_gap_ns=500 * MS, fusion=fusion)
+    answers = Postprocessor(SETTINGS, max_gap_ns=500 * MS, fusion=fusion)
     course = [
         said(n, score, camera) for n in range(4) for camera, score in (('front', 1), ('side', 0.5))
     ]
@@ -69,7 +69,7 @@ def test_fused_cameras_are_answered_as_one():
 
 
 def test_settings_hold_from_the_next_hypothesis_on():
-    answers = Answers(replace(SETTINGS, on_threshold=0.95), max_gap_ns=500 * MS)
+    answers = Postprocessor(replace(SETTINGS, on_threshold=0.95), max_gap_ns=500 * MS)
     assert not any(answer.events for answer in told(answers, *(said(n, 0.9) for n in range(9))))
     answers.change(replace(SETTINGS, on_threshold=0.8, smoothing=1.0))
     given = told(answers, *(said(n, 0.9) for n in range(9, 12)))
@@ -80,7 +80,7 @@ def test_settings_hold_from_the_next_hypothesis_on():
 
 
 def test_a_task_that_is_not_active_any_more_is_not_told_and_what_it_had_open_ends():
-    answers = Answers(SETTINGS, max_gap_ns=500 * MS)
+    answers = Postprocessor(SETTINGS, max_gap_ns=500 * MS)
     told(answers, *(said(n, 0.9) for n in range(4)))
     answers.change(SETTINGS, active_tasks=frozenset({'verb'}))
     [answer] = answers.update(said(4, 0.9))

@@ -2,12 +2,12 @@
 
 import threading
 
-from step_ros.streaming.worker import WAITING, Teller
+from step_ros.streaming.worker import WAITING, PublisherThread
 
 
 def test_jobs_are_done_in_order_and_all_before_it_ends():
     done, first = [], threading.Event()
-    teller = Teller(on_crash=done.append)
+    teller = PublisherThread(on_crash=done.append)
     teller.post(first.wait)
     for number in range(WAITING):
         teller.post(lambda number=number: done.append(number))
@@ -19,7 +19,7 @@ def test_jobs_are_done_in_order_and_all_before_it_ends():
 
 def test_too_much_that_waits_makes_the_worker_wait():
     first, posted = threading.Event(), threading.Semaphore(0)
-    teller = Teller(on_crash=print)
+    teller = PublisherThread(on_crash=print)
 
     def post():
         for _ in range(WAITING + 3):
@@ -40,7 +40,7 @@ def test_too_much_that_waits_makes_the_worker_wait():
 
 def test_what_ends_it_is_told_and_keeps_nobody_waiting():
     crashes, done = [], []
-    teller = Teller(on_crash=crashes.append)
+    teller = PublisherThread(on_crash=crashes.append)
     teller.post(lambda: 1 / 0)
     for _ in range(3 * WAITING):
         teller.post(lambda: done.append(1))

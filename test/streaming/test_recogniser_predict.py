@@ -6,7 +6,7 @@ import torch
 
 from step_ros.streaming.attention_cache.cache import HeadCache
 from step_ros.streaming.attention_cache.stacked_heads import StreamingHeads
-from step_ros.streaming.recogniser import Decider, FullWindow
+from step_ros.streaming.recogniser import FullWindow, WindowClassifier
 from step_ros.streaming.window import EncodedFrame
 
 FRAMES = 4
@@ -54,10 +54,10 @@ def attended(heads, clips_btnd):
 
 
 def test_streaming_and_plain_heads_say_the_same_of_each_window(tiny_bundle, heads, clips_btnd):
-    plain = Decider(tiny_bundle, None, order_evidence=True)
-    streaming = Decider(tiny_bundle, heads, order_evidence=True)
-    expected = plain.decide(windows_of(clips_btnd), [])
-    said = streaming.decide(windows_of(clips_btnd), attended(heads, clips_btnd))
+    plain = WindowClassifier(tiny_bundle, None, order_evidence=True)
+    streaming = WindowClassifier(tiny_bundle, heads, order_evidence=True)
+    expected = plain.predict(windows_of(clips_btnd), [])
+    said = streaming.predict(windows_of(clips_btnd), attended(heads, clips_btnd))
     for index, (one, other) in enumerate(zip(said, expected, strict=True)):
         assert (one.camera, one.frame_id) == (f'camera{index}', 'lens')
         assert (one.stamp_ns, one.window_start_ns, one.received_ns) == (
@@ -73,14 +73,14 @@ def test_streaming_and_plain_heads_say_the_same_of_each_window(tiny_bundle, head
 
 
 def test_order_evidence_that_was_not_asked_for_is_no_number(tiny_bundle, clips_btnd):
-    decider = Decider(tiny_bundle, None, order_evidence=False)
-    for hypothesis in decider.decide(windows_of(clips_btnd), []):
+    decider = WindowClassifier(tiny_bundle, None, order_evidence=False)
+    for hypothesis in decider.predict(windows_of(clips_btnd), []):
         assert all(np.isnan(task.order_evidence) for task in hypothesis.tasks)
 
 
 def test_scores_that_are_no_numbers_stay_so(tiny_bundle, clips_btnd):
     clips_btnd[0, 1, 2, 3] = float('nan')
-    spoilt, other = Decider(tiny_bundle, None, order_evidence=True).decide(
+    spoilt, other = WindowClassifier(tiny_bundle, None, order_evidence=True).predict(
         windows_of(clips_btnd), []
     )
     assert np.isnan(spoilt.tasks[0].scores_k).all()

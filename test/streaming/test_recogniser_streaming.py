@@ -75,8 +75,8 @@ def test_it_says_what_plain_heads_say(
     parts = list(batches(np.random.default_rng(seed), frames))
     plain, wanted = run(tiny_bundle, counting_encoder, parts, streaming=False)
     streaming, said = run(tiny_bundle, counting_encoder, parts, memory_budget=budget)
-    assert plain.why_plain == 'streaming is switched off'
-    assert not streaming.why_plain
+    assert plain.not_streaming_reason == 'streaming is switched off'
+    assert not streaming.not_streaming_reason
     cache = streaming.cameras['front'].cache
     assert (cache.kept, cache.compiled) == (kept, compiled)
     assert len(wanted) > 20
@@ -103,8 +103,8 @@ def test_other_heads_run_on_whole_windows_and_say_so(
     save_tiny_bundle(tmp_path, tiny_model(head='linear'))
     with caplog.at_level(logging.INFO, logger='step_ros'):
         plain = StreamingRecogniser(load_bundle(tmp_path), counting_encoder)
-    assert 'LinearProbe, not StepHead' in plain.why_plain
-    assert f'heads run on whole windows: {plain.why_plain}' in caplog.text
+    assert 'LinearProbe, not StepHead' in plain.not_streaming_reason
+    assert f'heads run on whole windows: {plain.not_streaming_reason}' in caplog.text
     assert plain.prepare('front').cache is None
 
 

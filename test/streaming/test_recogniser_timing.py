@@ -57,6 +57,6 @@ def test_what_cannot_be_loaded_for_any_reason_is_counted(recogniser, film):
 
 def test_what_frames_cost_is_measured(recogniser, film):
     recogniser.process(film.steady(4))
-    assert recogniser.effort.encode_ms > 0
-    assert recogniser.effort.decide_ms > 0
-    assert len(recogniser.effort.recent_frame_ms()) == 1
+    assert recogniser.timing.encode_ms > 0
+    assert recogniser.timing.predict_ms > 0
+    assert len(recogniser.timing.recent_frame_ms()) == 1

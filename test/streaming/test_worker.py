@@ -25,7 +25,7 @@ def running(tiny_bundle):
     encoder = TorchEncoder(tiny_bundle.model.backbone, device=torch.device('cpu'))
     out = {name: queue.Queue() for name in ('hypothesis', 'problem', 'failure', 'crash')}
 
-    def on_turn(frames, hypotheses):
+    def on_batch(frames, hypotheses):
         assert {frame.stamp_ns for frame in frames} >= {each.stamp_ns for each in hypotheses}
         for hypothesis in hypotheses:
             out['hypothesis'].put(hypothesis)
@@ -33,7 +33,7 @@ def running(tiny_bundle):
     worker = Worker(
         StreamingRecogniser(tiny_bundle, encoder),
         queue_size=50,
-        on_turn=on_turn,
+        on_batch=on_batch,
         on_problem=out['problem'].put,
         on_failure=out['failure'].put,
         on_crash=out['crash'].put,
@@ -96,7 +96,7 @@ def test_stopping_twice_is_fine(running):
 
 def test_what_ends_the_worker_is_told(running, monkeypatch):
     worker, out = running
-    monkeypatch.setattr(worker, '_on_turn', lambda frames, hypotheses: 1 / 0)
+    monkeypatch.setattr(worker, '_on_batch', lambda frames, hypotheses: 1 / 0)
     worker.put(frame(0))
     assert isinstance(out['crash'].get(timeout=20), ZeroDivisionError)
     worker.put(frame(1))

@@ -9,47 +9,49 @@ from step_ros.tabletop.splits import LONGEST_S, SHORTEST_S, random_for
 from step_ros.tabletop.unseen_actions import (
     LESSON_COUNTERPARTS,
     LESSON_TASK,
-    LESSONS,
-    lesson_motion,
-    render_lesson,
+    UNSEEN_ACTIONS,
+    render_unseen_action,
+    unseen_motion,
 )
 
 SMALL = (48, 36)
-PAIRS = [(lesson.label, lesson.counterpart) for lesson in LESSONS.values() if lesson.backward]
+PAIRS = [
+    (lesson.label, lesson.counterpart) for lesson in UNSEEN_ACTIONS.values() if lesson.backward
+]
 FASTEST_HAND = 3.5
 
 
 def test_no_lesson_is_a_label_of_a_shipped_head():
     known = {label for labels in TASKS.values() for label in labels}
-    assert not known & set(LESSONS)
+    assert not known & set(UNSEEN_ACTIONS)
     assert LESSON_TASK not in TASKS
 
 
 def test_there_are_pairs_and_others_and_pairs_go_both_ways():
     assert len(PAIRS) >= 2
-    assert len(set(LESSONS) - set(LESSON_COUNTERPARTS)) >= 2
+    assert len(set(UNSEEN_ACTIONS) - set(LESSON_COUNTERPARTS)) >= 2
     for label, partner in LESSON_COUNTERPARTS.items():
         assert LESSON_COUNTERPARTS[partner] == label != partner
-        assert LESSONS[label].motion == LESSONS[partner].motion
-        assert LESSONS[label].backward != LESSONS[partner].backward
+        assert UNSEEN_ACTIONS[label].motion == UNSEEN_ACTIONS[partner].motion
+        assert UNSEEN_ACTIONS[label].backward != UNSEEN_ACTIONS[partner].backward
 
 
 @pytest.mark.parametrize(('one', 'other'), PAIRS)
 @pytest.mark.parametrize('seed', [0, 5])
 def test_a_pair_shows_the_same_frames_in_opposite_order(one, other, seed):
     clips = [
-        render_lesson(label, seed=seed, split='val', size=SMALL, rate=7.0, noise=False)
+        render_unseen_action(label, seed=seed, split='val', size=SMALL, rate=7.0, noise=False)
         for label in (one, other)
     ]
     assert np.array_equal(clips[0].frames_thwc, clips[1].frames_thwc[::-1])
     assert not np.array_equal(clips[0].frames_thwc, clips[1].frames_thwc)
 
 
-@pytest.mark.parametrize('label', LESSONS)
+@pytest.mark.parametrize('label', UNSEEN_ACTIONS)
 def test_the_hand_moves_smoothly_and_the_thing_stays_on_the_table(label):
     for seed in range(20):
         layout = Layout.draw(random_for('train', seed, 'layout'))
-        motion = lesson_motion(label, layout, seed=seed, split='train')
+        motion = unseen_motion(label, layout, seed=seed, split='train')
         assert SHORTEST_S <= motion.duration_s <= LONGEST_S
         times = np.linspace(0.0, motion.duration_s, 120)
         states = [motion.state_at(float(time), layout) for time in times]
@@ -66,10 +68,10 @@ def test_the_hand_moves_smoothly_and_the_thing_stays_on_the_table(label):
                 assert z >= 0
 
 
-@pytest.mark.parametrize('label', LESSONS)
+@pytest.mark.parametrize('label', UNSEEN_ACTIONS)
 def test_what_is_taken_does_not_jump(label):
     layout = Layout.draw(random_for('test', 3, 'layout'))
-    motion = lesson_motion(label, layout, seed=3, split='test')
+    motion = unseen_motion(label, layout, seed=3, split='test')
     times = np.linspace(0.0, motion.duration_s, 400)
     for name in ('cup', 'bottle', 'box'):
         places = np.array([motion.state_at(float(t), layout).poses[name].xyz for t in times])
@@ -79,7 +81,7 @@ def test_what_is_taken_does_not_jump(label):
 def test_a_lesson_is_decided_by_its_seed_and_split():
     def clip(**changes):
         given = {'seed': 1, 'split': 'train', 'size': SMALL, 'rate': 5.0, **changes}
-        return render_lesson('slide cup left', **given)
+        return render_unseen_action('slide cup left', **given)
 
     assert np.array_equal(clip().frames_thwc, clip().frames_thwc)
     assert clip().labels == {LESSON_TASK: 'slide cup left'}
@@ -89,4 +91,4 @@ def test_a_lesson_is_decided_by_its_seed_and_split():
 
 def test_an_unknown_lesson_is_refused():
     with pytest.raises(ValueError, match="unknown lesson 'open drawer', known are"):
-        render_lesson('open drawer', seed=0)
+        render_unseen_action('open drawer', seed=0)

@@ -9,8 +9,8 @@ from step_ros.model.heads.registry import create_head
 from step_ros.training.checkpoint import CheckpointError
 from step_ros.training.clips import ClipTokens, cut_window, window_starts
 from step_ros.training.config import HeadOptimisation
-from step_ros.training.distributed import Team
-from step_ros.training.fit import FitError, Run, fit, fit_temperature
+from step_ros.training.distributed import Distributed
+from step_ros.training.fit import FitError, FitRun, fit, fit_temperature
 from step_ros.training.tabletop_model import ClipWindows
 from step_ros.training.windows import NO_LABEL, label_numbers
 
@@ -50,7 +50,7 @@ def fitted_accuracy(positions):
     torch.manual_seed(0)
     head = ramp_head(positions=positions)
     how = HeadOptimisation(epochs=30, batch=16, learning_rate=1e-2, weight_decay=0.0)
-    fit({'run': Run(heads={'action': head}, how=how)}, ramp_windows(clips), seed=0)
+    fit({'run': FitRun(heads={'action': head}, how=how)}, ramp_windows(clips), seed=0)
     # Centred windows: a window from the end of a rise and one from the start of a fall look alike.
     fresh = [ramp_clip(rng, names[index % 2], length=FRAMES) for index in range(60)]
     x_btnd = torch.stack(
@@ -112,10 +112,10 @@ def clips_of(count=24, seed=0):
 def two_runs(**how):
     torch.manual_seed(0)
     return {
-        'slow': Run(
+        'slow': FitRun(
             heads={'action': ramp_head()}, how=HeadOptimisation(**{**HOW, 'learning_rate': 1e-4})
         ),
-        'sgd': Run(
+        'sgd': FitRun(
             heads={'action': ramp_head(classifier='mlp')},
             how=HeadOptimisation(**{**HOW, 'optimiser': 'sgd', 'label_smoothing': 0.1, **how}),
         ),
@@ -252,7 +252,7 @@ def test_clips_without_a_label_teach_the_other_tasks():
     heads = {'action': ramp_head(), 'verb': ramp_head()}
     before = {task: head.classifier.bias.clone() for task, head in heads.items()}
     how = HeadOptimisation(epochs=2, batch=4, weight_decay=0.0)
-    (first, *_) = fit({'run': Run(heads=heads, how=how)}, windows, seed=0)
+    (first, *_) = fit({'run': FitRun(heads=heads, how=how)}, windows, seed=0)
     assert np.isfinite(first['run'])
     for task, head in heads.items():
         assert not torch.equal(head.classifier.bias, before[task])
@@ -267,7 +267,7 @@ def test_a_loss_that_is_not_finite_stops_the_fit_and_keeps_the_checkpoint(tmp_pa
     clips = clips_of()
     how = HeadOptimisation(**{**HOW, 'epochs': 2})
     fit(
-        {'run': Run(heads={'action': ramp_head()}, how=how)},
+        {'run': FitRun(heads={'action': ramp_head()}, how=how)},
         ramp_windows(clips),
         seed=1,
         checkpoint=tmp_path / 'state',
@@ -275,7 +275,7 @@ def test_a_loss_that_is_not_finite_stops_the_fit_and_keeps_the_checkpoint(tmp_pa
     for clip in clips:
         clip.tokens_fnd[:] = float('nan')
     torch.manual_seed(0)
-    run = Run(heads={'action': ramp_head()}, how=how)
+    run = FitRun(heads={'action': ramp_head()}, how=how)
     with pytest.raises(FitError, match=r"run 'run': the loss is nan in epoch 1; a lower learning"):
         fit({'run': run}, ramp_windows(clips), seed=1)
     assert (tmp_path / 'state' / 'state.json').is_file()
@@ -289,7 +289,7 @@ def test_what_does_not_go_together_is_refused():
         fit(two_runs(), ramp_windows([]), seed=0)
     with pytest.raises(FitError, match=r'same epochs and batch; found \[\(4, 8\), \(5, 8\)\]'):
         fit(two_runs(epochs=5), windows, seed=0)
-    run = Run(heads={'verb': ramp_head()}, how=HeadOptimisation())
+    run = FitRun(heads={'verb': ramp_head()}, how=HeadOptimisation())
     with pytest.raises(FitError, match="no labels for task 'verb'"):
         fit({'run': run}, windows, seed=0)
     with pytest.raises(FitError, match='no dot'):
@@ -305,7 +305,9 @@ def test_what_does_not_go_together_is_refused():
 def test_on_cuda_it_learns_the_same():
     expected = fit(two_runs(), ramp_windows(clips_of()), seed=1)
     runs = two_runs()
-    found = fit(runs, ramp_windows(clips_of()), seed=1, team=Team(device=torch.device('cuda')))
+    found = fit(
+        runs, ramp_windows(clips_of()), seed=1, team=Distributed(device=torch.device('cuda'))
+    )
     assert {p.device.type for run in runs.values() for p in run.heads['action'].parameters()} == {
         'cuda'
     }
@@ -314,14 +316,14 @@ def test_on_cuda_it_learns_the_same():
 
 
 def test_fewer_frames_are_spread_over_the_window():
-    run = Run(heads={'action': ramp_head(frames=2)}, how=HeadOptimisation())
+    run = FitRun(heads={'action': ramp_head(frames=2)}, how=HeadOptimisation())
     x_btnd = torch.arange(4.0).view(1, 4, 1, 1).expand(1, 4, 3, WIDTH)
     assert run.tokens_of(x_btnd, 'patches')[0, :, 0, 0].tolist() == [0, 2]
     x_btnd = torch.arange(16.0).view(1, 16, 1, 1).expand(1, 16, 3, WIDTH)
     assert run.tokens_of(x_btnd, 'patches')[0, :, 0, 0].tolist() == [3, 11]
     x_btnd = x_btnd[:, :4]
     with pytest.raises(ValueError, match='heads of 3 frames cannot take evenly spread ones of 4'):
-        Run(heads={'action': ramp_head(frames=3)}, how=HeadOptimisation()).tokens_of(
+        FitRun(heads={'action': ramp_head(frames=3)}, how=HeadOptimisation()).tokens_of(
             x_btnd, 'patches'
         )
 
@@ -332,7 +334,7 @@ def test_fewer_frames_are_spread_over_the_window():
 def test_fewer_tokens_are_averages_of_those_that_the_head_takes(name, expected):
     head = create_head(name, width=WIDTH, frames=4, tokens=2, classes=2)
     average = TokenAverage(given=(2, 2), token_grid=(1, 2))
-    run = Run(heads={'action': head}, how=HeadOptimisation(), average=average)
+    run = FitRun(heads={'action': head}, how=HeadOptimisation(), average=average)
     x_btnd = torch.arange(5.0).view(1, 1, 5, 1).expand(1, 4, 5, WIDTH)  # CLS and 2 x 2 patches
     assert run.tokens_of(x_btnd, 'all')[0, 0, :, 0].tolist() == expected
 
@@ -340,7 +342,7 @@ def test_fewer_tokens_are_averages_of_those_that_the_head_takes(name, expected):
 @pytest.mark.parametrize(('name', 'first'), [('step', 1), ('linear', 0), ('attentive', 0)])
 def test_each_head_takes_its_own_tokens(name, first):
     head = create_head(name, width=WIDTH, frames=4, tokens=3, classes=2)
-    run = Run(heads={'action': head}, how=HeadOptimisation())
+    run = FitRun(heads={'action': head}, how=HeadOptimisation())
     x_btnd = torch.arange(4.0).view(1, 1, 4, 1).expand(1, 4, 4, WIDTH)
     taken = run.tokens_of(x_btnd, 'all')
     assert (

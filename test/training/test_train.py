@@ -156,7 +156,7 @@ def test_on_fewer_tokens_the_stream_sees_what_was_trained_on(coarse, videos):
         frames=8, frame_period_ns=200_000_000, size=bundle.model.backbone.image_size, views=2
     )
     recogniser = StreamingRecogniser(bundle, encoder, order_evidence=False)
-    assert not recogniser.why_plain
+    assert not recogniser.not_streaming_reason
     right = []
     for record in read_dataset('csv', videos).records:
         if record.split != 'test':
@@ -175,7 +175,7 @@ def test_on_fewer_tokens_the_stream_sees_what_was_trained_on(coarse, videos):
             )
         )
         with torch.inference_mode():
-            logits_1k = bundle.model.decide(kept_tnd[None])['action']
+            logits_1k = bundle.model.predict(kept_tnd[None])['action']
         expected_k = (logits_1k / bundle.spec.tasks[0].temperature).softmax(dim=-1)[0].numpy()
         np.testing.assert_allclose(said.tasks[0].scores_k, expected_k, atol=1e-2)
         label = bundle.spec.tasks[0].labels[int(said.tasks[0].scores_k.argmax())]

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from step_ros.evaluation.ground_truth import Answer, Observation, Truth
+from step_ros.evaluation.ground_truth import Observation, TaskAnswer, Truth
 from step_ros.visualization.demo import PANEL_WIDTH, annotate
 
 
 def seen(label='open drawer'):
-    answer = Answer(
+    answer = TaskAnswer(
         label=label,
         score=0.8,
         counterpart='close drawer',

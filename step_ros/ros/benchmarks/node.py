@@ -11,7 +11,12 @@ from step_ros.benchmarks.recogniser_rate import OwnRateMeter
 from step_ros.encoders.base import Encoder
 from step_ros.model.bundle import Bundle
 from step_ros.reporting.machine import table
-from step_ros.ros.benchmarks.node_run import Bar, NodeTimes, measure_node, node_bars
+from step_ros.ros.benchmarks.node_run import (
+    NodeTimes,
+    Requirement,
+    measure_node,
+    node_requirements,
+)
 from step_ros.ros.benchmarks.process_usage import STAGES
 from step_ros.ros.benchmarks.publisher import PublisherSettings
 from step_ros.ros.benchmarks.rate_search import RateSearch, search_rate
@@ -61,9 +66,12 @@ class NodeResult:
     search: RateSearch | None = None
 
     @property
-    def bars(self) -> list[Bar]:
+    def bars(self) -> list[Requirement]:
         """Hold it against the bars that it allows to be judged."""
-        return [*node_bars(self.rows), *([self.search.bar] if self.search is not None else [])]
+        return [
+            *node_requirements(self.rows),
+            *([self.search.bar] if self.search is not None else []),
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything, for JSON."""
@@ -199,7 +207,7 @@ def search_table(search: RateSearch) -> str:
     )
 
 
-def bars_table(bars: Sequence[Bar]) -> str:
+def bars_table(bars: Sequence[Requirement]) -> str:
     """Write what was asked and whether it was reached."""
     return table(
         BAR_COLUMNS,

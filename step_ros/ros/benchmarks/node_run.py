@@ -202,7 +202,7 @@ OFF_GRID_MS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bar:
+class Requirement:
     """A figure that is to be reached.
 
     Attributes:
@@ -237,10 +237,10 @@ def off_grid_cost(rows: Sequence[NodeTimes]) -> tuple[float, NodeTimes, NodeTime
     return None
 
 
-def node_bars(rows: Sequence[NodeTimes]) -> list[Bar]:
+def node_requirements(rows: Sequence[NodeTimes]) -> list[Requirement]:
     """Hold the runs against the bars that they allow to be judged."""
     bars = [
-        Bar(
+        Requirement(
             what=f'p99 of the latency the node adds, one camera at {CAMERA_RATE:g} Hz, ms',
             measured=row.added_ms['p99'],
             bar=f'below {ADDED_P99_MS:g}',
@@ -253,7 +253,7 @@ def node_bars(rows: Sequence[NodeTimes]) -> list[Bar]:
     if found is not None:
         cost, slow, fast = found
         bars.append(
-            Bar(
+            Requirement(
                 what=f'an off-grid frame, {slow.cameras} cameras at {fast.rate:g} against '
                 f'{slow.rate:g} Hz, ms of processor time',
                 measured=cost,

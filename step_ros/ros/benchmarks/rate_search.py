@@ -12,7 +12,7 @@ import yaml
 
 from step_ros.benchmarks.recogniser_rate import OwnRate
 from step_ros.model.bundle import SPEC_FILE
-from step_ros.ros.benchmarks.node_run import Bar, NodeTimes, measure_node
+from step_ros.ros.benchmarks.node_run import NodeTimes, Requirement, measure_node
 from step_ros.ros.benchmarks.publisher import PublisherSettings
 from step_ros.ros.benchmarks.session import BenchmarkSession
 
@@ -74,9 +74,9 @@ class RateSearch:
     probes: list[Probe]
 
     @property
-    def bar(self) -> Bar:
+    def bar(self) -> Requirement:
         """Hold it against the recogniser."""
-        return Bar(
+        return Requirement(
             what=f'highest rate with at most {LOST_PERCENT:g} % of grid frames lost, '
             "share of the recogniser's own",
             measured=self.share,
@@ -93,7 +93,7 @@ class RateSearch:
         return {'share': self.share, 'probes': judged}
 
 
-def decide(tries: Sequence[Probe], *, most: int) -> bool | None:
+def predict(tries: Sequence[Probe], *, most: int) -> bool | None:
     """Say whether a rate is kept, by the tries of it; None where another one is wanted.
 
     Those on a steady machine count, or all where there are none.
@@ -165,7 +165,7 @@ def search_share(
 
     def kept(share: float) -> bool:
         tried = [attempt(share)]
-        while (verdict := decide(tried, most=tries)) is None:
+        while (verdict := predict(tried, most=tries)) is None:
             tried.append(attempt(share))
         return verdict
 

@@ -18,12 +18,12 @@ from step_ros.io.video import VideoError
 from step_ros.msg import ActionEvent
 from step_ros.resources import load_defaults
 from step_ros.ros.camera.parameters import DEFAULTS_FILE, PARAMETERS
-from step_ros.ros.camera.player import CameraStream, ClockWatch, TruthTrack
+from step_ros.ros.camera.player import CameraPlayer, ClockWatch, TruthTrack
 from step_ros.ros.images import from_rgb, to_compressed
 from step_ros.ros.parameters import declare_parameters, parameter_values
 from step_ros.ros.process_setup import make_room_for_large_images
 from step_ros.ros.runner import run_node
-from step_ros.tabletop.simulator import Segment
+from step_ros.tabletop.simulator import ActionSegment
 
 IMAGE_DEPTH = 10
 # Three tasks with two events every two seconds: a subscriber may come a minute late.
@@ -51,7 +51,7 @@ class CameraNode(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__('camera', **options)
-        self.stream: CameraStream | None = None
+        self.stream: CameraPlayer | None = None
         declare_parameters(self, PARAMETERS, load_defaults(DEFAULTS_FILE))
         self._values = parameter_values(self, PARAMETERS)
         self.add_on_set_parameters_callback(self._refuse_changes)
@@ -67,7 +67,7 @@ class CameraNode(Node):
         )
         self._truth = self.create_publisher(ActionEvent, 'truth', _TRUTH_QOS)
         self._watch = ClockWatch(self.get_clock(), self._stop)
-        self.stream = CameraStream(
+        self.stream = CameraPlayer(
             source,
             self._watch,
             start_delay=values['start_delay'],
@@ -123,7 +123,7 @@ class CameraNode(Node):
         header = Header(frame_id=self._values['frame_id'])
         return to_compressed(image_hw3, header, quality=self._values['jpeg_quality'])
 
-    def _publish(self, message: Any, segment: Segment | None, zero_ns: int) -> None:
+    def _publish(self, message: Any, segment: ActionSegment | None, zero_ns: int) -> None:
         # Events first: whoever has the image can know what it shows.
         for event in self._truth_track.events(segment, zero_ns=zero_ns):
             self._truth.publish(event)

@@ -12,7 +12,7 @@ from rclpy.time import Time
 from step_ros.cameras.sources import CameraSource
 from step_ros.msg import ActionEvent
 from step_ros.streaming.grid import NANOSECONDS
-from step_ros.tabletop.simulator import Segment
+from step_ros.tabletop.simulator import ActionSegment
 
 # A waiting thread looks at the clock at least this often, in seconds: a system clock that is set
 # back tells nobody.
@@ -93,7 +93,7 @@ class ClockWatch:
         self._moved.set()
 
 
-class CameraStream(threading.Thread):
+class CameraPlayer(threading.Thread):
     """Publishes a source's frames, each at its stamp.
 
     A frame is rendered and encoded while the time of its stamp comes, so that the publishing is
@@ -119,7 +119,7 @@ class CameraStream(threading.Thread):
         start_delay: float,
         stop: threading.Event,
         encode: Callable[[np.ndarray], Any],
-        publish: Callable[[Any, Segment | None, int], None],
+        publish: Callable[[Any, ActionSegment | None, int], None],
         on_restart: Callable[[], None],
         logger: Any,
     ) -> None:
@@ -207,13 +207,13 @@ class TruthTrack:
 
     def __init__(self, *, camera: str, frame_id: str) -> None:
         self._camera, self._frame_id = camera, frame_id
-        self._current: Segment | None = None
+        self._current: ActionSegment | None = None
 
     def restart(self) -> None:
         """Forget what is going on: its end will never be seen."""
         self._current = None
 
-    def events(self, segment: Segment | None, *, zero_ns: int) -> list[ActionEvent]:
+    def events(self, segment: ActionSegment | None, *, zero_ns: int) -> list[ActionEvent]:
         """Give the events that a frame brings.
 
         Args:
@@ -235,7 +235,9 @@ class TruthTrack:
             events += self._of(ActionEvent.START, segment, segment.start_s, zero_ns)
         return events
 
-    def _of(self, kind: int, segment: Segment, time_s: float, zero_ns: int) -> list[ActionEvent]:
+    def _of(
+        self, kind: int, segment: ActionSegment, time_s: float, zero_ns: int
+    ) -> list[ActionEvent]:
         events = []
         for task, label in segment.labels.items():
             event = ActionEvent(camera=self._camera, type=kind, task=task, label=label)

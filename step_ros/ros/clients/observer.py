@@ -8,7 +8,7 @@ import numpy as np
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
-from step_ros.evaluation.ground_truth import Answer, Observation, Truth
+from step_ros.evaluation.ground_truth import Observation, TaskAnswer, Truth
 from step_ros.images.errors import FrameError
 from step_ros.msg import ActionEvent, ActionHypothesis, ModelInfo
 from step_ros.ros.conversion import to_nanoseconds
@@ -86,7 +86,7 @@ class Observer:
                 arrival_ns=self._node.get_clock().now().nanoseconds,
                 node_latency_ns=to_nanoseconds(message.latency),
                 answers={
-                    task.task: Answer(
+                    task.task: TaskAnswer(
                         label=task.labels[0],
                         score=task.scores[0],
                         counterpart=task.counterpart,

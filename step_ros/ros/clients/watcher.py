@@ -45,7 +45,7 @@ class Source:
 
 
 @dataclass(kw_only=True)
-class CameraState:
+class CameraView:
     """What was said of one camera of late.
 
     Attributes:
@@ -68,9 +68,9 @@ class CameraState:
         seconds = (time.monotonic_ns() - self.arrivals_ns[0]) / 1e9
         return len(self.arrivals_ns) / seconds
 
-    def copy(self) -> 'CameraState':
+    def copy(self) -> 'CameraView':
         """Return it as it is now."""
-        return CameraState(
+        return CameraView(
             newest=self.newest,
             arrivals_ns=deque(self.arrivals_ns),
             open_events=dict(self.open_events),
@@ -82,7 +82,7 @@ class Watcher:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._cameras: dict[str, CameraState] = {}
+        self._cameras: dict[str, CameraView] = {}
         self._statuses: dict[str, DiagnosticStatus] = {}
         self._waiting: deque[ActionHypothesis | ActionEvent] = deque(maxlen=_KEPT)
         self._source: Source | None = None
@@ -130,7 +130,7 @@ class Watcher:
             self._waiting.clear()
         return waiting
 
-    def cameras(self) -> dict[str, CameraState]:
+    def cameras(self) -> dict[str, CameraView]:
         """Return what was said of each camera, by its name."""
         with self._lock:
             return {name: self._cameras[name].copy() for name in sorted(self._cameras)}
@@ -178,14 +178,14 @@ class Watcher:
 
     def _on_hypothesis(self, message: ActionHypothesis) -> None:
         with self._lock:
-            camera = self._cameras.setdefault(message.camera, CameraState())
+            camera = self._cameras.setdefault(message.camera, CameraView())
             camera.newest = message
             camera.arrivals_ns.append(time.monotonic_ns())
             self._waiting.append(message)
 
     def _on_event(self, message: ActionEvent) -> None:
         with self._lock:
-            camera = self._cameras.setdefault(message.camera, CameraState())
+            camera = self._cameras.setdefault(message.camera, CameraView())
             if message.type == ActionEvent.START:
                 camera.open_events[message.task] = message.label
             else:

@@ -111,10 +111,10 @@ class Diagnostics:
 
     def _model(self) -> DiagnosticStatus:
         worker = self._worker
-        effort, has_ms = worker.recogniser.effort, worker.queue.has_ms()
-        needs_ms = effort.needed_ms
+        timing, interval_ms = worker.recogniser.timing, worker.queue.interval_ms()
+        cost_ms = timing.cost_ms
         overloaded = worker.queue.overloaded(time.monotonic_ns())
-        message = f'needs {needs_ms:.1f} ms per grid frame, has {has_ms:.1f} ms'
+        message = f'needs {cost_ms:.1f} ms per grid frame, has {interval_ms:.1f} ms'
         message = f'overloaded: {message}' if overloaded else message
         level = DiagnosticStatus.WARN if overloaded else DiagnosticStatus.OK
         if worker.failures > self._failures_before:
@@ -122,16 +122,16 @@ class Diagnostics:
         if worker.failures:
             message = f'{worker.failures} failures of the model; {message}'
         self._failures_before = worker.failures
-        frame_ms = effort.recent_frame_ms()
+        frame_ms = timing.recent_frame_ms()
         streams = worker.recogniser.cameras.values()
         values = {
             **self._about,
             'state': 'overloaded' if overloaded else 'normal',
-            'needs_ms': f'{needs_ms:.2f}',
-            'has_ms': f'{has_ms:.2f}',
-            'headroom_percent': f'{100 * (1 - needs_ms / has_ms):.0f}',
-            'encode_ms': f'{effort.encode_ms:.2f}',
-            'decide_ms': f'{effort.decide_ms:.2f}',
+            'needs_ms': f'{cost_ms:.2f}',
+            'has_ms': f'{interval_ms:.2f}',
+            'headroom_percent': f'{100 * (1 - cost_ms / interval_ms):.0f}',
+            'encode_ms': f'{timing.encode_ms:.2f}',
+            'decide_ms': f'{timing.predict_ms:.2f}',
             'frame_ms_median': _quantile(frame_ms, 50),
             'frame_ms_p95': _quantile(frame_ms, 95),
             'cameras_served': sum(worker.queue.serves(camera) for camera in self._cameras),
@@ -185,8 +185,8 @@ def _quantile(values: Sequence[float], percent: int) -> str:
 def _heads(worker: Worker) -> dict[str, object]:
     """Say how the heads are run, and what they keep."""
     recogniser = worker.recogniser
-    if recogniser.why_plain:
-        return {'heads': f'on whole windows: {recogniser.why_plain}'}
+    if recogniser.not_streaming_reason:
+        return {'heads': f'on whole windows: {recogniser.not_streaming_reason}'}
     caches = [stream.cache for stream in recogniser.cameras.values() if stream.cache is not None]
     found: dict[str, object] = {'heads': 'streaming'}
     if caches:

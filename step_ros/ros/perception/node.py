@@ -29,7 +29,7 @@ from step_ros.ros.perception.diagnostics import diagnostics_message, node_status
 from step_ros.ros.perception.image_input import Camera, choose_cameras
 from step_ros.ros.perception.parameters import DEFAULTS_FILE, NOT_CONFIGURED, PARAMETERS
 from step_ros.ros.perception.pipeline import PerceptionSession
-from step_ros.ros.perception.publishers import AnswerPublisher, Telling
+from step_ros.ros.perception.publishers import HypothesisPublisher, OutputSettings
 from step_ros.ros.process_setup import keep_freed_memory
 from step_ros.ros.qos import LATCHED
 from step_ros.ros.runner import run_node
@@ -83,7 +83,7 @@ class PerceptionNode(LifecycleNode):
         self._configured: dict[str, Any] = {}
         self._session: PerceptionSession | None = None
         self._life, self._error = 'unconfigured', ''
-        self._answers = AnswerPublisher(self)
+        self._answers = HypothesisPublisher(self)
         declare_parameters(self, PARAMETERS, load_defaults(DEFAULTS_FILE), change=self._change)
         self._model_info = self.create_publisher(ModelInfo, '~/model_info', LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
@@ -105,7 +105,9 @@ class PerceptionNode(LifecycleNode):
                 values['cameras'], values['image_topics'], values['transport']
             )
             bundle = load_bundle(find_bundle(values['bundle']))
-            Telling.from_values(values).check(bundle, [camera.name for camera in self._cameras])
+            OutputSettings.from_values(values).check(
+                bundle, [camera.name for camera in self._cameras]
+            )
             recognise = partial(StreamSettings.from_values(values).recogniser, bundle)
             start = partial(
                 create_encoder,
@@ -235,7 +237,7 @@ class PerceptionNode(LifecycleNode):
 
     def _change(self, values: dict[str, Any], changed: list[Parameter]) -> None:
         """Put changed parameters into effect, as far as that can be done now."""
-        telling = Telling.from_values(values)
+        telling = OutputSettings.from_values(values)
         if self._session is not None:
             self._session.change(self._in_effect(values))
         elif self._bundle is not None:

@@ -16,7 +16,7 @@ from step_ros.ros.conversion import to_time, topic_part
 from step_ros.ros.images import from_rgb
 from step_ros.ros.qos import NO_PUBLISHER_EVENTS
 from step_ros.streaming.frame import GridFrame
-from step_ros.streaming.pipeline import Answer
+from step_ros.streaming.pipeline import PostprocessedHypothesis
 from step_ros.streaming.postprocessing.events import Event
 from step_ros.streaming.postprocessing.fusion import FUSED
 from step_ros.streaming.recogniser import StreamingRecogniser
@@ -103,7 +103,9 @@ class OverlayPublisher:
             if self._publishers[frame.camera].get_subscription_count()
         ]
 
-    def take(self, shown: Sequence[ShownFrame], answers: Sequence[Answer]) -> None:
+    def take(
+        self, shown: Sequence[ShownFrame], answers: Sequence[PostprocessedHypothesis]
+    ) -> None:
         """Take what was told, and draw it; called in the teller's thread."""
         with self._lock:
             for answer in answers:

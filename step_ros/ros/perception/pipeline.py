@@ -16,11 +16,11 @@ from step_ros.ros.perception.image_input import (
     choose_region_topics,
 )
 from step_ros.ros.perception.overlay_publisher import OverlayPublisher, ShownFrame
-from step_ros.ros.perception.publishers import AnswerPublisher, Telling
+from step_ros.ros.perception.publishers import HypothesisPublisher, OutputSettings
 from step_ros.streaming.frame import FrameProblem, GridFrame
 from step_ros.streaming.hypothesis import Hypothesis
 from step_ros.streaming.recogniser import StreamingRecogniser
-from step_ros.streaming.worker import Teller, Worker
+from step_ros.streaming.worker import PublisherThread, Worker
 
 
 class PerceptionSession:
@@ -49,7 +49,7 @@ class PerceptionSession:
         recogniser: StreamingRecogniser,
         *,
         cameras: Sequence[Camera],
-        answers: AnswerPublisher,
+        answers: HypothesisPublisher,
         values: dict[str, Any],
         about: dict[str, object],
         on_crash: Callable[[Exception], None],
@@ -73,7 +73,7 @@ class PerceptionSession:
         bundle = recogniser.bundle
         streams = {name: recogniser.prepare(name) for name in names}
         region_topics = choose_region_topics(names, list(values['region_topics']))
-        telling = Telling.from_values(values)
+        telling = OutputSettings.from_values(values)
         telling.check(bundle, names)
         self._overlays = OverlayPublisher(
             node,
@@ -101,12 +101,12 @@ class PerceptionSession:
             warnings.add(problem.camera, problem.cause, problem.detail)
 
         # Begun before the worker, it ends after it: what was found is told.
-        self._teller = Teller(on_crash=on_crash)
-        begun.callback(self._teller.stop)
+        self._publisher_thread = PublisherThread(on_crash=on_crash)
+        begun.callback(self._publisher_thread.stop)
         self._worker = Worker(
             recogniser,
             queue_size=values['queue_size'],
-            on_turn=self._hand_over,
+            on_batch=self._hand_over,
             on_problem=on_problem,
             on_failure=self._report_failure,
             on_crash=on_crash,
@@ -148,7 +148,7 @@ class PerceptionSession:
         Raises:
             ValueError: They do not fit; nothing has changed then.
         """
-        telling = Telling.from_values(values)
+        telling = OutputSettings.from_values(values)
         self._answers.change(telling)
         self._images.set_active(telling.cameras(self._cameras))
 
@@ -156,7 +156,7 @@ class PerceptionSession:
         """Have the teller say what the worker found, and draw it."""
         newest = {frame.camera: frame for frame in frames}
         shown = self._overlays.choose(newest.values())
-        self._teller.post(partial(self._tell, shown, hypotheses))
+        self._publisher_thread.post(partial(self._tell, shown, hypotheses))
 
     def _tell(self, shown: list[ShownFrame], hypotheses: list[Hypothesis]) -> None:
         told = [answer for each in hypotheses for answer in self._answers.take(each)]

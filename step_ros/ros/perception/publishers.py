@@ -16,8 +16,8 @@ from step_ros.ros.conversion import event_message, hypothesis_message, to_time, 
 from step_ros.ros.perception.wait_server import WaitServer
 from step_ros.ros.qos import NO_PUBLISHER_EVENTS
 from step_ros.streaming.hypothesis import Hypothesis
-from step_ros.streaming.liveness import StreamWatch
-from step_ros.streaming.pipeline import Answer, Answers
+from step_ros.streaming.liveness import StaleCameraDetector
+from step_ros.streaming.pipeline import PostprocessedHypothesis, Postprocessor
 from step_ros.streaming.postprocessing.events import Event
 from step_ros.streaming.postprocessing.fusion import FUSED, CameraFusion
 from step_ros.streaming.settings import StreamSettings
@@ -93,7 +93,7 @@ WATCH_PERIOD = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Telling:
+class OutputSettings:
     """What decides what is told; all of it may change while the node is active.
 
     Attributes:
@@ -109,7 +109,7 @@ class Telling:
     active_cameras: frozenset[str] | None
 
     @classmethod
-    def from_values(cls, values: dict[str, Any]) -> 'Telling':
+    def from_values(cls, values: dict[str, Any]) -> 'OutputSettings':
         """Read the node's parameters.
 
         Raises:
@@ -143,7 +143,7 @@ class Telling:
             raise ValueError(f'active_cameras={unknown}; cameras are ' + ', '.join(cameras))
 
 
-class AnswerPublisher:
+class HypothesisPublisher:
     """Publishes `~/hypotheses` and `~/events`, and serves `~/wait_for_action`.
 
     Hypotheses are taken in the teller's thread; all else is done in the executor's.
@@ -169,15 +169,15 @@ class AnswerPublisher:
         self._cameras: list[str] = []
         self._model_id = ''
         self._on_events: Callable[[Sequence[Event]], None] = lambda _: None
-        self._telling: Telling | None = None
-        self._answers: Answers | None = None
-        self._watch: StreamWatch | None = None
+        self._output_settings: OutputSettings | None = None
+        self._answers: Postprocessor | None = None
+        self._watch: StaleCameraDetector | None = None
         self._timer: Any = None
 
     def activate(
         self,
         bundle: Bundle,
-        telling: Telling,
+        telling: OutputSettings,
         *,
         cameras: Sequence[str],
         fuse: bool,
@@ -214,16 +214,16 @@ class AnswerPublisher:
                 tolerance_ns=round(FUSION_TOLERANCE * period_ns),
                 stale_ns=FUSION_PATIENCE * period_ns,
             )
-        self._bundle, self._telling, self._model_id = bundle, telling, model_id
+        self._bundle, self._output_settings, self._model_id = bundle, telling, model_id
         self._cameras = list(cameras)
         self._on_events = on_events
-        self._answers = Answers(
+        self._answers = Postprocessor(
             telling.settings,
             max_gap_ns=max_gap_ns,
             fusion=fusion,
             active_tasks=telling.active_tasks,
         )
-        self._watch = StreamWatch(
+        self._watch = StaleCameraDetector(
             cameras, received=received, timeout_ns=round(stream_timeout * 1e9)
         )
         self._classifications.prepare([task.name for task in bundle.spec.tasks])
@@ -236,29 +236,29 @@ class AnswerPublisher:
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self._node.create_timer(WATCH_PERIOD, self._end_lost, clock=steady)
 
-    def change(self, telling: Telling) -> None:
+    def change(self, telling: OutputSettings) -> None:
         """Go on with other settings, from the next hypothesis on.
 
         Raises:
             ValueError: A task or camera is unknown; nothing has changed then.
         """
-        bundle, answers, before = self._bundle, self._answers, self._telling
+        bundle, answers, before = self._bundle, self._answers, self._output_settings
         if bundle is None or answers is None or before is None:
             return
         telling.check(bundle, self._cameras)
         with self._lock:
             answers.change(telling.settings, active_tasks=telling.active_tasks)
-            self._telling = telling
+            self._output_settings = telling
         for camera in before.cameras(self._cameras) - telling.cameras(self._cameras):
             self._end(answers, camera)
 
-    def take(self, hypothesis: Hypothesis) -> list[Answer]:
+    def take(self, hypothesis: Hypothesis) -> list[PostprocessedHypothesis]:
         """Tell what a camera's hypothesis says; called in the teller's thread."""
         with self._lock:
             return self._take(hypothesis)
 
-    def _take(self, hypothesis: Hypothesis) -> list[Answer]:
-        telling, answers = self._telling, self._answers
+    def _take(self, hypothesis: Hypothesis) -> list[PostprocessedHypothesis]:
+        telling, answers = self._output_settings, self._answers
         assert telling is not None
         assert answers is not None
         # A frame may have waited while its camera was switched off.
@@ -282,7 +282,7 @@ class AnswerPublisher:
         self._waits.deactivate()
         if self._answers is not None:
             self._end(self._answers, None)
-        self._bundle = self._telling = self._answers = self._watch = None
+        self._bundle = self._output_settings = self._answers = self._watch = None
 
     def close(self) -> None:
         """Leave the graph."""
@@ -298,7 +298,7 @@ class AnswerPublisher:
         for camera in {event.camera for event in answers.open_events()} & lost:
             self._end(answers, camera)
 
-    def _end(self, answers: Answers, camera: str | None) -> None:
+    def _end(self, answers: Postprocessor, camera: str | None) -> None:
         """End what is open on a camera, or on all, for another reason than a hypothesis."""
         with self._lock:
             events = answers.close(camera)

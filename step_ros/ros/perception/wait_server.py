@@ -13,8 +13,8 @@ from step_ros.action import WaitForAction
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.ros.conversion import event_message, to_duration, to_nanoseconds
 from step_ros.ros.executors import call_soon
-from step_ros.streaming.liveness import StreamWatch
-from step_ros.streaming.pipeline import Answer
+from step_ros.streaming.liveness import StaleCameraDetector
+from step_ros.streaming.pipeline import PostprocessedHypothesis
 from step_ros.streaming.postprocessing.event_goal import ActionWait, WaitGoal
 from step_ros.streaming.postprocessing.events import Event
 
@@ -50,7 +50,7 @@ class _Stream:
     tasks: Sequence[TaskSpec]
     cameras: Sequence[str]
     open_events: Callable[[], list[Event]]
-    watch: StreamWatch
+    watch: StaleCameraDetector
 
 
 class WaitServer:
@@ -88,7 +88,7 @@ class WaitServer:
         tasks: Sequence[TaskSpec],
         cameras: Sequence[str],
         open_events: Callable[[], list[Event]],
-        watch: StreamWatch,
+        watch: StaleCameraDetector,
     ) -> None:
         """Take goals from now on.
 
@@ -113,7 +113,7 @@ class WaitServer:
                 waiting.outcome = waiting.outcome or _DEACTIVATED
         self._end_goals()
 
-    def update(self, answer: Answer) -> None:
+    def update(self, answer: PostprocessedHypothesis) -> None:
         """Look for matches; called in the teller's thread."""
         found = False
         with self._lock:

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from step_ros.streaming.attention_cache.build import StepTurn
+from step_ros.streaming.attention_cache.build import NativeUpdate
 from step_ros.streaming.attention_cache.cache import GREATEST_SPREAD, HeadCache
 from step_ros.streaming.attention_cache.native import MOST_ORDERS, NativeCache
 from step_ros.streaming.timing import Stopwatch
 
 
 @dataclass(frozen=True, kw_only=True)
-class CacheTurn:
+class CacheUpdate:
     """A frame, and the window that it fills.
 
     Attributes:
@@ -32,7 +32,7 @@ class CacheTurn:
 
 
 @torch.inference_mode()
-def take_turns(turns: Sequence[CacheTurn], deciding: Stopwatch) -> list[Tensor]:
+def apply_updates(turns: Sequence[CacheUpdate], predicting: Stopwatch) -> list[Tensor]:
     """Put frames into their caches, and look at their windows, in order.
 
     Compiled passes do it all in one call: other threads of the process take Python's lock between
@@ -40,7 +40,7 @@ def take_turns(turns: Sequence[CacheTurn], deciding: Stopwatch) -> list[Tensor]:
 
     Args:
         turns: At least one; all caches are of the same heads.
-        deciding: Takes the time that is spent on windows.
+        predicting: Takes the time that is spent on windows.
 
     Returns:
         What `StreamingHeads.classify` takes for each window, `[v, g, c]`.
@@ -48,25 +48,25 @@ def take_turns(turns: Sequence[CacheTurn], deciding: Stopwatch) -> list[Tensor]:
     natives = [turn.cache.native for turn in turns]
     compiled = [native for native in natives if native is not None]
     if len(compiled) < len(turns) or max(len(turn.orders) for turn in turns) > MOST_ORDERS:
-        return _one_by_one(turns, deciding)
-    return _compiled(turns, compiled, deciding)
+        return _one_by_one(turns, predicting)
+    return _compiled(turns, compiled, predicting)
 
 
-def _one_by_one(turns: Sequence[CacheTurn], deciding: Stopwatch) -> list[Tensor]:
+def _one_by_one(turns: Sequence[CacheUpdate], predicting: Stopwatch) -> list[Tensor]:
     attended = []
     for turn in turns:
         turn.cache.put(turn.place, turn.qkv_3gnc)
         if turn.orders:
-            with deciding:
+            with predicting:
                 attended.append(turn.cache.attend(turn.orders))
     return attended
 
 
 def _compiled(
-    turns: Sequence[CacheTurn], natives: Sequence[NativeCache], deciding: Stopwatch
+    turns: Sequence[CacheUpdate], natives: Sequence[NativeCache], predicting: Stopwatch
 ) -> list[Tensor]:
     heads = turns[0].cache.heads
-    array = (StepTurn * len(turns))()
+    array = (NativeUpdate * len(turns))()
     attended: list[Tensor | None] = []
     asked: list[np.ndarray | None] = []  # kept: the array holds addresses alone
     for turn, native, described in zip(turns, natives, array, strict=True):
@@ -86,11 +86,11 @@ def _compiled(
         )
     passes, done = natives[0].passes, 0
     while True:
-        done, attend_ns = passes.take_turns(array, first=done, most_spread=GREATEST_SPREAD)
-        deciding.ns += attend_ns
+        done, attend_ns = passes.apply_updates(array, first=done, most_spread=GREATEST_SPREAD)
+        predicting.ns += attend_ns
         if done == len(turns):
             break
-        with deciding:  # scores that what is kept cannot hold: computed anew
+        with predicting:  # scores that what is kept cannot hold: computed anew
             attended[done] = turns[done].cache.attend(turns[done].orders)
         done += 1
     return [

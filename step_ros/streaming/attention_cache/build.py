@@ -40,8 +40,8 @@ class NativeError(RuntimeError):
     """The compiled passes are not to be had; says why."""
 
 
-class StepTurn(ctypes.Structure):
-    """`StepTurn` of the C++ file, whose comments say what it is."""
+class NativeUpdate(ctypes.Structure):
+    """`NativeUpdate` of the C++ file, whose comments say what it is."""
 
     _fields_ = [
         ('cache', ctypes.c_void_p),
@@ -67,7 +67,7 @@ class NativePasses:
         for name in ('step_attend', 'step_softmax_sums'):
             getattr(self._library, name).restype = None
         self._library.step_put.restype = ctypes.c_float
-        self._library.step_turns.restype = ctypes.c_int64
+        self._library.apply_updates.restype = ctypes.c_int64
 
     def put(
         self,
@@ -116,8 +116,8 @@ class NativePasses:
             ctypes.c_int64(threads),
         )
 
-    def take_turns(
-        self, turns: 'ctypes.Array[StepTurn]', *, first: int, most_spread: float
+    def apply_updates(
+        self, turns: 'ctypes.Array[NativeUpdate]', *, first: int, most_spread: float
     ) -> tuple[int, int]:
         """Put frames and sum attended values, without Python and its lock in between.
 
@@ -130,8 +130,8 @@ class NativePasses:
             Index of that turn, or how many there are; and nanoseconds spent on windows.
         """
         attend_ns = ctypes.c_int64(0)
-        done = self._library.step_turns(
-            ctypes.byref(turns, first * ctypes.sizeof(StepTurn)),
+        done = self._library.apply_updates(
+            ctypes.byref(turns, first * ctypes.sizeof(NativeUpdate)),
             ctypes.c_int64(len(turns) - first),
             ctypes.c_float(most_spread),
             ctypes.byref(attend_ns),

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from step_ros.streaming.attention_cache.build import NativePasses, StepTurn, threads_for
+from step_ros.streaming.attention_cache.build import NativePasses, NativeUpdate, threads_for
 from step_ros.streaming.attention_cache.stacked_heads import StreamingHeads
 from step_ros.streaming.attention_cache.storage import CacheTensors, row_length
 
@@ -111,7 +111,7 @@ class NativeCache:
 
     def fill(
         self,
-        turn: StepTurn,
+        turn: NativeUpdate,
         *,
         place: int,
         qkv_3gnc: Tensor,

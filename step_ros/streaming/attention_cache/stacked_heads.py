@@ -16,7 +16,7 @@ from step_ros.model.heads.base import Head
 from step_ros.model.heads.step import StepHead
 
 
-def why_not_streaming(heads: Mapping[str, Head]) -> str:
+def find_not_streaming_reason(heads: Mapping[str, Head]) -> str:
     """Say why these heads cannot be taken apart; empty where they can."""
     for task, head in heads.items():
         if not isinstance(head, StepHead):
@@ -46,7 +46,7 @@ class StreamingHeads:
     Weights are those of the heads at the time of making.
 
     Args:
-        heads: A head for each task, of which `why_not_streaming` has nothing to say.
+        heads: A head for each task, of which `find_not_streaming_reason` has nothing to say.
         tokens: Tokens of a frame (n).
 
     Attributes:
@@ -69,7 +69,7 @@ class StreamingHeads:
     """
 
     def __init__(self, heads: Mapping[str, Head], *, tokens: int) -> None:
-        why = why_not_streaming(heads)
+        why = find_not_streaming_reason(heads)
         if why:
             raise ValueError(why)
         self._heads = {task: head for task, head in heads.items() if isinstance(head, StepHead)}

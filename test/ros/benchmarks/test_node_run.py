@@ -3,7 +3,7 @@
 import pytest
 
 from step_ros.ros.benchmarks.node import NODE_COLUMNS, bars_table, node_table
-from step_ros.ros.benchmarks.node_run import NodeTimes, node_bars, off_grid_cost
+from step_ros.ros.benchmarks.node_run import NodeTimes, node_requirements, off_grid_cost
 
 LATENCY = {'p50': 10.0, 'p95': 12.0, 'p99': 20.0, 'max': 21.0}
 
@@ -51,7 +51,7 @@ def test_one_rate_says_nothing_about_off_grid_frames():
 
 @pytest.mark.parametrize(('added', 'passed'), [(14.9, True), (15.0, False)])
 def test_added_latency_is_judged_for_one_camera_at_its_rate(added, passed):
-    (bar,) = node_bars([run(1, 30.0, added=added), run(4, 30.0, added=99.0)])
+    (bar,) = node_requirements([run(1, 30.0, added=added), run(4, 30.0, added=99.0)])
     assert bar.measured == added
     assert bar.passed is passed
     assert ('NO' in bars_table([bar])) is not passed

@@ -14,9 +14,9 @@ from step_ros.ros.benchmarks.process_usage import STAGES
 from step_ros.ros.benchmarks.rate_search import (
     Probe,
     RateSearch,
-    decide,
     faster_bundle,
     highest_kept,
+    predict,
     search_share,
 )
 
@@ -104,7 +104,7 @@ LUCKY, SPOILT = probe(kept=True, steady=False), probe(kept=False, steady=False)
     ],
 )
 def test_two_tries_at_a_steady_speed_decide(tries, verdict):
-    assert decide(tries, most=5) is verdict
+    assert predict(tries, most=5) is verdict
 
 
 def test_a_node_is_held_against_the_recogniser_of_the_same_moment():

@@ -28,7 +28,7 @@ class Watched:
         self.worker = Worker(
             StreamingRecogniser(bundle, encoder),
             queue_size=6,
-            on_turn=lambda frames, hypotheses: None,
+            on_batch=lambda frames, hypotheses: None,
             on_problem=lambda problem: None,
             on_failure=lambda error: None,
             on_crash=lambda error: None,
@@ -124,9 +124,9 @@ def test_the_model_says_what_a_frame_needs_and_has(watched):
 
 
 def test_overload_is_a_warning_in_words_and_passes(watched):
-    effort = watched.worker.recogniser.effort
+    timing = watched.worker.recogniser.timing
     for _ in range(5):
-        effort.add(frames=1, encode_ns=900_000_000, windows=1, decide_ns=0)
+        timing.add(frames=1, encode_ns=900_000_000, windows=1, predict_ns=0)
     for slot in range(20):  # far more than may wait
         watched.put(slot)
     front, _, model = watched.say()

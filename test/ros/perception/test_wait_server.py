@@ -8,8 +8,8 @@ import pytest
 
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.streaming.hypothesis import Hypothesis, TaskHypothesis
-from step_ros.streaming.liveness import StreamWatch
-from step_ros.streaming.pipeline import Answer
+from step_ros.streaming.liveness import StaleCameraDetector
+from step_ros.streaming.pipeline import PostprocessedHypothesis
 from step_ros.streaming.postprocessing.events import Event, EventType
 
 SPEC = TaskSpec(name='action', labels=('idle', 'open', 'close'))
@@ -29,7 +29,7 @@ class Source:
             tasks=[SPEC],
             cameras=CAMERAS,
             open_events=lambda: self.open,
-            watch=StreamWatch(
+            watch=StaleCameraDetector(
                 CAMERAS,
                 received=lambda camera: self.frames if camera == 'side' else 7,
                 timeout_ns=round(timeout * SECOND),
@@ -50,7 +50,9 @@ class Source:
             received_ns=0,
             tasks=(task,),
         )
-        self.server.update(Answer(hypothesis=hypothesis, events=[], open_events=self.open))
+        self.server.update(
+            PostprocessedHypothesis(hypothesis=hypothesis, events=[], open_events=self.open)
+        )
 
     @staticmethod
     def event(label, begun, camera):

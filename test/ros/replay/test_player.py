@@ -32,11 +32,14 @@ def test_every_image_comes_as_it_was_recorded(ros, start_node, put_bag, tmp_path
         ]
         assert {image.header.frame_id for image in images} == {'optical'}
     assert bytes(front[3].data) == expected_bytes(recorded, FRONT, 3)
-    told_ns = [to_nanoseconds(each.clock) for each in times]
-    assert all(earlier <= later for earlier, later in itertools.pairwise(told_ns))
-    assert (told_ns[0], told_ns[-1]) == (recorded[0].received_ns, recorded[-1].received_ns)
+    published_ns = [to_nanoseconds(each.clock) for each in times]
+    assert all(earlier <= later for earlier, later in itertools.pairwise(published_ns))
+    assert (published_ns[0], published_ns[-1]) == (
+        recorded[0].received_ns,
+        recorded[-1].received_ns,
+    )
     # Time goes on between images, too.
-    assert len(set(told_ns)) > 2 * len({frame.received_ns for frame in recorded})
+    assert len(set(published_ns)) > 2 * len({frame.received_ns for frame in recorded})
 
 
 def expected_bytes(frames, topic, number):

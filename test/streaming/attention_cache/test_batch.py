@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from step_ros.streaming.attention_cache.batch import CacheTurn, take_turns
+from step_ros.streaming.attention_cache.batch import CacheUpdate, apply_updates
 from step_ros.streaming.attention_cache.build import load_native
 from step_ros.streaming.attention_cache.cache import GREATEST_SPREAD, HeadCache
 from step_ros.streaming.attention_cache.stacked_heads import StreamingHeads
@@ -33,7 +33,7 @@ def random_turns(heads, caches, count, *, scale=1.0, orders=2, asks=None):
         wanted = len(window) == FRAMES and (asks is None or asks[index])
         asked = [tuple(window), tuple(reversed(window))][:orders] if wanted else []
         cache = caches[index % len(caches)]
-        turns.append(CacheTurn(cache=cache, place=place, qkv_3gnc=qkv_3gnc, orders=asked))
+        turns.append(CacheUpdate(cache=cache, place=place, qkv_3gnc=qkv_3gnc, orders=asked))
     return turns
 
 
@@ -63,7 +63,7 @@ def test_all_at_once_is_the_same_as_one_after_the_other(
     many, single = (
         make_caches(heads, kept=kept, compiled=compiled, cameras=cameras) for _ in range(2)
     )
-    said = take_turns(random_turns(heads, many, 14, orders=orders, asks=asks), Stopwatch())
+    said = apply_updates(random_turns(heads, many, 14, orders=orders, asks=asks), Stopwatch())
     expected = one_by_one(random_turns(heads, single, 14, orders=orders, asks=asks))
     assert len(said) == len(expected)
     for said_vgc, expected_vgc in zip(said, expected, strict=True):
@@ -89,7 +89,7 @@ def test_windows_out_of_range_are_computed_in_between(make_heads, compiled, monk
         return in_blocks(cache, slots_t)
 
     monkeypatch.setattr(HeadCache, '_in_blocks', watched)
-    said = take_turns(turns, Stopwatch())
+    said = apply_updates(turns, Stopwatch())
     # The windows of frames 4, 6 and 8 hold large ones, in two orders each; no others do.
     assert len(spreads) == 6
     assert min(spreads) > GREATEST_SPREAD
@@ -107,7 +107,7 @@ def test_more_orders_than_the_passes_take_at_once(make_heads, compiled):
     asked = [(0, 1, 2), (2, 1, 0), (1, 0, 2)]
     turns = random_turns(heads, make_caches(heads, compiled=compiled, cameras=1), 3)
     turns[-1] = replace(turns[-1], orders=asked)
-    (said_vgc,) = take_turns(turns, Stopwatch())
+    (said_vgc,) = apply_updates(turns, Stopwatch())
     torch.testing.assert_close(said_vgc, turns[-1].cache.attend(asked))
     assert len(said_vgc) == 3
 
@@ -117,8 +117,8 @@ def test_the_time_for_windows_is_told_from_the_rest(make_heads, compiled):
     heads = StreamingHeads(make_heads(), tokens=TOKENS)
     caches = make_caches(heads, compiled=compiled, cameras=1)
     *filling, full = random_turns(heads, caches, FRAMES)
-    deciding = Stopwatch()
-    assert take_turns(filling, deciding) == []
-    assert deciding.ns == 0
-    take_turns([full], deciding)
-    assert deciding.ns > 0
+    predicting = Stopwatch()
+    assert apply_updates(filling, predicting) == []
+    assert predicting.ns == 0
+    apply_updates([full], predicting)
+    assert predicting.ns > 0

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from step_ros.streaming.attention_cache import storage
 from step_ros.streaming.attention_cache.build import load_native
 from step_ros.streaming.attention_cache.cache import GREATEST_SPREAD, HeadCache
-from step_ros.streaming.attention_cache.stacked_heads import StreamingHeads, why_not_streaming
+from step_ros.streaming.attention_cache.stacked_heads import (
+    StreamingHeads,
+    find_not_streaming_reason,
+)
 from step_ros.streaming.attention_cache.storage import choose_kept, exponentials_bytes
 
 TOLERANCE = {'float32': 1e-4, 'none': 1e-4, 'bfloat16': 1e-3}
@@ -253,11 +256,11 @@ def test_token_wise_positions_refuse_kept_exponentials(make_heads):
 
 
 def test_heads_that_cannot_be_taken_apart_say_why(make_heads):
-    assert why_not_streaming(make_heads()) == ''
-    assert 'norm' in why_not_streaming(make_heads(block='attn+ln+skip'))
-    assert 'norm' in why_not_streaming(make_heads(block='full'))
+    assert find_not_streaming_reason(make_heads()) == ''
+    assert 'norm' in find_not_streaming_reason(make_heads(block='attn+ln+skip'))
+    assert 'norm' in find_not_streaming_reason(make_heads(block='full'))
     mixed = {**make_heads(tasks=1), 'other': make_heads(tasks=1, pooling='cls')['task0']}
-    assert 'not built alike' in why_not_streaming(mixed)
+    assert 'not built alike' in find_not_streaming_reason(mixed)
     with pytest.raises(ValueError, match='not built alike'):
         StreamingHeads(mixed, tokens=5)
 

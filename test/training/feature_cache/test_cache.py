@@ -15,7 +15,7 @@ from step_ros.datasets.clip import ClipRecord
 from step_ros.datasets.frames import index_video, read_frames
 from step_ros.datasets.sampling import spread_windows
 from step_ros.encoders.base import TorchEncoder
-from step_ros.experiments.run import RoundedCache
+from step_ros.experiments.run import QuantisedCacheView
 from step_ros.io.video import VideoWriter
 from step_ros.model.bundle import load_bundle
 from step_ros.resources import find_bundle
@@ -420,12 +420,12 @@ def test_a_backbone_with_adapters_has_no_cache(tiny_model):
 
 def test_a_cache_read_in_fewer_bits_gives_what_one_kept_so_would(tmp_path):
     fine, coarse = made(tmp_path), made(tmp_path, dtype='int8')
-    rounded = RoundedCache(fine.folder, fine.spec, dtype='int8')
+    rounded = QuantisedCacheView(fine.folder, fine.spec, dtype='int8')
     assert rounded.clips == fine.clips
     for clip in fine.clips[:3]:
         # Half a step of the scale, at most, lies between rounding once and twice.
         step = coarse.read(clip, 1).abs().amax(dim=-1, keepdim=True) / 127
         assert bool(((rounded.read(clip, 1) - coarse.read(clip, 1)).abs() <= 1.01 * step).all())
         assert not torch.equal(rounded.read(clip, 1), fine.read(clip, 1))
-        same = RoundedCache(fine.folder, fine.spec, dtype='float16')
+        same = QuantisedCacheView(fine.folder, fine.spec, dtype='float16')
         assert torch.equal(same.read(clip, 1), fine.read(clip, 1))

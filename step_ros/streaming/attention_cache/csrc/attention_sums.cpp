@@ -33,7 +33,7 @@ void step_attend(const StepCache* cache, const int32_t* slots, int64_t orders, i
 }
 
 // A frame that enters a cache, and the window that is asked about then.
-struct StepTurn {
+struct NativeUpdate {
   const StepCache* cache;
   int64_t place;
   const float* qkv;
@@ -48,10 +48,10 @@ struct StepTurn {
 // Takes turns in order; returns how many are done, at most up to the first whose frame is put but
 // whose window cannot be attended to, for a spread of it is above `most_spread`. Adds the time
 // spent on windows to `attend_ns`.
-int64_t step_turns(const StepTurn* turns, int64_t count, float most_spread, int64_t* attend_ns) {
+int64_t apply_updates(const NativeUpdate* turns, int64_t count, float most_spread, int64_t* attend_ns) {
   using Clock = std::chrono::steady_clock;
   for (int64_t i = 0; i < count; ++i) {
-    const StepTurn& turn = turns[i];
+    const NativeUpdate& turn = turns[i];
     turn.spreads[turn.place] =
         step_put(turn.cache, turn.place, turn.qkv, turn.part_stride, turn.group_stride,
                  turn.token_stride, turn.put_threads);
