@@ -5,7 +5,7 @@ from pathlib import Path
 
 from step_ros.resources import load_defaults
 from step_ros.ros.camera import parameters as camera_parameters
-from step_ros.ros.parameters import markdown_table
+from step_ros.ros.parameters import parameter_table
 from step_ros.ros.perception import parameters as perception_parameters
 
 GUIDE = Path(__file__).resolve().parents[1] / 'docs' / 'integration.md'
@@ -15,7 +15,7 @@ NODES = {'perception': perception_parameters, 'camera': camera_parameters}
 def with_tables(text: str) -> str:
     """Put each node's current table between its marks."""
     for name, declared in NODES.items():
-        table = markdown_table(declared.PARAMETERS, load_defaults(declared.DEFAULTS_FILE))
+        table = parameter_table(declared.PARAMETERS, load_defaults(declared.DEFAULTS_FILE))
         marks = re.compile(rf'(<!-- parameters: {name} -->\n).*?(<!-- end -->)', re.DOTALL)
         text, count = marks.subn(lambda found, new=table: f'{found[1]}{new}\n{found[2]}', text)
         if count != 1:

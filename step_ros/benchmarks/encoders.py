@@ -12,7 +12,7 @@ from step_ros.encoders.base import Encoder, TorchEncoder
 from step_ros.encoders.exported import EXPORTS
 from step_ros.encoders.factory import INT8, PRECISIONS, RUNTIMES, create_encoder, milliseconds
 from step_ros.model.backbone import Backbone
-from step_ros.reporting.machine import table
+from step_ros.reporting.markdown import figures_table
 
 COLUMNS = (
     *('backbone', 'runtime', 'device', 'precision', 'ms', 'ms_of_four', 'ratio'),
@@ -92,7 +92,7 @@ def measure_runtimes(backbone: Backbone, *, bundle: Path | None = None) -> Itera
 
 def markdown_rows(rows: Sequence[RuntimeCost]) -> str:
     """Write the rows as a Markdown table."""
-    return table(
+    return figures_table(
         COLUMNS,
         [
             [

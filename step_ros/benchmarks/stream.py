@@ -17,7 +17,7 @@ from step_ros.model.backbone import create_backbone
 from step_ros.model.bundle import Bundle, create_heads, save_bundle
 from step_ros.model.bundle_schema import HeadsSpec, TaskSpec
 from step_ros.model.multitask import MultiTaskModel
-from step_ros.reporting.machine import table
+from step_ros.reporting.markdown import figures_table
 from step_ros.streaming.attention_cache.storage import MEMORY_BUDGET
 from step_ros.streaming.frame import Frame
 from step_ros.streaming.recogniser import StreamingRecogniser
@@ -62,9 +62,9 @@ class StreamTimes:
         return asdict(self)
 
 
-def markdown_table(rows: Sequence[StreamTimes]) -> str:
+def stream_table(rows: Sequence[StreamTimes]) -> str:
     """Write the rows of the streaming benchmark as a Markdown table."""
-    return table(
+    return figures_table(
         COLUMNS,
         [
             [

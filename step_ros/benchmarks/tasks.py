@@ -23,7 +23,7 @@ from step_ros.model.bundle import Bundle
 from step_ros.model.heads.registry import create_head
 from step_ros.model.multitask import MultiTaskModel
 from step_ros.model.peft.registry import insert_adapters
-from step_ros.reporting.machine import table
+from step_ros.reporting.markdown import figures_table
 from step_ros.streaming.attention_cache.storage import MEMORY_BUDGET
 from step_ros.streaming.frame import Frame
 from step_ros.streaming.recogniser import StreamingRecogniser
@@ -205,7 +205,7 @@ _MARKERS = {
 
 def tasks_table(rows: Sequence[TasksTimes]) -> str:
     """Write the rows as a Markdown table."""
-    return table(
+    return figures_table(
         COLUMNS,
         [
             [

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -21,6 +20,7 @@ from step_ros.evaluation.ground_truth import (
     settled_accuracy,
 )
 from step_ros.io.video import VideoWriter
+from step_ros.reporting.percentiles import percentiles
 from step_ros.ros.clients.observer import Observer
 from step_ros.ros.conversion import to_nanoseconds
 from step_ros.visualization.demo import annotate, plot_timeline
@@ -35,11 +35,8 @@ if TYPE_CHECKING:
 
 def latency_percentiles(observations: Sequence[Observation]) -> dict[str, float]:
     """Return p50, p95 and p99 of the latency from camera stamp to arrival, in milliseconds."""
-    values = [seen.latency_ms for seen in observations]
-    return {
-        f'p{share}': round(float(np.percentile(values, share)), 1) if values else float('nan')
-        for share in (50, 95, 99)
-    }
+    found = percentiles([seen.latency_ms for seen in observations])
+    return {name: round(value, 1) for name, value in found.items()}
 
 
 def frames_per_second(arrivals_ns: Sequence[int]) -> float:

@@ -19,7 +19,7 @@ from step_ros.experiments.plots import (
 from step_ros.experiments.run import AblationResult
 from step_ros.experiments.tables import label_figures, labels_grid, table_grid
 from step_ros.reporting.confusion import plot_confusion
-from step_ros.reporting.markdown import Grid, markdown_table, plain
+from step_ros.reporting.markdown import Grid, plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ def _section(result: AblationResult, pictures: _Pictures) -> list[str]:
     lines = [f'# {spec.title}', '']
     if spec.intro:
         lines += [spec.intro.strip(), '']
-    lines += ['## What was run', '', *markdown_table(_what_was_run(result)), '']
+    lines += ['## What was run', '', _what_was_run(result).markdown(), '']
     lines += _findings(result, judged)
     for name, table in spec.tables.items():
         lines += [f'## {table.title}', '']
@@ -110,7 +110,7 @@ def _section(result: AblationResult, pictures: _Pictures) -> list[str]:
         if any(said):
             lines += [' '.join(part for part in said if part), '']
         grid = table_grid(result, name)
-        lines += [*markdown_table(grid), '']
+        lines += [grid.markdown(), '']
         for note in grid.notes:
             lines += [note, '']
         lines += _found_in(name, judged)
@@ -179,7 +179,7 @@ def _findings(result: AblationResult, judged: Sequence[Judged]) -> list[str]:
     return [
         *lines,
         '',
-        *markdown_table(Grid(head=head, rows=tuple(rows))),
+        Grid(head=head, rows=tuple(rows)).markdown(),
         '',
         f'Differences are in points. All is one seed; with {clips} test clips, what misses or '
         f'passes the mark by less than about {chance_points(clips):.1f} points may be chance.',
@@ -259,5 +259,5 @@ def _label_tables(result: AblationResult, runs: Sequence[PicturedPredictions]) -
         attentive = run.run.spec.head.name == 'attentive'
         papers = label_figures(result.spec) if attentive else {}
         grid = labels_grid(run, None if run is step else step, papers)
-        lines += [f'{run.title} (after STEP Table III):', '', *markdown_table(grid), '']
+        lines += [f'{run.title} (after STEP Table III):', '', grid.markdown(), '']
     return lines

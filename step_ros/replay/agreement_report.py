@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from step_ros.replay.agreement import TOLERANCE, CameraAgreement, Difference, RecordingAgreement
-from step_ros.reporting.markdown import Grid, markdown_table, plain
+from step_ros.reporting.markdown import Grid, plain
 from step_ros.streaming.grid import NANOSECONDS
 from step_ros.streaming.postprocessing.events import EventType
 
@@ -67,7 +67,7 @@ def agreement_section(recordings: Sequence[RecordingAgreement]) -> list[str]:
         'left out. The greatest difference is that of a score, but for those explained.',
         '',
     ]
-    lines += [*markdown_table(Grid(head=head, rows=rows)), '']
+    lines += [Grid(head=head, rows=rows).markdown(), '']
     for each in recordings:
         found = _differences(each)
         if found:

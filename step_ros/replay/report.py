@@ -15,7 +15,7 @@ from step_ros.replay.run import ReplayResult
 from step_ros.replay.scores import Recording, coverage, score_task
 from step_ros.reporting.html import html_report
 from step_ros.reporting.machine import machine
-from step_ros.reporting.markdown import MISSING, Grid, markdown_table, plain
+from step_ros.reporting.markdown import MISSING, Grid, plain
 from step_ros.streaming.grid import NANOSECONDS
 
 # ---- The rows of a replay's tables: which figures, what they are called, how they are written.
@@ -207,14 +207,14 @@ def _markdown(result: ReplayResult, content: dict[str, Any], output: Path) -> li
         for title, each in content['bundles'].items()
     ]
     head = ('bundle', 'digest', 'frames', 'frame period, s')
-    lines += [*markdown_table(Grid(head=head, rows=tuple(bundles))), '']
+    lines += [Grid(head=head, rows=tuple(bundles)).markdown(), '']
     names = list(
         dict.fromkeys(task for each in content['bundles'].values() for task in each['tasks'])
     )
     for task in names:
         lines += _task(result, content, task, output)
     if content['recordings']:
-        lines += ['## Recordings', '', *markdown_table(_coverage_grid(content, titles)), '']
+        lines += ['## Recordings', '', _coverage_grid(content, titles).markdown(), '']
         lines += [
             'In the timelines, a colour is the stronger the surer the answer; a triangle '
             'shows when an event was told.',
@@ -254,7 +254,7 @@ def _task(result: ReplayResult, content: dict[str, Any], task: str, output: Path
     if not any(found['judged'] for found in scores.values()):
         return [*lines, 'No hypothesis has a label at its newest frame.', '']
     rows = tuple(score_rows(list(scores.values())))
-    lines += [*markdown_table(Grid(head=('', *map(plain, scores)), rows=rows)), '']
+    lines += [Grid(head=('', *map(plain, scores)), rows=rows).markdown(), '']
     picture = output / IMAGES / f'confusion-{_file_name(task)}.png'
     drawn = plot_replay_confusion(
         picture,
@@ -304,7 +304,7 @@ def _of_recording(
                 rows.append((plain(task), plain(title), *cells))
     if rows:
         head = ('task', 'bundle', *(title for title, _, _ in SHORT))
-        lines += [*markdown_table(Grid(head=head, rows=tuple(rows))), '']
+        lines += [Grid(head=head, rows=tuple(rows)).markdown(), '']
     recordings = {title: some[number] for title, some in result.recordings.items()}
     tasks = {each.title: each.spec.tasks for each in result.bundles}
     for part in range(timeline_parts(next(iter(recordings.values())))):

@@ -1,5 +1,6 @@
 """How good a bundle's answers are on recordings; `docs/replay.md` defines every figure."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from step_ros.evaluation.metrics import task_metrics
 from step_ros.evaluation.segments import OVERLAPS, Found, edit_score, find_segments, runs
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.replay.results import CameraAnswers
+from step_ros.reporting.percentiles import percentiles
 
 DIGITS = 4
 # Of what `task_metrics` tells, that which is meant for clips with training counts or a top five.
@@ -202,10 +204,8 @@ def _order_evidence(recordings: Sequence[Recording], task: TaskSpec) -> dict[str
 
 
 def _percentiles(values: Sequence[float] | np.ndarray) -> dict[str, float | None]:
-    return {
-        f'p{share}': _rounded(float(np.percentile(values, share)) if len(values) else None)
-        for share in (50, 95)
-    }
+    found = percentiles(values, (50, 95)).items()
+    return {name: None if math.isnan(value) else _rounded(value) for name, value in found}
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +30,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_without_nan(content), indent=2, allow_nan=False)
     path.write_text(text + '\n', encoding='utf-8')
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a Markdown table, its first column on the left, the others on the right.
-
-    Raises:
-        ValueError: A row has more or fewer cells than there are columns.
-    """
-    for row in rows:
-        if len(row) != len(columns):
-            raise ValueError(f'{len(row)} cells {list(row)} for {len(columns)} columns')
-    lines = [columns, ['---', *['---:'] * (len(columns) - 1)], *rows]
-    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
 def _without_nan(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 MISSING = '–'
 
@@ -21,6 +22,10 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
 
+    def markdown(self) -> str:
+        """Return the head and the rows as a Markdown table, without the notes."""
+        return markdown_table(self.head, self.rows)
+
 
 def plain(text: str) -> str:
     """Write a name so that Markdown shows it as it is."""
@@ -28,15 +33,39 @@ def plain(text: str) -> str:
     return re.sub(r'([\\`*\[\]<>|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))', r'\\\1', text)
 
 
-def markdown_table(grid: Grid) -> list[str]:
-    """Write a table; figures are aligned to the right."""
-    text_columns = {
-        place
-        for place in range(len(grid.head))
-        if place == 0 or any(re.search(r'[^\W\d_]{2}', row[place]) for row in grid.rows)
-    }
-    rule = ['---' if place in text_columns else '---:' for place in range(len(grid.head))]
-    return [_line(cells) for cells in (grid.head, rule, *grid.rows)]
+def markdown_table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    figures: Literal['auto', 'all', 'none'] = 'auto',
+) -> str:
+    """Return a Markdown table.
+
+    Args:
+        head: Titles of the columns.
+        rows: Cells, as Markdown.
+        figures: Which columns hold figures, which are aligned to the right: `auto` for those
+            without words, `all` for all but the first, `none` for none.
+
+    Raises:
+        ValueError: A row has more or fewer cells than there are columns.
+    """
+    for row in rows:
+        if len(row) != len(head):
+            raise ValueError(f'{len(row)} cells {list(row)} for {len(head)} columns')
+
+    def is_text(column: int) -> bool:
+        if column == 0 or figures != 'auto':
+            return column == 0 or figures == 'none'
+        return any(re.search(r'[^\W\d_]{2}', row[column]) for row in rows)
+
+    rule = ['---' if is_text(column) else '---:' for column in range(len(head))]
+    return '\n'.join(_line(cells) for cells in (head, rule, *rows))
+
+
+def figures_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table whose first column is text and whose others are figures."""
+    return markdown_table(head, rows, figures='all')
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RclParameter
 
+from step_ros.reporting.markdown import MISSING, markdown_table
 from step_ros.resources import Value
 
 
@@ -119,15 +120,21 @@ def parameter_values(node: Node, parameters: Sequence[Parameter]) -> dict[str, A
     return {parameter.name: node.get_parameter(parameter.name).value for parameter in parameters}
 
 
-def markdown_table(parameters: Sequence[Parameter], defaults: Mapping[str, Value]) -> str:
+def parameter_table(parameters: Sequence[Parameter], defaults: Mapping[str, Value]) -> str:
     """Write the parameters as the Markdown table that the integration guide shows."""
-    rows = ['| parameter | default | unit | values | live | meaning |', '|---' * 6 + '|']
+    rows = []
     for parameter in parameters:
         default = yaml.safe_dump(defaults[parameter.name], default_flow_style=True)
         default = default.removesuffix('...\n').strip()
         rows.append(
-            f'| `{parameter.name}` | `{default}` | {parameter.unit or "–"} '
-            f'| {parameter.constraint or "any"} | {"yes" if parameter.live else ""} '
-            f'| {parameter.description} |'
+            (
+                f'`{parameter.name}`',
+                f'`{default}`',
+                parameter.unit or MISSING,
+                parameter.constraint or 'any',
+                'yes' if parameter.live else '',
+                parameter.description,
+            )
         )
-    return '\n'.join(rows)
+    head = ('parameter', 'default', 'unit', 'values', 'live', 'meaning')
+    return markdown_table(head, rows, figures='none')

@@ -2,11 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-
-import numpy as np
 
 # Few enough to follow a machine that slows down, enough to pass over one that stumbles once.
 _NEWEST = 5
@@ -93,16 +90,3 @@ class FrameTiming:
     def recent_frame_ms(self) -> list[float]:
         """Return what each frame of the last batches took, ascending."""
         return sorted(turn.frame_ms for turn in list(self._turns))
-
-
-# ---- Many times in four figures.
-
-SHARES = (50, 95, 99)
-
-
-def percentiles(values: Sequence[float] | np.ndarray) -> dict[str, float]:
-    """Return p50, p95, p99 and the maximum; NaN where there are no values."""
-    if not len(values):
-        return {**{f'p{share}': float('nan') for share in SHARES}, 'max': float('nan')}
-    found = {f'p{share}': float(np.percentile(values, share)) for share in SHARES}
-    return {**found, 'max': float(np.max(values))}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from step_ros.benchmarks.stream import COLUMNS, StreamBenchmark, markdown_table, random_bundle
+from step_ros.benchmarks.stream import COLUMNS, StreamBenchmark, random_bundle, stream_table
 from step_ros.encoders.base import TorchEncoder
 from step_ros.model.bundle import load_bundle
 from step_ros.reporting.machine import machine
@@ -79,7 +79,7 @@ def test_a_random_bundle_has_what_was_asked_for(tmp_path):
 
 def test_the_table_has_a_line_for_each_row(tiny_bundle):
     times = StreamBenchmark(tiny_bundle, encoder(tiny_bundle)).run(1)
-    header, rule, *lines = markdown_table([times, times]).splitlines()
+    header, rule, *lines = stream_table([times, times]).splitlines()
     assert [cell.strip() for cell in header.strip('|').split('|')] == list(COLUMNS)
     assert rule.count('|') == header.count('|') == lines[0].count('|')
     assert len(lines) == 2

@@ -11,7 +11,7 @@ from step_ros.experiments.report import file_name, write_report
 from step_ros.experiments.spec import AblationSpec, load_ablation
 from step_ros.experiments.tables import check_published, label_figures, paper_figure, table_grid
 from step_ros.reporting.html import html_report
-from step_ros.reporting.markdown import Grid, markdown_table, plain
+from step_ros.reporting.markdown import Grid, plain
 
 COMMAND = 'step_ros ablate lights.yaml'
 
@@ -216,7 +216,7 @@ def test_names_are_shown_as_they_are(name):
 
     grid = Grid(head=('', 'x'), rows=((plain(name), '1'),))
     parser = MarkdownIt('commonmark').enable('table')
-    tokens = parser.parse('\n'.join(markdown_table(grid)))
+    tokens = parser.parse(grid.markdown())
     cells = [token for token in tokens if token.type == 'inline']
     assert len(cells) == 4
     assert ''.join(child.content for child in cells[2].children) == name

@@ -6,7 +6,7 @@ import pytest
 
 from step_ros.resources import load_defaults, share_directory
 from step_ros.ros.camera import parameters as camera_parameters
-from step_ros.ros.parameters import Parameter, markdown_table
+from step_ros.ros.parameters import Parameter, parameter_table
 from step_ros.ros.perception import parameters as perception_parameters
 from step_ros.streaming.attention_cache.storage import MEMORY_BUDGET
 
@@ -38,7 +38,7 @@ def test_the_guide_shows_the_current_table(node):
     guide = (share_directory() / 'docs' / 'integration.md').read_text(encoding='utf-8')
     shown = re.search(rf'<!-- parameters: {node} -->\n(.*?)\n<!-- end -->', guide, re.DOTALL)
     assert shown is not None
-    table = markdown_table(declared.PARAMETERS, load_defaults(declared.DEFAULTS_FILE))
+    table = parameter_table(declared.PARAMETERS, load_defaults(declared.DEFAULTS_FILE))
     assert shown[1] == table, 'run `make docs`'
 
 

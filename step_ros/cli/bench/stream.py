@@ -53,8 +53,8 @@ def stream(
     from step_ros.benchmarks.stream import (
         StreamBenchmark,
         StreamTimes,
-        markdown_table,
         random_bundles,
+        stream_table,
     )
     from step_ros.encoders.factory import create_encoder
     from step_ros.model.bundle import BundleError, load_bundle
@@ -102,6 +102,6 @@ def stream(
         raise typer.Exit(1) from error
     finally:
         if rows:
-            typer.echo(markdown_table(rows))
+            typer.echo(stream_table(rows))
             for runtime in {row.details['runtime']: None for row in rows}:
                 typer.echo(f'encoder: {runtime}')

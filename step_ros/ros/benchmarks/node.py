@@ -10,7 +10,7 @@ import numpy as np
 from step_ros.benchmarks.recogniser_rate import OwnRateMeter
 from step_ros.encoders.base import Encoder
 from step_ros.model.bundle import Bundle
-from step_ros.reporting.machine import table
+from step_ros.reporting.markdown import figures_table
 from step_ros.ros.benchmarks.node_run import (
     NodeTimes,
     Requirement,
@@ -177,7 +177,7 @@ BAR_COLUMNS = ('bar', 'measured', 'asked', 'passed')
 
 def node_table(rows: Sequence[NodeTimes]) -> str:
     """Write the runs; processor time is in percent of one core."""
-    return table(NODE_COLUMNS, [_node_cells(row) for row in rows])
+    return figures_table(NODE_COLUMNS, [_node_cells(row) for row in rows])
 
 
 def search_table(search: RateSearch) -> str:
@@ -200,7 +200,7 @@ def search_table(search: RateSearch) -> str:
     frames_per_s = np.median([probe.own.frames_per_s for probe in search.probes])
     frame_ms = np.median([probe.own.frame_ms for probe in search.probes])
     return (
-        table(SEARCH_COLUMNS, rows)
+        figures_table(SEARCH_COLUMNS, rows)
         + f'\n\nhighest share kept: {search.share:.2f}, about {search.share * frames_per_s:.0f} '
         f'grid frames in a second; the recogniser by itself (medians): {frames_per_s:.0f}, a '
         f'frame of each camera at once, {1e3 / frame_ms:.0f}, one by one'
@@ -209,7 +209,7 @@ def search_table(search: RateSearch) -> str:
 
 def bars_table(bars: Sequence[Requirement]) -> str:
     """Write what was asked and whether it was reached."""
-    return table(
+    return figures_table(
         BAR_COLUMNS,
         [[bar.what, f'{bar.measured:.2f}', bar.bar, _yes(bar.passed)] for bar in bars],
     )

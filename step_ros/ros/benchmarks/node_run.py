@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from step_ros.reporting.percentiles import percentiles_and_max
 from step_ros.ros.benchmarks.process_usage import STAGES, busy_seconds, cpu_seconds, memory
 from step_ros.ros.benchmarks.publisher import PublisherReport, PublisherSettings
 from step_ros.ros.benchmarks.session import BenchmarkSession, Publisher
 from step_ros.ros.clients.frame_counts import FrameCounts
 from step_ros.streaming.grid import NANOSECONDS, grid_loss
-from step_ros.streaming.timing import percentiles
 
 # After the first window is full, the rest of the machine settles for as long.
 SETTLE_SECONDS = 1.0
@@ -155,7 +155,7 @@ def _node_times(
             frame_period_ns=session.frame_period_ns,
         )
         answered, lost = answered + found, lost + missing
-    latency_ms = percentiles([arrival.latency_ms for arrival in inside])
+    latency_ms = percentiles_and_max([arrival.latency_ms for arrival in inside])
     counted = [end.counts[camera] - begin.counts[camera] for camera in session.cameras]
     dropped = sum(counts.missed_slots + counts.lost for counts in counted)
     used = sum(counts.used for counts in counted)

@@ -24,12 +24,12 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from step_ros.reporting.percentiles import percentiles_and_max
 from step_ros.ros.images import from_rgb
 from step_ros.ros.process_setup import make_room_for_large_images
 from step_ros.ros.qos import image_qos
 from step_ros.ros.runner import run_node
 from step_ros.streaming.grid import NANOSECONDS
-from step_ros.streaming.timing import percentiles
 
 # ---- When a benchmark's cameras show which image, and by how much its stamp is wrong.
 
@@ -258,7 +258,7 @@ class BenchmarkPublisher(Node):
         return PublisherReport(
             sent=dict(zip(self.settings.topics, self._sent, strict=True)),
             skipped=self._skipped,
-            late_ms=percentiles(self._late_ms),
+            late_ms=percentiles_and_max(self._late_ms),
         )
 
     def _read_settings(self) -> PublisherSettings:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from step_ros.reporting.machine import table
+from step_ros.reporting.markdown import figures_table
 from step_ros.ros.benchmarks.process_usage import Memory, memory
 from step_ros.ros.benchmarks.publisher import PublisherSettings
 from step_ros.ros.benchmarks.session import BenchmarkSession, Publisher
@@ -350,7 +350,7 @@ FRAME_COLUMNS = (
 
 def frames_table(result: SoakResult) -> str:
     """Write what became of the images of each camera."""
-    return table(
+    return figures_table(
         FRAME_COLUMNS,
         [
             [
@@ -366,7 +366,7 @@ def frames_table(result: SoakResult) -> str:
 
 def conditions_table(result: SoakResult) -> str:
     """Write what must hold and whether it does."""
-    return table(
+    return figures_table(
         ('condition', 'found', 'holds'),
         [
             [condition.what, condition.found, 'yes' if condition.passed else 'NO']

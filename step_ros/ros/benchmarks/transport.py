@@ -11,7 +11,8 @@ from typing import Any
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from step_ros.reporting.machine import table
+from step_ros.reporting.markdown import figures_table
+from step_ros.reporting.percentiles import percentiles_and_max
 from step_ros.ros.benchmarks.publisher import PublisherSettings
 from step_ros.ros.benchmarks.session import Publisher
 from step_ros.ros.cdr_images import read_image
@@ -19,7 +20,6 @@ from step_ros.ros.process_setup import CHOICES
 from step_ros.ros.processes import wait_until
 from step_ros.ros.qos import image_qos
 from step_ros.ros.spinning_node import SpinningNode
-from step_ros.streaming.timing import percentiles
 
 TOPIC = '/benchmark/image_raw'
 # A choice of transports, here of those that Fast DDS itself would take, keeps the profile away.
@@ -123,7 +123,7 @@ def measure_transport(
         profile=profile,
         sent=report.total,
         received=len(latencies_ms),
-        latency_ms=percentiles(latencies_ms),
+        latency_ms=percentiles_and_max(latencies_ms),
         late_ms=report.late_ms,
         skipped=report.skipped,
     )
@@ -131,7 +131,7 @@ def measure_transport(
 
 def transport_table(rows: Sequence[TransportTimes]) -> str:
     """Write the rows as a Markdown table."""
-    return table(
+    return figures_table(
         COLUMNS,
         [
             [
