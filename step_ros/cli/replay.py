@@ -12,7 +12,7 @@ from rich.text import Text
 from step_ros.cli.common import isolate, ros_imported, said_in_words
 
 if TYPE_CHECKING:
-    from step_ros.replay.node_answers import NodeAnswers
+    from step_ros.replay.node_output import NodeOutput
     from step_ros.replay.run import ReplayResult
 
 
@@ -82,7 +82,7 @@ def replay(
         agreement_summary,
         write_agreement,
     )
-    from step_ros.replay.node_answers import NodeAnswers
+    from step_ros.replay.node_output import NodeOutput
     from step_ros.replay.report import write_replay_report
     from step_ros.replay.run import ReplayPlan, name_bags
     from step_ros.replay.run import replay as replay_bags
@@ -118,7 +118,7 @@ def replay(
         bundles = [find_bundle(name) for name in bundle or [values['bundle']]]
         if online and against is not None:
             raise ValueError('--online and --against: play the bags, or take what was recorded')
-        said = None if against is None else NodeAnswers.load(against)
+        said = None if against is None else NodeOutput.load(against)
         result = replay_bags(bags, bundles, plan, output=output)
         agreement = []
         if said is not None and not result.failures:
@@ -166,7 +166,7 @@ def _play(
     *,
     rate: float,
     output: Path,
-) -> dict[tuple[str, str], 'NodeAnswers']:
+) -> dict[tuple[str, str], 'NodeOutput']:
     """Play what was replayed to nodes, apart from other programs."""
     with ros_imported(console, '--online'):
         from step_ros.ros.processes import NodeError

@@ -33,6 +33,10 @@ FRAMES, SIZE, CLASSES = 16, 224, 33
 
 BACKBONES = DINOV2, CLIP = 'DINOv2 ViT-B/14', 'CLIP ViT-B/16'
 
+MLP = {'classifier': 'mlp'}
+
+THREE_VIEWS = 'the paper counts three views of 16 frames'
+
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
@@ -118,10 +122,6 @@ class GridRow:
     head_gflops: float
     frame_gflops: float
 
-
-MLP = {'classifier': 'mlp'}
-
-THREE_VIEWS = 'the paper counts three views of 16 frames'
 
 METHODS = (
     Method(
@@ -222,15 +222,9 @@ METHODS = (
 )
 
 
-@cache
-def counted_backbone(title: str, peft: str | None) -> tuple[Backbone, Cost]:
-    """Return a backbone, perhaps with adapters, on the meta device, and the cost of one view."""
-    backbone: Backbone = on_meta(
-        create_backbone, PUBLISHED[title].name, weights='random', image_size=(SIZE, SIZE)
-    )
-    if peft is not None:
-        on_meta(insert_adapters, backbone, peft, frames=FRAMES)
-    return backbone, count_cost(backbone, torch.empty(FRAMES, 3, SIZE, SIZE, device='meta'))
+def complexity_rows() -> list[Row]:
+    """Count every method on both backbones of the papers."""
+    return [count_method(method, title) for title in BACKBONES for method in METHODS]
 
 
 def count_method(method: Method, backbone_title: str) -> Row:
@@ -259,9 +253,15 @@ def count_method(method: Method, backbone_title: str) -> Row:
     )
 
 
-def complexity_rows() -> list[Row]:
-    """Count every method on both backbones of the papers."""
-    return [count_method(method, title) for title in BACKBONES for method in METHODS]
+@cache
+def counted_backbone(title: str, peft: str | None) -> tuple[Backbone, Cost]:
+    """Return a backbone, perhaps with adapters, on the meta device, and the cost of one view."""
+    backbone: Backbone = on_meta(
+        create_backbone, PUBLISHED[title].name, weights='random', image_size=(SIZE, SIZE)
+    )
+    if peft is not None:
+        on_meta(insert_adapters, backbone, peft, frames=FRAMES)
+    return backbone, count_cost(backbone, torch.empty(FRAMES, 3, SIZE, SIZE, device='meta'))
 
 
 def grid_rows() -> list[GridRow]:
@@ -312,9 +312,6 @@ def scaling(backbone_title: str, most_tasks: int) -> dict[str, list[float]]:
         ]
         for title, method in chosen.items()
     }
-
-
-# ---- Compute against the number of tasks (Fig. 4 of the human-robot interaction paper).
 
 
 def plot_scaling(path: Path, *, most_tasks: int = 5) -> None:

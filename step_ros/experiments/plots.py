@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from step_ros.datasets.clip import ClipRecord
 from step_ros.datasets.registry import Dataset
 from step_ros.encoders.base import TorchEncoder
-from step_ros.experiments.answers import PicturedPredictions
+from step_ros.experiments.predictions import PicturedPredictions
 from step_ros.experiments.run import HEADS, AblationResult, average_of
 from step_ros.experiments.spec import Column
 from step_ros.experiments.tables import COUNTS, LOWER_IS_BETTER, figure_of, share_groups

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from step_ros.datasets.registry import Dataset, read_dataset
-from step_ros.experiments.answers import PicturedPredictions, read_answers
 from step_ros.experiments.findings import Judged, chance_points, judge
 from step_ros.experiments.plots import (
     has_shares,
@@ -16,6 +15,7 @@ from step_ros.experiments.plots import (
     plot_shares,
     plot_tsne,
 )
+from step_ros.experiments.predictions import PicturedPredictions, read_predictions
 from step_ros.experiments.run import AblationResult
 from step_ros.experiments.tables import label_figures, labels_grid, table_grid
 from step_ros.reporting.confusion import plot_confusion
@@ -200,7 +200,7 @@ def _pictured(result: AblationResult, dataset: Dataset, pictures: _Pictures) -> 
     """Write the tables and pictures of single labels, task by task."""
     by_task: dict[str, list[PicturedPredictions]] = {}
     for place in result.spec.pictured:
-        answers = read_answers(result, place, dataset)
+        answers = read_predictions(result, place, dataset)
         by_task.setdefault(answers.task, []).append(answers)
     lines = []
     for task, runs in by_task.items():

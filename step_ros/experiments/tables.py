@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from step_ros.experiments.answers import PicturedPredictions
 from step_ros.experiments.paper_figures import (
     Dataset,
     Figure,
@@ -14,6 +13,7 @@ from step_ros.experiments.paper_figures import (
     published,
     table_figures,
 )
+from step_ros.experiments.predictions import PicturedPredictions
 from step_ros.experiments.run import AblationResult
 from step_ros.experiments.spec import AblationSpec, Column, Row, TableSpec
 from step_ros.model.pretrained import PUBLISHED

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from step_ros.model.bundle_schema import TaskSpec
-from step_ros.replay.node_answers import FrameTally, NodeAnswers, OnlineHypothesis
-from step_ros.replay.results import CameraAnswers
+from step_ros.replay.node_output import FrameTally, NodeOutput, OnlineHypothesis
+from step_ros.replay.results import CameraPredictions
 from step_ros.replay.run import ReplayResult
 from step_ros.streaming.grid import Placement
 
@@ -154,7 +154,7 @@ class RecordingAgreement:
 
 
 def compare_replay(
-    result: ReplayResult, online: Mapping[tuple[str, str], NodeAnswers]
+    result: ReplayResult, online: Mapping[tuple[str, str], NodeOutput]
 ) -> list[RecordingAgreement]:
     """Compare replayed bags with what nodes said about them.
 
@@ -173,21 +173,21 @@ def compare_replay(
                 raise ValueError(
                     f'{recording.bag}: the node ran {said.model_id}, the replay {bundle.model_id}'
                 )
-            answers = recording.answers
+            predictions = recording.predictions
             agreements.append(
                 RecordingAgreement(
                     bag=recording.bag,
                     bundle=bundle.title,
-                    camera=answers.topic,
-                    first_ns=answers.first_ns,
-                    found=compare(answers, bundle.spec.tasks, said),
+                    camera=predictions.topic,
+                    first_ns=predictions.first_ns,
+                    found=compare(predictions, bundle.spec.tasks, said),
                 )
             )
     return agreements
 
 
 def compare(
-    offline: CameraAnswers, tasks: Sequence[TaskSpec], online: NodeAnswers
+    offline: CameraPredictions, tasks: Sequence[TaskSpec], online: NodeOutput
 ) -> CameraAgreement:
     """Compare what a replay and a node say about a camera.
 
@@ -303,7 +303,7 @@ def find_losses(tallies: Sequence[FrameTally], offline: Mapping[str, int]) -> li
 
 
 def _distances(
-    offline: CameraAnswers, place: int, tasks: Sequence[TaskSpec], online: OnlineHypothesis
+    offline: CameraPredictions, place: int, tasks: Sequence[TaskSpec], online: OnlineHypothesis
 ) -> tuple[float, float]:
     """Return the greatest distance of a score, and of order evidence."""
     score = evidence = 0.0

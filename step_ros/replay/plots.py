@@ -56,12 +56,12 @@ def plot_replay_confusion(
     partners = {one: other for task in tasks.values() for one, other in task.counterparts.items()}
     labels, pairs = paired_order(list(dict.fromkeys(occurring)), partners)
     places = {label: number for number, label in enumerate(labels)}
-    answers = []
+    predictions = []
     for title, task in tasks.items():
         scores_hk, targets_h, _ = found[title]
         if len(targets_h):
             of_label = np.array([places.get(label, -1) for label in task.labels])
-            answers.append(
+            predictions.append(
                 LabelledPredictions(
                     title=title,
                     labels=labels,
@@ -70,14 +70,14 @@ def plot_replay_confusion(
                     answers_c=of_label[scores_hk.argmax(axis=1)],
                 )
             )
-    plot_confusion(path, answers)
+    plot_confusion(path, predictions)
     return True
 
 
 def timeline_parts(recording: Recording) -> int:
     """Return in how many pictures a recording's timeline is drawn; a very long one in part."""
-    answers = recording.answers
-    seconds = (answers.last_ns - answers.first_ns) / NANOSECONDS
+    predictions = recording.predictions
+    seconds = (predictions.last_ns - predictions.first_ns) / NANOSECONDS
     return max(1, min(MOST_PARTS, int(np.ceil(seconds / PART_SECONDS))))
 
 
@@ -100,9 +100,9 @@ def plot_replay_timeline(
         part: Which `PART_SECONDS` of it.
     """
     one = next(iter(recordings.values()))
-    zero_ns = one.answers.first_ns
+    zero_ns = one.predictions.first_ns
     left = part * PART_SECONDS
-    right = min(left + PART_SECONDS, (one.answers.last_ns - zero_ns) / NANOSECONDS)
+    right = min(left + PART_SECONDS, (one.predictions.last_ns - zero_ns) / NANOSECONDS)
     names = list(dict.fromkeys(task.name for some in tasks.values() for task in some))
     lanes = 1 + 2 * len(recordings)
     figure = Figure(figsize=(14, 0.9 + len(names) * (0.5 + 0.34 * lanes)), layout='constrained')
@@ -113,7 +113,7 @@ def plot_replay_timeline(
         truth = [
             (
                 (segment.start_ns - zero_ns) / NANOSECONDS,
-                ((segment.end_ns or one.answers.last_ns) - zero_ns) / NANOSECONDS,
+                ((segment.end_ns or one.predictions.last_ns) - zero_ns) / NANOSECONDS,
                 segment.label,
                 1.0,
             )
@@ -131,7 +131,7 @@ def plot_replay_timeline(
             _draw(axis, _events(recording, name), len(rows), colours, (left, right), written=True)
             told = [
                 (each.published_ns - zero_ns) / NANOSECONDS
-                for each in recording.answers.events
+                for each in recording.predictions.events
                 if each.event.task == name and each.event.type is EventType.START
             ]
             axis.plot(told, [len(rows) + 0.34] * len(told), 'k^', markersize=5, clip_on=True)
@@ -186,9 +186,9 @@ class _Colours:
 
 
 def _answers(recording: Recording, task: TaskSpec) -> Bars:
-    answers = recording.answers
-    scores_hk = answers.scores_hk[task.name]
-    times = (answers.stamps_ns_h - answers.first_ns) / NANOSECONDS
+    predictions = recording.predictions
+    scores_hk = predictions.scores_hk[task.name]
+    times = (predictions.stamps_ns_h - predictions.first_ns) / NANOSECONDS
     # An answer stands until the next one, but not across a gap.
     usual = float(np.median(np.diff(times))) if len(times) > 1 else 0.1
     ends = np.minimum(np.append(times[1:], times[-1] + usual), times + 2.5 * usual)
@@ -203,12 +203,12 @@ def _answers(recording: Recording, task: TaskSpec) -> Bars:
 def _events(recording: Recording, task: str) -> Bars:
     return [
         (
-            (told.event.start_ns - recording.answers.first_ns) / NANOSECONDS,
-            (told.event.stamp_ns - recording.answers.first_ns) / NANOSECONDS,
+            (told.event.start_ns - recording.predictions.first_ns) / NANOSECONDS,
+            (told.event.stamp_ns - recording.predictions.first_ns) / NANOSECONDS,
             told.event.label,
             1.0,
         )
-        for told in recording.answers.events
+        for told in recording.predictions.events
         if told.event.task == task and told.event.type is EventType.END
     ]
 

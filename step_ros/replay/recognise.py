@@ -81,7 +81,7 @@ def replay_bag(
         ValueError: The settings do not fit the bundle.
     """
     recogniser = settings.recogniser(bundle, encoder)
-    answers = Postprocessor(settings, max_gap_ns=recogniser.settings.max_gap_ns)
+    postprocessor = Postprocessor(settings, max_gap_ns=recogniser.settings.max_gap_ns)
     clock = _Stamps(bag, round(settings.order_tolerance * NANOSECONDS))
     hypotheses: dict[str, list[Hypothesis]] = {topic: [] for topic in topics}
     events: dict[str, list[TimedEvent]] = {topic: [] for topic in topics}
@@ -96,7 +96,7 @@ def replay_bag(
     frames = clock.watch(track(bag.frames(topics), bag.path.name, total, shown=shown))
     while batch := list(islice(frames, _BATCH)):
         for given in recogniser.process(batch):
-            for answer in answers.update(given):
+            for answer in postprocessor.update(given):
                 hypothesis = answer.hypothesis
                 hypotheses[hypothesis.camera].append(hypothesis)
                 output.hypothesis(
@@ -112,7 +112,7 @@ def replay_bag(
     for topic in topics:
         if not hypotheses[topic]:
             raise BagError(bag.path, _why_none(topic, recogniser, problems.get(topic, '')))
-        tell(answers.close(topic), hypotheses[topic][-1])
+        tell(postprocessor.close(topic), hypotheses[topic][-1])
     return [
         CameraReplay(
             topic=topic,

@@ -182,18 +182,18 @@ def _recording(result: ReplayResult, recordings: Mapping[str, Recording]) -> dic
     ignored = plan.settings.events().ignored_labels
     answered = {}
     for bundle in result.bundles:
-        answers = recordings[bundle.title].answers
+        predictions = recordings[bundle.title].predictions
         max_gap = plan.settings.max_gap or 2.5 * bundle.spec.frame_period
         answered[bundle.title] = {
-            'hypotheses': len(answers.stamps_ns_h),
-            'coverage': coverage(answers, max_age_ns=round(max_gap * NANOSECONDS)),
-            'frames': dict(answers.counts),
+            'hypotheses': len(predictions.stamps_ns_h),
+            'coverage': coverage(predictions, max_age_ns=round(max_gap * NANOSECONDS)),
+            'frames': dict(predictions.counts),
             'tasks': _scores([recordings[bundle.title]], bundle.spec.tasks, ignored),
         }
     return {
         'bag': one.bag,
-        'camera': one.answers.topic,
-        'seconds': round((one.answers.last_ns - one.answers.first_ns) / NANOSECONDS, 3),
+        'camera': one.predictions.topic,
+        'seconds': round((one.predictions.last_ns - one.predictions.first_ns) / NANOSECONDS, 3),
         'segments': {task: len(some) for task, some in sorted(one.truth.segments.items())},
         'bundles': answered,
     }

@@ -22,7 +22,7 @@ _ARRAYS, _FACTS = 'answers.npz', 'answers.json'
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CameraAnswers:
+class CameraPredictions:
     """Hypotheses and events of one camera of a bag.
 
     Attributes:
@@ -49,7 +49,7 @@ class CameraAnswers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BagAnswers:
+class BagPredictions:
     """What a bundle said about a bag.
 
     Attributes:
@@ -60,14 +60,14 @@ class BagAnswers:
 
     key: str
     seconds: float
-    cameras: tuple[CameraAnswers, ...]
+    cameras: tuple[CameraPredictions, ...]
 
 
-def answers_of(replay: CameraReplay) -> CameraAnswers:
+def camera_predictions(replay: CameraReplay) -> CameraPredictions:
     """Lay out what was said about a camera, as arrays."""
     hypotheses = replay.hypotheses
     tasks = [task.spec.name for task in hypotheses[0].tasks]
-    return CameraAnswers(
+    return CameraPredictions(
         topic=replay.topic,
         first_ns=replay.first_ns,
         last_ns=replay.last_ns,
@@ -104,10 +104,10 @@ def digest_of(content: Mapping[str, Any]) -> str:
     return f'sha256:{hashlib.sha256(text.encode()).hexdigest()}'
 
 
-def save_answers(folder: Path, answers: BagAnswers) -> None:
+def save_predictions(folder: Path, predictions: BagPredictions) -> None:
     """Write answers into a folder that exists."""
     arrays: dict[str, np.ndarray] = {}
-    for place, camera in enumerate(answers.cameras):
+    for place, camera in enumerate(predictions.cameras):
         arrays |= {f'{place}/stamps': camera.stamps_ns_h, f'{place}/starts': camera.starts_ns_h}
         for task, scores_hk in camera.scores_hk.items():
             arrays[f'{place}/scores/{task}'] = scores_hk
@@ -115,8 +115,8 @@ def save_answers(folder: Path, answers: BagAnswers) -> None:
     with (folder / _ARRAYS).open('wb') as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     facts = {
-        'key': answers.key,
-        'seconds': answers.seconds,
+        'key': predictions.key,
+        'seconds': predictions.seconds,
         'cameras': [
             {
                 'topic': camera.topic,
@@ -128,13 +128,13 @@ def save_answers(folder: Path, answers: BagAnswers) -> None:
                     {**asdict(told.event), 'told_ns': told.published_ns} for told in camera.events
                 ],
             }
-            for camera in answers.cameras
+            for camera in predictions.cameras
         ],
     }
     (folder / _FACTS).write_text(json.dumps(facts, indent=1) + '\n', encoding='utf-8')
 
 
-def load_answers(folder: Path) -> BagAnswers:
+def load_predictions(folder: Path) -> BagPredictions:
     """Read what `save_answers` wrote.
 
     Raises:
@@ -143,7 +143,7 @@ def load_answers(folder: Path) -> BagAnswers:
     facts = json.loads((folder / _FACTS).read_text(encoding='utf-8'))
     with np.load(folder / _ARRAYS) as arrays:
         cameras = [
-            CameraAnswers(
+            CameraPredictions(
                 topic=camera['topic'],
                 first_ns=camera['first_ns'],
                 last_ns=camera['last_ns'],
@@ -158,7 +158,7 @@ def load_answers(folder: Path) -> BagAnswers:
             )
             for place, camera in enumerate(facts['cameras'])
         ]
-    return BagAnswers(key=facts['key'], seconds=facts['seconds'], cameras=tuple(cameras))
+    return BagPredictions(key=facts['key'], seconds=facts['seconds'], cameras=tuple(cameras))
 
 
 def _events(written: Sequence[dict[str, Any]]) -> tuple[TimedEvent, ...]:

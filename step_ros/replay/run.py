@@ -21,12 +21,12 @@ from step_ros.replay.labels import check_labels, check_within, read_labels
 from step_ros.replay.recognise import replay_bag
 from step_ros.replay.results import (
     FORMAT,
-    BagAnswers,
-    answers_of,
+    BagPredictions,
     bag_digest,
+    camera_predictions,
     digest_of,
-    load_answers,
-    save_answers,
+    load_predictions,
+    save_predictions,
 )
 from step_ros.replay.scores import Recording
 from step_ros.streaming.settings import StreamSettings
@@ -220,33 +220,33 @@ def _replay_one(
     for bundle in result.bundles:
         folder = output / BAGS / name / bundle.model_id
         key = _key(digest, bundle, plan, topics)
-        answers = _finished(folder, key)
-        resumed = answers is not None
-        if answers is None:
-            answers = _answer(bag, topics, bundle, models, plan, folder, key=key, shown=shown)
+        predictions = _finished(folder, key)
+        resumed = predictions is not None
+        if predictions is None:
+            predictions = _answer(bag, topics, bundle, models, plan, folder, key=key, shown=shown)
         recordings[bundle.title] = [
-            Recording(bag=name, answers=camera, truth=truths.get(camera.topic, Truth()))
-            for camera in answers.cameras
+            Recording(bag=name, predictions=camera, truth=truths.get(camera.topic, Truth()))
+            for camera in predictions.cameras
         ]
-        recorded_ns = sum(camera.last_ns - camera.first_ns for camera in answers.cameras)
+        recorded_ns = sum(camera.last_ns - camera.first_ns for camera in predictions.cameras)
         times.append(
             ReplayTime(
                 bag=name,
                 path=str(path.resolve()),
                 bundle=bundle.model_id,
-                seconds=round(answers.seconds, 3),
+                seconds=round(predictions.seconds, 3),
                 recorded_seconds=round(recorded_ns / 1e9, 3),
                 resumed=resumed,
             )
         )
     for each in recordings[result.bundles[0].title]:
-        answers_of_camera = each.answers
+        of_camera = each.predictions
         check_within(
             path,
-            answers_of_camera.topic,
+            of_camera.topic,
             each.truth,
-            first_ns=answers_of_camera.first_ns,
-            last_ns=answers_of_camera.last_ns,
+            first_ns=of_camera.first_ns,
+            last_ns=of_camera.last_ns,
         )
     result.times += times
     return recordings
@@ -280,13 +280,13 @@ def _key(digest: str, bundle: ReplayedBundle, plan: ReplayPlan, topics: Sequence
     )
 
 
-def _finished(folder: Path, key: str) -> BagAnswers | None:
+def _finished(folder: Path, key: str) -> BagPredictions | None:
     try:
-        answers = load_answers(folder)
+        predictions = load_predictions(folder)
     except (OSError, ValueError, KeyError):
         # Nothing is there, or what an older version wrote.
         return None
-    return answers if answers.key == key else None
+    return predictions if predictions.key == key else None
 
 
 def _answer(
@@ -299,7 +299,7 @@ def _answer(
     *,
     key: str,
     shown: bool,
-) -> BagAnswers:
+) -> BagPredictions:
     """Replay a bag into a folder, which appears as a whole once it is finished."""
     model, encoder = models.load(bundle)
     partial = folder.with_name(f'{folder.name}.partial')
@@ -318,14 +318,14 @@ def _answer(
                 top_k=plan.top_k,
                 shown=shown,
             )
-        answers = BagAnswers(
+        predictions = BagPredictions(
             key=key,
             seconds=time.monotonic() - started,
-            cameras=tuple(answers_of(camera) for camera in cameras),
+            cameras=tuple(camera_predictions(camera) for camera in cameras),
         )
-        save_answers(partial, answers)
+        save_predictions(partial, predictions)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return answers
+    return predictions

@@ -12,7 +12,7 @@ from step_ros.evaluation.ground_truth import Truth
 from step_ros.evaluation.metrics import task_metrics
 from step_ros.evaluation.segments import OVERLAPS, Found, edit_score, find_segments, runs
 from step_ros.model.bundle_schema import TaskSpec
-from step_ros.replay.results import CameraAnswers
+from step_ros.replay.results import CameraPredictions
 from step_ros.reporting.percentiles import percentiles
 
 DIGITS = 4
@@ -31,12 +31,12 @@ class Recording:
 
     Attributes:
         bag: Name of the bag.
-        answers: The answers.
+        predictions: The predictions of a bundle for one camera.
         truth: The true labels.
     """
 
     bag: str
-    answers: CameraAnswers
+    predictions: CameraPredictions
     truth: Truth
 
     def targets(self, task: TaskSpec, *, settled: bool = False) -> np.ndarray:
@@ -48,26 +48,26 @@ class Recording:
                 newest frame counts.
         """
         places = {label: place for place, label in enumerate(task.labels)}
-        answers = self.answers
-        starts_ns = answers.starts_ns_h if settled else answers.stamps_ns_h
+        predictions = self.predictions
+        starts_ns = predictions.starts_ns_h if settled else predictions.stamps_ns_h
         return np.array(
             [
                 places.get(self.truth.settled(task.name, int(start), int(end)), _UNKNOWN)
-                for start, end in zip(starts_ns, answers.stamps_ns_h, strict=True)
+                for start, end in zip(starts_ns, predictions.stamps_ns_h, strict=True)
             ]
         )
 
 
-def coverage(answers: CameraAnswers, *, max_age_ns: int) -> float:
+def coverage(predictions: CameraPredictions, *, max_age_ns: int) -> float:
     """Return the share of a recording at which there is an answer that is not too old.
 
     Args:
-        answers: The answers.
+        predictions: The predictions of a bundle for one camera.
         max_age_ns: How long an answer stands without another one.
     """
-    total_ns = answers.last_ns - answers.first_ns
-    until_ns = np.append(answers.stamps_ns_h[1:], answers.last_ns)
-    covered_ns = np.minimum(until_ns - answers.stamps_ns_h, max_age_ns).clip(min=0).sum()
+    total_ns = predictions.last_ns - predictions.first_ns
+    until_ns = np.append(predictions.stamps_ns_h[1:], predictions.last_ns)
+    covered_ns = np.minimum(until_ns - predictions.stamps_ns_h, max_age_ns).clip(min=0).sum()
     return round(float(covered_ns / total_ns), DIGITS) if total_ns else 0.0
 
 
@@ -90,7 +90,7 @@ def score_task(
     newest = _frame_metrics(judged, task, settled=False)
     settled = _frame_metrics(judged, task, settled=True)
     return {
-        'hypotheses': sum(len(each.answers.stamps_ns_h) for each in judged),
+        'hypotheses': sum(len(each.predictions.stamps_ns_h) for each in judged),
         'judged': 0 if newest is None else newest.pop('clips'),
         'settled': 0 if settled is None else settled.pop('clips'),
         'newest': newest,
@@ -109,8 +109,8 @@ def pooled(
     for each in recordings:
         targets_h = each.targets(task, settled=settled)
         known = targets_h != _UNKNOWN
-        scores.append(each.answers.scores_hk[task.name][known])
-        evidence.append(each.answers.order_evidence_h[task.name][known])
+        scores.append(each.predictions.scores_hk[task.name][known])
+        evidence.append(each.predictions.order_evidence_h[task.name][known])
         targets.append(targets_h[known])
     if not scores:
         return np.zeros((0, len(task.labels))), np.zeros(0, int), np.zeros(0)
@@ -135,9 +135,9 @@ def _segment_metrics(
     edits = []
     for each in recordings:
         targets_h = each.targets(task)
-        answers_h = each.answers.scores_hk[task.name].argmax(axis=1)
-        answers_h[targets_h == _UNKNOWN] = _UNKNOWN
-        predicted = runs(answers_h.tolist(), background=background)
+        predicted_h = each.predictions.scores_hk[task.name].argmax(axis=1)
+        predicted_h[targets_h == _UNKNOWN] = _UNKNOWN
+        predicted = runs(predicted_h.tolist(), background=background)
         true = runs(targets_h.tolist(), background=background)
         edits.append(edit_score(predicted, true))
         for overlap in OVERLAPS:
@@ -156,12 +156,12 @@ def _event_metrics(
 ) -> dict[str, Any]:
     counts = EventCounts()
     for each in recordings:
-        answers = each.answers
+        predictions = each.predictions
         counts += count_events(
-            [told for told in answers.events if told.event.task == task.name],
+            [told for told in predictions.events if told.event.task == task.name],
             each.truth.segments[task.name],
-            first_ns=answers.first_ns,
-            last_ns=answers.last_ns,
+            first_ns=predictions.first_ns,
+            last_ns=predictions.last_ns,
             ignored=ignored,
         )
     return {
@@ -185,13 +185,13 @@ def _order_evidence(recordings: Sequence[Recording], task: TaskSpec) -> dict[str
             for label in task.labels
         ]
     )
-    answers_h = scores_hk.argmax(axis=1)
-    asked = (partner_k[answers_h] != _UNKNOWN) & ~np.isnan(evidence_h)
-    right = answers_h == targets_h
+    predicted_h = scores_hk.argmax(axis=1)
+    asked = (partner_k[predicted_h] != _UNKNOWN) & ~np.isnan(evidence_h)
+    right = predicted_h == targets_h
     groups: Mapping[str, np.ndarray] = {
         'right': asked & right,
         'wrong': asked & ~right,
-        'to_counterpart': asked & (partner_k[answers_h] == targets_h),
+        'to_counterpart': asked & (partner_k[predicted_h] == targets_h),
     }
     return {
         name: {

@@ -110,10 +110,10 @@ def test_a_parameter_file_that_is_none_is_refused(demo, tmp_path, content, why):
 
 
 def test_what_a_node_said_is_compared(demo, tmp_path):
-    from step_ros.replay.node_answers import NodeAnswers
+    from step_ros.replay.node_output import NodeOutput
 
     said = tmp_path / 'online.json'
-    NodeAnswers(model_id='', hypotheses=[], events=[], tallies={}).save(said)
+    NodeOutput(model_id='', hypotheses=[], events=[], tallies={}).save(said)
     out = tmp_path / 'out'
     result = call('replay', demo / 'test', '--out', out, '--against', said)
     # It got nothing and said nothing.

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from step_ros.datasets.registry import read_dataset
-from step_ros.experiments.answers import read_answers
 from step_ros.experiments.plots import (
     has_shares,
     plot_attention,
@@ -15,6 +14,7 @@ from step_ros.experiments.plots import (
     plot_shares,
     plot_tsne,
 )
+from step_ros.experiments.predictions import read_predictions
 from step_ros.reporting.confusion import paired_order, plot_confusion, save_picture
 
 MOST_BYTES = 150_000
@@ -29,7 +29,7 @@ def dataset(light_ablation):
 @pytest.fixture(scope='module')
 def answers(light_ablation, dataset):
     return [
-        read_answers(light_ablation[0], place, dataset)
+        read_predictions(light_ablation[0], place, dataset)
         for place in ('probes/attentive', 'probes/step')
     ]
 

@@ -17,8 +17,8 @@ from step_ros.replay.agreement import (
     find_losses,
 )
 from step_ros.replay.agreement_report import agreement_section, agreement_summary
-from step_ros.replay.node_answers import FrameTally, NodeAnswers, OnlineEvent, OnlineHypothesis
-from step_ros.replay.results import CameraAnswers
+from step_ros.replay.node_output import FrameTally, NodeOutput, OnlineEvent, OnlineHypothesis
+from step_ros.replay.results import CameraPredictions
 from step_ros.streaming.postprocessing.events import Event, EventType
 
 TASK = TaskSpec(name='action', labels=('idle', 'push'), counterparts={})
@@ -40,7 +40,7 @@ def offline():
         score=0.6,
         order_evidence=0.5,
     )
-    return CameraAnswers(
+    return CameraPredictions(
         topic=CAMERA,
         first_ns=1 * SECOND,
         last_ns=13 * SECOND,
@@ -57,24 +57,24 @@ def tally(newest_s, *, received, waiting=0, **lost):
     return FrameTally(newest_ns=newest_s * SECOND, received=received, waiting=waiting, lost=lost)
 
 
-def online(answers, tallies=None):
+def online(predictions, tallies=None):
     """What a node says that agrees."""
-    return NodeAnswers(
+    return NodeOutput(
         model_id='some@1',
         hypotheses=[
             OnlineHypothesis(
                 camera=CAMERA,
-                stamp_ns=int(answers.stamps_ns_h[place]),
-                window_start_ns=int(answers.starts_ns_h[place]),
+                stamp_ns=int(predictions.stamps_ns_h[place]),
+                window_start_ns=int(predictions.starts_ns_h[place]),
                 scores={
                     'action': {
                         label: float(np.float32(score))
                         for label, score in zip(
-                            TASK.labels, answers.scores_hk['action'][place], strict=True
+                            TASK.labels, predictions.scores_hk['action'][place], strict=True
                         )
                     }
                 },
-                order_evidence={'action': float(answers.order_evidence_h['action'][place])},
+                order_evidence={'action': float(predictions.order_evidence_h['action'][place])},
             )
             for place in range(COUNT)
         ],
@@ -88,7 +88,7 @@ def online(answers, tallies=None):
                 start_ns=told.event.start_ns,
                 score=told.event.score,
             )
-            for told in answers.events
+            for told in predictions.events
         ],
         tallies={CAMERA: tallies or [tally(7, received=7), tally(13, received=13, late=1)]},
     )
@@ -187,9 +187,9 @@ def test_an_event_differs_only_where_a_hypothesis_does(change):
 
 
 def test_order_evidence_may_not_have_been_asked_for():
-    answers = replace(offline(), order_evidence_h={'action': np.full(COUNT, np.nan)})
-    assert compare(answers, [TASK], online(answers)).agrees
-    assert not compare(answers, [TASK], online(offline())).agrees
+    predictions = replace(offline(), order_evidence_h={'action': np.full(COUNT, np.nan)})
+    assert compare(predictions, [TASK], online(predictions)).agrees
+    assert not compare(predictions, [TASK], online(offline())).agrees
 
 
 def test_answers_are_kept_in_a_file(tmp_path):
@@ -197,7 +197,7 @@ def test_answers_are_kept_in_a_file(tmp_path):
     unknown = replace(said.hypotheses[0], order_evidence={'action': math.nan})
     said = replace(said, hypotheses=[unknown, *said.hypotheses[1:]])
     said.save(tmp_path / 'online.json')
-    loaded = NodeAnswers.load(tmp_path / 'online.json')
+    loaded = NodeOutput.load(tmp_path / 'online.json')
     assert loaded.hypotheses[1:] == said.hypotheses[1:]
     assert math.isnan(loaded.hypotheses[0].order_evidence['action'])
     assert (loaded.events, loaded.tallies) == (said.events, said.tallies)
@@ -208,7 +208,7 @@ def test_a_file_of_something_else_is_refused(tmp_path, content):
     path = tmp_path / 'online.json'
     path.write_text(content)
     with pytest.raises(ValueError, match='expected what replay_recorder writes'):
-        NodeAnswers.load(path)
+        NodeOutput.load(path)
 
 
 def test_the_report_says_what_differs_and_why():

@@ -13,7 +13,7 @@ from step_ros.replay.plots import (
     plot_replay_timeline,
     timeline_parts,
 )
-from step_ros.replay.results import CameraAnswers
+from step_ros.replay.results import CameraPredictions
 from step_ros.replay.scores import Recording
 
 SECOND = 10**9
@@ -35,7 +35,7 @@ def recording(seconds, *, labelled=True, seed=0):
         ]
     return Recording(
         bag='bag',
-        answers=CameraAnswers(
+        predictions=CameraPredictions(
             topic='/front',
             first_ns=0,
             last_ns=seconds * SECOND,

@@ -103,20 +103,20 @@ def test_the_answers_are_those_of_the_recogniser_frame_by_frame(name, bags, tiny
     topics = BagReader(bags / name).image_topics
     expected = said(tiny_bundle, bags / name, topics, batch=1)
     recordings = result.recordings['tiny']
-    assert [each.answers.topic for each in recordings] == list(topics)
+    assert [each.predictions.topic for each in recordings] == list(topics)
     for recording in recordings:
-        answers = recording.answers
-        ours = [each for each in expected if each.camera == answers.topic]
-        assert answers.stamps_ns_h.tolist() == [each.stamp_ns for each in ours]
-        assert answers.starts_ns_h.tolist() == [each.window_start_ns for each in ours]
+        predictions = recording.predictions
+        ours = [each for each in expected if each.camera == predictions.topic]
+        assert predictions.stamps_ns_h.tolist() == [each.stamp_ns for each in ours]
+        assert predictions.starts_ns_h.tolist() == [each.window_start_ns for each in ours]
         for place, spec in enumerate(tiny_bundle.spec.tasks):
             np.testing.assert_allclose(
-                answers.scores_hk[spec.name],
+                predictions.scores_hk[spec.name],
                 np.stack([each.tasks[place].scores_k for each in ours]),
                 atol=1e-5,
             )
-        assert answers.counts['received'] == 60
-        assert answers.events
+        assert predictions.counts['received'] == 60
+        assert predictions.events
 
 
 def test_hypotheses_and_events_are_written_to_a_bag(bags, tiny_bundle, tmp_path):
@@ -124,7 +124,7 @@ def test_hypotheses_and_events_are_written_to_a_bag(bags, tiny_bundle, tmp_path)
     (metadata,) = tmp_path.glob('bags/**/metadata.yaml')
     written = BagReader(metadata.parent)
     events = list(written.events())
-    told = [each for one in result.recordings['tiny'] for each in one.answers.events]
+    told = [each for one in result.recordings['tiny'] for each in one.predictions.events]
     assert sorted(map(about, events)) == sorted(about(each.event) for each in told)
     for camera in (FRONT, SIDE):
         for task in ('action', 'verb', 'object'):
@@ -136,7 +136,7 @@ def test_hypotheses_and_events_are_written_to_a_bag(bags, tiny_bundle, tmp_path)
             for connection, _, data in reader.messages()
             if connection.topic == '/perception/hypotheses'
         ]
-    assert len(messages) == sum(len(e.answers.stamps_ns_h) for e in result.recordings['tiny'])
+    assert len(messages) == sum(len(e.predictions.stamps_ns_h) for e in result.recordings['tiny'])
     assert {message.camera for message in messages} == {FRONT, SIDE}
     assert messages[0].model_id == tiny_bundle.model_id
     assert [task.task for task in messages[0].tasks] == ['action', 'verb', 'object']
@@ -206,7 +206,9 @@ def test_a_bag_without_labels_is_replayed_without_a_verdict(put_noise, tiny_bund
 def test_smoothing_is_the_node_s(bags, tiny_bundle, tmp_path):
     raw = run([bags / 'one'], [tiny_bundle], tmp_path / 'raw')
     smooth = run([bags / 'one'], [tiny_bundle], tmp_path / 'smooth', smoothing=0.3)
-    one, other = (each.recordings['tiny'][0].answers.scores_hk['action'] for each in (raw, smooth))
+    one, other = (
+        each.recordings['tiny'][0].predictions.scores_hk['action'] for each in (raw, smooth)
+    )
     expected = [one[0]]
     for scores_k in one[1:]:
         expected.append(expected[-1] - np.expm1(-0.1 / 0.3) * (scores_k - expected[-1]))
@@ -252,15 +254,17 @@ def test_damaged_results_and_changed_bags_are_done_again(put_noise, tiny_bundle,
     bag, output = tmp_path / 'bag', tmp_path / 'out'
     put_noise(bag, FRONT)
     first = run([bag], [tiny_bundle], output)
-    (answers,) = output.glob('bags/**/answers.json')
-    answers.write_text('{')
+    (predictions,) = output.glob('bags/**/answers.json')
+    predictions.write_text('{')
     assert not run([bag], [tiny_bundle], output).times[0].resumed
     assert run([bag], [tiny_bundle], output).times[0].resumed
     shutil.rmtree(bag)
     put_noise(bag, FRONT, seed=5)
     other = run([bag], [tiny_bundle], output)
     assert not other.times[0].resumed
-    one, two = (each.recordings['tiny'][0].answers.scores_hk['verb'] for each in (first, other))
+    one, two = (
+        each.recordings['tiny'][0].predictions.scores_hk['verb'] for each in (first, other)
+    )
     assert not np.array_equal(one, two)
 
 

@@ -6,7 +6,7 @@ import pytest
 from step_ros.evaluation.events import TimedEvent
 from step_ros.evaluation.ground_truth import Truth, TruthSegment
 from step_ros.model.bundle_schema import TaskSpec
-from step_ros.replay.results import CameraAnswers
+from step_ros.replay.results import CameraPredictions
 from step_ros.replay.scores import Recording, coverage, score_task
 from step_ros.streaming.postprocessing.events import Event, EventType
 
@@ -19,11 +19,11 @@ TASK = TaskSpec(
 IDLE, OPEN, CLOSE = range(3)
 
 
-def recording(answers, segments, *, evidence=None, events=()):
+def recording(predictions, segments, *, evidence=None, events=()):
     """One hypothesis a second from second 2 on, over windows of two seconds."""
-    stamps = np.arange(2, 2 + len(answers)) * SECOND
-    scores = np.full((len(answers), 3), 0.1)
-    scores[np.arange(len(answers)), answers] = 0.8
+    stamps = np.arange(2, 2 + len(predictions)) * SECOND
+    scores = np.full((len(predictions), 3), 0.1)
+    scores[np.arange(len(predictions)), predictions] = 0.8
     truth = Truth()
     for label, start_s, end_s in segments:
         truth.segments['action'].append(
@@ -31,7 +31,7 @@ def recording(answers, segments, *, evidence=None, events=()):
         )
     return Recording(
         bag='bag',
-        answers=CameraAnswers(
+        predictions=CameraPredictions(
             topic='/front',
             first_ns=0,
             last_ns=int(stamps[-1]),
@@ -39,7 +39,7 @@ def recording(answers, segments, *, evidence=None, events=()):
             stamps_ns_h=stamps,
             starts_ns_h=stamps - 2 * SECOND,
             scores_hk={'action': scores},
-            order_evidence_h={'action': np.asarray(evidence or [0.5] * len(answers), float)},
+            order_evidence_h={'action': np.asarray(evidence or [0.5] * len(predictions), float)},
             events=tuple(events),
         ),
         truth=truth,
@@ -131,6 +131,6 @@ def test_events_of_the_task_are_held_against_its_segments():
 
 
 def test_coverage_ends_when_an_answer_is_too_old():
-    answers = recording([OPEN] * 3, []).answers  # 0 to 4; answers at 2, 3, 4
-    assert coverage(answers, max_age_ns=SECOND) == pytest.approx(2 / 4)
-    assert coverage(answers, max_age_ns=SECOND // 2) == pytest.approx(1 / 4)
+    predictions = recording([OPEN] * 3, []).predictions  # 0 to 4; answers at 2, 3, 4
+    assert coverage(predictions, max_age_ns=SECOND) == pytest.approx(2 / 4)
+    assert coverage(predictions, max_age_ns=SECOND // 2) == pytest.approx(1 / 4)

@@ -14,7 +14,7 @@ import yaml
 from step_ros.io.bags.metadata import BagError
 from step_ros.io.bags.reader import BagReader
 from step_ros.io.bags.storage import COMPRESSED_IMAGE
-from step_ros.replay.node_answers import NodeAnswers
+from step_ros.replay.node_output import NodeOutput
 from step_ros.replay.run import ReplayResult
 from step_ros.reporting.progress import track
 from step_ros.ros.processes import NodeProcess, wait_until
@@ -132,7 +132,7 @@ def play_replayed(
     rate: float,
     output: Path,
     shown: bool = True,
-) -> dict[tuple[str, str], NodeAnswers]:
+) -> dict[tuple[str, str], NodeOutput]:
     """Play all that was replayed to nodes, one after the other.
 
     Args:
@@ -160,7 +160,7 @@ def play_replayed(
         recordings = result.recordings[bundle.title]
         replay = OnlineReplay(
             bag=bags[name],
-            topics=tuple(each.answers.topic for each in recordings if each.bag == name),
+            topics=tuple(each.predictions.topic for each in recordings if each.bag == name),
             values={**values, 'bundle': str(bundle.path.resolve())},
             rate=rate,
             folder=output / 'online' / name / bundle.model_id,
@@ -169,7 +169,7 @@ def play_replayed(
     return said
 
 
-def play_online(replay: OnlineReplay) -> NodeAnswers:
+def play_online(replay: OnlineReplay) -> NodeOutput:
     """Play a bag to a node of its own, and return what that said.
 
     Raises:
@@ -205,7 +205,7 @@ def play_online(replay: OnlineReplay) -> NodeAnswers:
         )
         if recorder.exit_code:
             recorder.check()
-    return NodeAnswers.load(replay.answers)
+    return NodeOutput.load(replay.answers)
 
 
 def find_player(wanted: str) -> str:

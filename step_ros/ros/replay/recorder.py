@@ -17,7 +17,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from step_ros.msg import ActionEvent, ActionHypothesis
-from step_ros.replay.node_answers import FrameTally, NodeAnswers, OnlineEvent, OnlineHypothesis
+from step_ros.replay.node_output import FrameTally, NodeOutput, OnlineEvent, OnlineHypothesis
 from step_ros.resources import Value
 from step_ros.ros.clients.frame_counts import STAMP_AGE, read_frame_counts
 from step_ros.ros.conversion import to_nanoseconds
@@ -106,7 +106,7 @@ class ReplayRecorder(Node):
         if not self._wait(lambda: self._settled(diagnoses), stop):
             return False
         self._deactivate()
-        answers = NodeAnswers(
+        answers = NodeOutput(
             model_id=self._model_id,
             hypotheses=self._hypotheses,
             events=self._events,

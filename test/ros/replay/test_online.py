@@ -11,7 +11,7 @@ from step_ros.io.bags.metadata import BagError
 from step_ros.io.bags.reader import BagReader
 from step_ros.io.bags.writer import BagWriter
 from step_ros.replay.agreement import compare_replay
-from step_ros.replay.node_answers import NodeAnswers
+from step_ros.replay.node_output import NodeOutput
 from step_ros.replay.run import ReplayPlan, name_bags, replay
 from step_ros.resources import load_defaults
 from step_ros.ros.replay.online import OnlineReplay, find_player, play_replayed, ros2_bag_play
@@ -87,7 +87,7 @@ def test_a_node_of_another_bundle_is_not_compared(noise, tiny_bundle, orderless_
         device=torch.device('cpu'),
     )
     result = replay([noise], [tiny_bundle.path], plan, output=tmp_path / 'out', shown=False)
-    said = NodeAnswers(model_id=orderless_bundle.model_id, hypotheses=[], events=[], tallies={})
+    said = NodeOutput(model_id=orderless_bundle.model_id, hypotheses=[], events=[], tallies={})
     with pytest.raises(ValueError, match=f'the node ran {orderless_bundle.model_id}'):
         compare_replay(result, {('noise', 'tiny'): said})
 

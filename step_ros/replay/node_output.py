@@ -57,7 +57,7 @@ class FrameTally:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NodeAnswers:
+class NodeOutput:
     """All that a node said about a bag.
 
     Attributes:
@@ -86,7 +86,7 @@ class NodeAnswers:
         partial.replace(path)
 
     @classmethod
-    def load(cls, path: Path) -> 'NodeAnswers':
+    def load(cls, path: Path) -> 'NodeOutput':
         """Read what `save` wrote.
 
         Raises:

@@ -28,7 +28,7 @@ class PicturedPredictions(LabelledPredictions):
     features_cd: np.ndarray
 
 
-def read_answers(result: AblationResult, place: str, dataset: Dataset) -> PicturedPredictions:
+def read_predictions(result: AblationResult, place: str, dataset: Dataset) -> PicturedPredictions:
     """Read what a run answered.
 
     Args:
