@@ -1,7 +1,6 @@
-"""The compiled passes, `attention_sums.cpp`: built on first use, missed by nobody.
+"""The functions of the compiled passes (`csrc/attention_sums.cpp`), on tensors of the CPU.
 
-The machine's own C++ compiler builds it once, for the machine's own processor, into the user's
-cache folder (about 3 s). Where there is no compiler, the torch code of the callers does the
+`library.py` finds or builds the shared library. Without one the torch code of the callers does the
 same work, slower.
 
 Chosen by measurement: the column sums of one head (T=16, n=256, d=384, 6 attention heads, in
@@ -10,13 +9,7 @@ torch.compile 31 ms for each order after 34 s of compiling; by torch calls 125 m
 """
 
 import ctypes
-import hashlib
 import logging
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,24 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).parent / 'csrc' / 'attention_sums.cpp'
-FLAGS = (
-    *('-O3', '-march=native', '-std=c++17', '-shared', '-fPIC', '-pthread'),
-    *('-fno-math-errno', '-fno-trapping-math'),
-)
-COMPILE_SECONDS = 120
+from step_ros.streaming.attention_cache.library import NativeError, find_library
+
 # Less work than this many multiply-adds is done faster by one thread than handed to several.
 _ONE_THREAD = 1_000_000
 
 _logger = logging.getLogger(__name__)
 
 
-class NativeError(RuntimeError):
-    """The compiled passes are not to be had; says why."""
-
-
 class NativeUpdate(ctypes.Structure):
-    """`NativeUpdate` of the C++ file, whose comments say what it is."""
+    """`NativeUpdate` of attention_sums.cpp, whose comments explain the fields."""
 
     _fields_ = [
         ('cache', ctypes.c_void_p),
@@ -153,7 +138,7 @@ class NativePasses:
 
 
 def find_native() -> NativePasses | None:
-    """Return the compiled passes; None where they cannot be had, which is logged once."""
+    """Return the compiled passes; None if there are none, which is logged once."""
     try:
         return load_native()
     except NativeError as error:
@@ -163,86 +148,22 @@ def find_native() -> NativePasses | None:
 
 @cache
 def load_native() -> NativePasses:
-    """Load the compiled passes, and compile them if that has not been done on this machine.
+    """Load the compiled passes: the installed ones, else some that are compiled now.
 
     Raises:
-        NativeError: There is no compiler, or it fails, or others can write to the cache folder.
+        NativeError: There are none for this processor, and they cannot be compiled.
     """
-    compiler = os.environ.get('CXX') or shutil.which('g++') or shutil.which('clang++')
-    if not compiler or not shutil.which(compiler):
-        raise NativeError(f'no C++ compiler ({compiler or "g++, clang++"}) to compile {SOURCE}')
+    path = find_library()
     try:
-        files = (SOURCE, *sorted(SOURCE.parent.glob('attention_*.h')))
-        sources = [file.read_text(encoding='utf-8') for file in files]
-        key = '\0'.join([*sources, *_command(compiler), _processor()])
-        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-        path = cache_folder() / f'attention_sums-{digest}.so'
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _refuse_shared(path.parent)
-        if not path.is_file():
-            compile_to(path, compiler)
         return NativePasses(path)
-    except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home
-        raise NativeError(str(error)) from error
+    except (OSError, AttributeError) as error:  # AttributeError: a function is missing in it
+        raise NativeError(f'{path} cannot be loaded: {error}') from error
 
 
-def compile_to(path: Path, compiler: str) -> None:
-    """Compile `attention_sums.cpp`; the library appears whole or not at all.
-
-    Raises:
-        NativeError: The compiler fails.
-        OSError: The library cannot be written.
-    """
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        fresh = Path(folder) / path.name
-        try:
-            done = subprocess.run(
-                [*_command(compiler), '-o', str(fresh), str(SOURCE)],
-                capture_output=True,
-                text=True,
-                timeout=COMPILE_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise NativeError(f'{compiler} takes more than {COMPILE_SECONDS} s') from error
-        if done.returncode:
-            raise NativeError(f'{compiler} cannot compile {SOURCE}: {done.stderr.strip()[:500]}')
-        fresh.replace(path)
-
-
-def _command(compiler: str) -> list[str]:
-    # Of OpenMP's libraries torch brings GCC's, whose threads it keeps awake; those of a second one
-    # would fight with them for the processor.
-    openmp = '-fopenmp-simd' if 'clang' in Path(compiler).name else '-fopenmp'
-    return [compiler, *FLAGS, openmp]
-
-
-def cache_folder() -> Path:
-    """Return where compiled passes are kept: `$XDG_CACHE_HOME/step_ros` or `~/.cache/step_ros`."""
-    base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    return Path(base) / 'step_ros'
-
-
-def _refuse_shared(folder: Path) -> None:
-    # What lies there is run: nobody else may put anything there.
-    found = folder.stat()
-    if found.st_uid not in (os.getuid(), 0) or found.st_mode & 0o022:
-        raise NativeError(
-            f'other users can write to {folder}, from where code would be loaded; make it your '
-            'own (chmod go-w), or set XDG_CACHE_HOME to a folder that is'
-        )
-
-
-def _processor() -> str:
-    """Describe the processor: what is compiled for one may not run on another."""
-    described = [platform.machine(), platform.processor()]
-    information = Path('/proc/cpuinfo')
-    if information.is_file():
-        lines = information.read_text(encoding='utf-8', errors='replace').splitlines()
-        described += sorted(
-            {x for x in lines if x.startswith(('flags', 'Features', 'model name'))}
-        )
-    return '\n'.join(described)
+def forget() -> None:
+    """Forget the loaded passes, so that the next use looks for them again."""
+    load_native.cache_clear()
+    _report.cache_clear()
 
 
 @cache

@@ -1,8 +1,10 @@
-"""The compiled passes: right, built once, and done without where there is no compiler."""
+"""The compiled passes: what they compute, how they are built, found, and done without."""
 
 import logging
 import platform
 import stat
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,14 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from step_ros.model.heads.step import StepHead
-from step_ros.streaming.attention_cache import build
-from step_ros.streaming.attention_cache.build import (
-    NativeError,
-    NativePasses,
-    find_native,
-    load_native,
-)
+from step_ros.streaming.attention_cache import build, library
+from step_ros.streaming.attention_cache.build import NativePasses, find_native, load_native
 from step_ros.streaming.attention_cache.cache import HeadCache
+from step_ros.streaming.attention_cache.library import NativeError
 from step_ros.streaming.attention_cache.native import NativeCache
 from step_ros.streaming.attention_cache.stacked_heads import StreamingHeads
 from step_ros.streaming.attention_cache.storage import allocate
@@ -26,13 +24,12 @@ from step_ros.streaming.attention_cache.torch_kernels import TorchPasses, column
 
 @pytest.fixture
 def fresh(tmp_path, monkeypatch):
-    """Forget what was loaded, and look for it in an empty folder."""
+    """Return an empty cache folder; nothing is loaded or installed yet."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    for cached in (load_native, build._report):
-        cached.cache_clear()
+    monkeypatch.setattr(library, 'installed_folders', lambda: [tmp_path / 'installed'])
+    build.forget()
     yield tmp_path / 'step_ros'
-    for cached in (load_native, build._report):
-        cached.cache_clear()
+    build.forget()
 
 
 def executable(path, text):
@@ -41,23 +38,75 @@ def executable(path, text):
     return str(path)
 
 
-def test_it_is_compiled_once(fresh, monkeypatch):
+def supported_levels():
+    levels = library.LEVELS.get(platform.machine(), {})
+    features = library.processor_features()
+    return [level for level, (_, needed) in levels.items() if features.issuperset(needed)]
+
+
+def test_first_use_compiles_once(fresh, monkeypatch):
     assert isinstance(load_native(), NativePasses)
     (built,) = fresh.iterdir()
     made = built.stat().st_mtime_ns
-    load_native.cache_clear()
-    monkeypatch.setattr(build, 'compile_to', None)
+    build.forget()
+    monkeypatch.setattr(library, 'compile_to', None)
     load_native()
     assert built.stat().st_mtime_ns == made
 
 
-@pytest.mark.skipif(platform.machine() != 'x86_64', reason='an x86-64 processor')
-def test_it_computes_the_same_for_processors_with_shorter_vectors(fresh, monkeypatch):
+def test_installed_library_needs_no_compiler(fresh, tmp_path, monkeypatch):
+    library.compile_levels(tmp_path / 'installed')
+    monkeypatch.setenv('CXX', 'no-such-compiler')
+    assert isinstance(load_native(), NativePasses)
+    assert not fresh.exists()
+    best = library.file_name(supported_levels()[0], library.source_digest())
+    assert library.find_library().name == best
+
+
+def test_lesser_processor_gets_the_lower_level(tmp_path, monkeypatch):
+    machine, (_, *lower) = 'x86_64', library.LEVELS['x86_64']
+    monkeypatch.setattr(library.platform, 'machine', lambda: machine)
+    for level in lower:
+        needed = frozenset(library.LEVELS[machine][level][1])
+        monkeypatch.setattr(library, 'processor_features', lambda needed=needed: needed)
+        path = tmp_path / library.file_name(level, library.source_digest())
+        path.touch()
+        for higher in library.LEVELS[machine]:
+            (tmp_path / library.file_name(higher, library.source_digest())).touch()
+        assert library.find_installed([tmp_path]) == path
+    monkeypatch.setattr(library, 'processor_features', frozenset)
+    assert library.find_installed([tmp_path]) is None
+
+
+def test_library_of_other_sources_is_not_loaded_and_gets_removed(tmp_path):
+    stale = tmp_path / library.file_name(supported_levels()[0], 16 * '0')
+    stale.touch()
+    assert library.find_installed([tmp_path]) is None
+    made = library.compile_levels(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(made)
+    assert library.compile_levels(tmp_path, compiler='no-such-compiler') == made
+
+
+def test_installation_goes_on_without_a_compiler(tmp_path):
+    done = subprocess.run(
+        [sys.executable, library.__file__, str(tmp_path), '--compiler', 'no-such-compiler'],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert 'not compiled: no C++ compiler (no-such-compiler)' in done.stderr
+
+
+@pytest.mark.parametrize('level', supported_levels())
+def test_every_level_computes_the_same(level, tmp_path):
     torch.manual_seed(0)
     head = StepHead(frames=3, tokens=37, width=24, classes=4, attention_heads=2).eval()
     heads, x_3nd = StreamingHeads({'task': head}, tokens=37), torch.randn(3, 37, 24)
-    monkeypatch.setattr(build, 'FLAGS', [*build.FLAGS, '-march=x86-64-v2'])
-    cache = HeadCache(heads, kept='float32', native=load_native())
+    path = tmp_path / 'level.so'
+    flags = library.LEVELS[platform.machine()][level][0]
+    library.compile_to(path, library.find_compiler(), flags)
+    cache = HeadCache(heads, kept='float32', native=NativePasses(path))
     for place in range(3):
         cache.put(place, heads.project(x_3nd[[place]])[0])
     said = cache.logits([(0, 1, 2)])['task']
@@ -65,7 +114,7 @@ def test_it_computes_the_same_for_processors_with_shorter_vectors(fresh, monkeyp
         torch.testing.assert_close(said, head(x_3nd[None]), rtol=1e-4, atol=1e-5)
 
 
-def test_without_a_compiler_torch_does_the_work_and_it_is_said_once(fresh, monkeypatch, caplog):
+def test_missing_compiler_is_logged_once_and_torch_works(fresh, monkeypatch, caplog):
     monkeypatch.setenv('CXX', 'no-such-compiler')
     with caplog.at_level(logging.WARNING, logger='step_ros'):
         assert find_native() is None
@@ -73,7 +122,7 @@ def test_without_a_compiler_torch_does_the_work_and_it_is_said_once(fresh, monke
     assert caplog.text.count('no C++ compiler (no-such-compiler)') == 1
 
 
-def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(fresh, tmp_path, monkeypatch):
+def test_failing_compiler_is_quoted_and_leaves_nothing(fresh, tmp_path, monkeypatch):
     monkeypatch.setenv('CXX', executable(tmp_path / 'c++', 'echo "disk on fire" >&2; exit 1'))
     with pytest.raises(NativeError, match='disk on fire'):
         load_native()
@@ -89,20 +138,20 @@ def test_nothing_is_loaded_from_where_others_can_write(fresh, caplog):
     assert list(fresh.iterdir()) == []
 
 
-def test_without_the_source_torch_does_the_work(fresh, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, 'SOURCE', tmp_path / 'gone.cpp')
+def test_missing_source_is_named(fresh, tmp_path, monkeypatch):
+    monkeypatch.setattr(library, 'SOURCE', tmp_path / 'gone.cpp')
     with pytest.raises(NativeError, match=r'gone\.cpp'):
         load_native()
 
 
-def test_a_folder_that_cannot_be_made_is_named(fresh, tmp_path, monkeypatch):
+def test_folder_that_cannot_be_made_is_named(fresh, tmp_path, monkeypatch):
     (tmp_path / 'file').write_text('')
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
     with pytest.raises(NativeError, match='file'):
         load_native()
 
 
-def test_a_library_that_is_damaged_is_an_error_not_a_crash(fresh, tmp_path, monkeypatch):
+def test_damaged_library_is_an_error_not_a_crash(fresh, tmp_path, monkeypatch):
     script = 'while [ "$1" != -o ]; do shift; done; echo nonsense > "$2"'
     monkeypatch.setenv('CXX', executable(tmp_path / 'c++', script))
     with pytest.raises(NativeError, match='attention_sums'):
