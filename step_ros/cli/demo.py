@@ -23,6 +23,7 @@ from step_ros.io.video import VideoWriter
 from step_ros.reporting.percentiles import percentiles
 from step_ros.ros.clients.observer import Observer
 from step_ros.ros.conversion import to_nanoseconds
+from step_ros.ros.perception.parameters import PERCEPTION
 from step_ros.visualization.demo import annotate, plot_timeline
 
 if TYPE_CHECKING:
@@ -144,8 +145,6 @@ def write_pictures(observer: Observer, output: Path) -> list[Path]:
     plot_timeline(timeline, observations, observer.truth, title=observer.model.model_id)
     return [video, timeline]
 
-
-PERCEPTION = '/perception'
 
 NAMESPACE = '/camera'
 

@@ -1,1 +1,1 @@
-"""Everything that knows rclpy."""
+"""The ROS 2 side of the package: nodes, clients, and all code that imports rclpy."""

@@ -1,8 +1,8 @@
-"""Image messages as they travel, read without making a message of them.
+"""Read serialised image messages without deserialising them through rclpy.
 
-A raw subscription hands over the bytes; their form is CDR (XCDR1: OMG DDS-XTypes 1.3, 7.4.1), in
-which numbers stand at multiples of their size, counted from the end of the first four bytes. The
-pixels stay where they are: an array shows them without a copy.
+A raw subscription hands over the serialised bytes. Their format is CDR (XCDR1: OMG DDS-XTypes 1.3,
+7.4.1): after a header of four bytes, each number is aligned to a multiple of its size. The pixels
+are not copied: a numpy array views them in place.
 """
 
 import struct
@@ -14,18 +14,18 @@ from sensor_msgs.msg import CompressedImage, Image
 from step_ros.images.errors import FrameError
 from step_ros.streaming.grid import NANOSECONDS
 
-# What the first two bytes say of the rest: plain CDR, in either byte order.
+# The first two bytes name the encapsulation: plain CDR, big or little endian.
 _BYTE_ORDERS = {b'\x00\x00': '>', b'\x00\x01': '<'}
-_HEAD = 4
+_HEADER_BYTES = 4
 
 
 class EncapsulationError(ValueError):
-    """The bytes are in another form than plain CDR; ROS itself may know it."""
+    """The message is not in plain CDR; rclpy may still be able to read it."""
 
 
 @dataclass(slots=True, kw_only=True)
 class CdrImage:
-    """The fields of a `sensor_msgs/Image`; `data` shows its bytes, uint8, read-only."""
+    """The fields of a `sensor_msgs/Image`; `data` views its bytes, uint8, read-only."""
 
     stamp_ns: int
     frame_id: str
@@ -39,7 +39,7 @@ class CdrImage:
 
 @dataclass(slots=True, kw_only=True)
 class CdrCompressedImage:
-    """The fields of a `sensor_msgs/CompressedImage`; `data` shows its bytes, uint8, read-only."""
+    """The fields of a `sensor_msgs/CompressedImage`; `data` views its bytes, uint8, read-only."""
 
     stamp_ns: int
     frame_id: str
@@ -51,8 +51,8 @@ def read_image(message: bytes) -> CdrImage:
     """Read a serialised `sensor_msgs/Image`.
 
     Raises:
-        EncapsulationError: It is not in plain CDR.
-        FrameError: It is damaged (`malformed`).
+        EncapsulationError: The message is not in plain CDR.
+        FrameError: The message is damaged (`malformed`).
     """
     reader = _Reader(message, Image)
     return CdrImage(
@@ -71,8 +71,8 @@ def read_compressed_image(message: bytes) -> CdrCompressedImage:
     """Read a serialised `sensor_msgs/CompressedImage`.
 
     Raises:
-        EncapsulationError: It is not in plain CDR.
-        FrameError: It is damaged (`malformed`).
+        EncapsulationError: The message is not in plain CDR.
+        FrameError: The message is damaged (`malformed`).
     """
     reader = _Reader(message, CompressedImage)
     return CdrCompressedImage(
@@ -84,53 +84,54 @@ def read_compressed_image(message: bytes) -> CdrCompressedImage:
 
 
 class _Reader:
-    """Reads the fields of a message one after the other."""
+    """Reads the fields of a message in order."""
 
     def __init__(self, message: bytes, kind: type) -> None:
         self._message, self._kind = message, kind.__name__
         order = _BYTE_ORDERS.get(message[:2])
-        if order is None or len(message) < _HEAD:
+        if order is None or len(message) < _HEADER_BYTES:
             raise EncapsulationError(
-                f'{self._kind} of {len(message)} bytes that begins with {message[:2].hex(" ")!r}'
+                f'{self._kind} of {len(message)} bytes is not plain CDR: it begins with '
+                f'{message[:2].hex(" ")!r}'
             )
         self._uint32 = _UINT32[order]
         self._stamp = _STAMP[order]
-        self._at = _HEAD
+        self._at = _HEADER_BYTES
 
     def stamp(self, field: str) -> int:
         """Read seconds and nanoseconds; return nanoseconds."""
-        seconds, nanoseconds = self._stamp.unpack_from(self._message, self._step(field, 4, 8))
+        seconds, nanoseconds = self._stamp.unpack_from(self._message, self._skip(field, 4, 8))
         return int(seconds) * NANOSECONDS + int(nanoseconds)
 
     def uint32(self, field: str) -> int:
-        value: int = self._uint32.unpack_from(self._message, self._step(field, 4, 4))[0]
+        value: int = self._uint32.unpack_from(self._message, self._skip(field, 4, 4))[0]
         return value
 
     def uint8(self, field: str) -> int:
-        return self._message[self._step(field, 1, 1)]
+        return self._message[self._skip(field, 1, 1)]
 
     def string(self, field: str) -> str:
-        """Read a string as rclpy does: bytes that are no UTF-8 become question marks."""
+        """Read a string as rclpy does, with invalid UTF-8 replaced by U+FFFD."""
         size = self.uint32(field)
-        start = self._step(field, 1, size)
+        start = self._skip(field, 1, size)
         if not size:
             return ''
         end = start + size - 1
         if self._message.find(b'\0', start, end + 1) != end:
             raise FrameError(
-                'malformed', f'{self._kind}: {field} does not end with its only zero byte'
+                'malformed', f'{self._kind}: {field} is not terminated by its only zero byte'
             )
         return self._message[start:end].decode('utf-8', 'replace')
 
     def octets(self, field: str) -> np.ndarray:
-        """Return a sequence of bytes without copying it."""
+        """Return a view of a byte sequence, uint8, without copying it."""
         size = self.uint32(field)
-        start = self._step(field, 1, size)
+        start = self._skip(field, 1, size)
         return np.frombuffer(self._message, np.uint8, size, start)
 
-    def _step(self, field: str, align: int, size: int) -> int:
-        """Return where a field starts, and go behind it."""
-        start = self._at + (_HEAD - self._at) % align
+    def _skip(self, field: str, align: int, size: int) -> int:
+        """Return the offset of a field, and advance past it."""
+        start = self._at + (_HEADER_BYTES - self._at) % align
         if start + size > len(self._message):
             raise FrameError(
                 'malformed',

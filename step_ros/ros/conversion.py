@@ -1,4 +1,4 @@
-"""Between the stream's records and ROS messages."""
+"""Convert stamps, hypotheses, events and bundles to ROS messages, and names to topics."""
 
 import time
 from typing import TYPE_CHECKING
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def to_time(stamp_ns: int) -> Time:
-    """Split nanoseconds into a ROS time."""
+    """Return nanoseconds as a ROS time."""
     return Time(sec=stamp_ns // NANOSECONDS, nanosec=stamp_ns % NANOSECONDS)
 
 
 def to_duration(nanoseconds: int) -> Duration:
-    """Split nanoseconds into a ROS duration."""
+    """Return nanoseconds as a ROS duration."""
     return Duration(sec=nanoseconds // NANOSECONDS, nanosec=nanoseconds % NANOSECONDS)
 
 
@@ -33,7 +33,7 @@ def to_nanoseconds(time_or_duration: Time | Duration) -> int:
 
 
 def hypothesis_message(hypothesis: 'Hypothesis', *, model_id: str, top_k: int) -> ActionHypothesis:
-    """Write a hypothesis as a message; its latency is measured now, so publish it at once."""
+    """Return a hypothesis as a message. Its latency is measured now: publish it at once."""
     message = ActionHypothesis(
         window_start=to_time(hypothesis.window_start_ns),
         camera=hypothesis.camera,
@@ -58,7 +58,7 @@ def hypothesis_message(hypothesis: 'Hypothesis', *, model_id: str, top_k: int) -
 
 
 def event_message(event: 'Event') -> ActionEvent:
-    """Write an event as a message."""
+    """Return an event as a message."""
     message = ActionEvent(
         camera=event.camera,
         type=int(event.type),
@@ -76,7 +76,7 @@ def event_message(event: 'Event') -> ActionEvent:
 def model_info_message(
     bundle: 'Bundle', encoder: 'Encoder', *, model_id: str, stamp_ns: int
 ) -> ModelInfo:
-    """Write what a bundle decides, and what runs it, as a message."""
+    """Return the tasks of a bundle, and the runtime of its encoder, as a message."""
     spec = bundle.spec
     return ModelInfo(
         stamp=to_time(stamp_ns),
@@ -99,24 +99,21 @@ def model_info_message(
     )
 
 
-# ---- Names of topics: made from other names, and checked.
-
-
 def topic_part(name: str) -> str:
-    """Return a name as a part of a topic: what ROS does not allow there becomes `_`."""
+    """Return a name as part of a topic: each character that ROS does not allow becomes `_`."""
     part = ''.join(char if char.isascii() and char.isalnum() else '_' for char in name)
     return part if part[:1].isalpha() else f'_{part}'
 
 
 def check_topic(parameter: str, topic: str) -> None:
-    """See that a topic's name is one.
+    """Check that a topic's name is valid.
 
     Args:
-        parameter: The parameter that names it.
+        parameter: Name of the parameter that holds it, for the error message.
         topic: The topic.
 
     Raises:
-        ValueError: It is not.
+        ValueError: The name is not valid.
     """
     try:
         validate_topic_name(topic)

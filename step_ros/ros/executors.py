@@ -1,4 +1,4 @@
-"""The executor that a node spins in."""
+"""The executor that spins a node, and calling a function in its thread from another thread."""
 
 from collections.abc import Callable
 
@@ -8,57 +8,55 @@ from rclpy.node import Node
 
 
 class ExecutorError(ValueError):
-    """This rclpy has no such executor."""
+    """This version of rclpy does not have the requested executor."""
 
 
 def create_executor(wanted: str, *, context: Context | None = None) -> tuple[Executor, str]:
-    """Create the executor for `auto`, `events` or `single`.
+    """Return the executor for `auto`, `events` or `single`.
 
-    The events executor is told what has come; the single-threaded one asks everything each time,
-    which for an image costs about as much as receiving it. rclpy has it from Kilted on, and in
-    later releases of Jazzy.
+    The events executor is notified of new messages. The single-threaded one polls every entity
+    each time, which costs about as much as receiving an image. rclpy has the events executor from
+    Kilted on, and in later releases of Jazzy.
 
     Args:
-        wanted: Which one.
+        wanted: `auto`, `events` or `single`. `auto` is `events` where rclpy has it.
         context: The ROS context; None for the default one.
 
     Returns:
-        The executor, and which one it is, with the reason, in words.
+        The executor, and a description of it with the reason for the choice.
 
     Raises:
-        ExecutorError: `events` is wanted and rclpy has no events executor.
+        ExecutorError: `events` is requested, and rclpy has no events executor.
     """
     if wanted == 'single':
-        return SingleThreadedExecutor(context=context), 'single, as wanted'
+        return SingleThreadedExecutor(context=context), 'single, as requested'
     try:
         from rclpy.experimental import EventsExecutor
     except ImportError as error:
         if wanted == 'events':
             raise ExecutorError(
-                "parameter executor='events': this rclpy has none; take auto or single"
+                "parameter executor='events': this rclpy has no events executor; set it to 'auto' "
+                "or 'single'"
             ) from error
-        which = 'single, for this rclpy has no events executor'
-        return SingleThreadedExecutor(context=context), which
-    return EventsExecutor(context=context), 'events' if wanted == 'auto' else 'events, as wanted'
+        description = 'single, because this rclpy has no events executor'
+        return SingleThreadedExecutor(context=context), description
+    description = 'events' if wanted == 'auto' else 'events, as requested'
+    return EventsExecutor(context=context), description
 
 
-# ---- Calling something in the executor's thread from another one.
-
-
-def call_soon(node: Node, what: Callable[[], None]) -> bool:
-    """Let a node's executor call something as soon as it can.
-
-    Not by a guard condition: the events executor takes none.
+def call_soon(node: Node, callback: Callable[[], None]) -> bool:
+    """Call a function in the thread of a node's executor, as soon as possible.
 
     Args:
         node: The node.
-        what: What to call.
+        callback: The function.
 
     Returns:
-        Whether there is an executor; if not, nothing will be called.
+        Whether the node has an executor; without one, the function is never called.
     """
     executor = node.executor
     if executor is None:
         return False
-    executor.create_task(what)
+    # Not by a guard condition: the events executor does not support them.
+    executor.create_task(callback)
     return True

@@ -1,4 +1,4 @@
-"""Image messages to RGB arrays and back."""
+"""Convert image messages to RGB arrays, and RGB arrays to image messages."""
 
 import array
 
@@ -19,14 +19,14 @@ def to_rgb(
     """Convert an image message to RGB.
 
     Args:
-        message: The message, or its fields as they were read from its bytes. A `rgb8` image
-            without row padding is not copied: the result then shares the message's memory.
+        message: The message, or the fields read from its bytes. A `rgb8` image without row padding
+            is not copied: the result then shares the message's memory.
 
     Returns:
         uint8 `[h, w, 3]`, contiguous.
 
     Raises:
-        ImageError: The message is empty, damaged or in an encoding that is not known.
+        ImageError: The message is empty, damaged or in an unknown encoding.
     """
     if isinstance(message, CompressedImage | CdrCompressedImage):
         return compressed_to_rgb(message)
@@ -34,7 +34,7 @@ def to_rgb(
 
 
 def from_rgb(image_hw3: np.ndarray, encoding: str, header: Header) -> Image:
-    """Write an image as a message.
+    """Return an image as a message.
 
     Args:
         image_hw3: uint8 RGB `[h, w, 3]`.
@@ -42,8 +42,8 @@ def from_rgb(image_hw3: np.ndarray, encoding: str, header: Header) -> Image:
         header: Stamp and coordinate frame.
 
     Raises:
-        ImageError: The encoding is another one, the array is no such image, or its width is odd
-            and the encoding needs an even one.
+        ImageError: The encoding is not one of those, the array is not an RGB image, or its width
+            is odd and the encoding needs an even one.
     """
     packed = pack(image_hw3, encoding)
     return Image(
@@ -60,31 +60,31 @@ def from_rgb(image_hw3: np.ndarray, encoding: str, header: Header) -> Image:
 def to_compressed(
     image_hw3: np.ndarray, header: Header, format: str = 'jpeg', quality: int = 90
 ) -> CompressedImage:
-    """Compress an image into a message, as `image_transport` does for `rgb8` images.
+    """Return a compressed image message, as `image_transport` makes it from `rgb8` images.
 
     Args:
         image_hw3: uint8 RGB `[h, w, 3]`.
         header: Stamp and coordinate frame.
         format: `jpeg` or `png`.
-        quality: Of a JPEG, from 1 to 100.
+        quality: Quality of a JPEG, from 1 to 100.
 
     Raises:
-        ImageError: The format is another one, or the array is no such image.
+        ImageError: The format is neither, or the array is not an RGB image.
     """
     text, data = compress(image_hw3, format, quality)
     return CompressedImage(header=header, format=text, data=_bytes(data))
 
 
 def _by_cv_bridge(message: RawFields) -> np.ndarray:
-    # Only for encodings that are not known here. Those that are give the same result without it,
-    # and a cv_bridge built for numpy 1 fails at its import once pip has brought numpy 2.
+    # cv_bridge is only the fallback: the package's own conversions give the same pixels, and a
+    # cv_bridge built for numpy 1 fails at import once pip has installed numpy 2.
     try:
         from cv_bridge import CvBridge
     except Exception as error:
         raise ImageError(
             'unknown_encoding',
-            f'encoding {message.encoding!r} is not known, and cv_bridge is not here to ask; '
-            'known are ' + ', '.join(ENCODINGS),
+            f'encoding {message.encoding!r} is unknown, and cv_bridge cannot be imported '
+            f'({type(error).__name__}); supported without it: ' + ', '.join(ENCODINGS),
         ) from error
     try:
         image_hw3: np.ndarray = CvBridge().imgmsg_to_cv2(message, 'rgb8')
@@ -97,7 +97,7 @@ def _by_cv_bridge(message: RawFields) -> np.ndarray:
 
 
 def _bytes(pixels: np.ndarray) -> 'array.array[int]':
-    # The one type that message fields take without looking at every byte.
+    # rclpy checks every element of any other type; only array.array is assigned as a whole.
     data = array.array('B')
     data.frombytes(pixels.data)
     return data

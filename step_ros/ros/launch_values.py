@@ -1,4 +1,4 @@
-"""Launch arguments, which are text, as parameter values of the type that the node declares."""
+"""Convert launch arguments, which are text, to the parameter types that the node declares."""
 
 from collections.abc import Mapping
 
@@ -10,16 +10,16 @@ _TRUTH = {'true': True, '1': True, 'false': False, '0': False}
 
 
 def overrides(file_name: str, given: Mapping[str, str]) -> dict[str, Value]:
-    """Choose the launch arguments that override parameters: those that are not empty.
+    """Return the launch arguments that override parameters: those that are not empty.
 
-    What is left empty stays out of the result, so that the parameter file decides.
+    An empty argument is left out of the result, so that the parameter file sets its value.
 
     Args:
-        file_name: The node's defaults in `config/`; they say which type a parameter has.
-        given: Text by parameter name. `use_sim_time`, which every node has, may be among them.
+        file_name: The node's defaults in `config/`; their types are the parameters' types.
+        given: Text by parameter name. It may include `use_sim_time`, which every node has.
 
     Raises:
-        ValueError: A text is no value of its parameter's type.
+        ValueError: A text is not a value of its parameter's type.
     """
     defaults: dict[str, Value] = {**load_defaults(file_name), 'use_sim_time': False}
     return {
@@ -30,15 +30,15 @@ def overrides(file_name: str, given: Mapping[str, str]) -> dict[str, Value]:
 
 
 def typed_value(name: str, text: str, like: Value) -> Value:
-    """Read a text as a value of the type of another one.
+    """Return a text as a value of the same type as another value.
 
     Args:
-        name: Of the launch argument, for the error.
-        text: For a list, its items with commas between them, or a YAML list.
-        like: A value of the type wanted.
+        name: Name of the launch argument, for the error message.
+        text: The text. A list is written as items separated by commas, or as a YAML list.
+        like: Any value of the wanted type.
 
     Raises:
-        ValueError: The text is no such value.
+        ValueError: The text is not a value of that type.
     """
     try:
         if isinstance(like, bool):

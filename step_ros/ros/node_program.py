@@ -1,7 +1,7 @@
-"""A node as a program: `python -m step_ros.ros.node_program perception_node --ros-args ...`.
+"""Run a node as a program: `python -m step_ros.ros.node_program perception_node --ros-args ...`.
 
-Loading torch takes seconds, in which Python would end by a traceback on Ctrl-C. So signals are
-heeded before anything else is imported.
+Importing torch takes seconds. The signal handlers are installed before that, so that Ctrl-C during
+the import ends the program without a traceback.
 """
 
 import importlib
@@ -10,7 +10,7 @@ import signal
 import sys
 from typing import NoReturn
 
-# Module of each program in `step_ros.ros`.
+# Program name -> module in `step_ros.ros`.
 MODULES = {
     'perception_node': 'perception.node',
     'camera_node': 'camera.node',
@@ -21,10 +21,10 @@ MODULES = {
 
 
 def main(name: str) -> NoReturn:
-    """Run a node of this package; a signal while it is loaded ends it at once.
+    """Run a node of this package. SIGINT or SIGTERM during its import ends the program at once.
 
     Args:
-        name: Its name in `MODULES`.
+        name: Name of the program in `MODULES`.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(0))

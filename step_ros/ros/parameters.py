@@ -1,4 +1,4 @@
-"""Node parameters, declared once: meaning, range and unit here, defaults in `config/*.yaml`."""
+"""Node parameters: meaning, range and unit are declared in Python, defaults in `config/*.yaml`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,16 +20,17 @@ from step_ros.resources import Value
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """What a parameter means and which values it takes.
+    """Meaning and allowed values of a parameter.
 
     Attributes:
-        name: Its name.
-        description: What it decides, in a sentence.
+        name: Name of the parameter.
+        description: Its meaning, in one sentence.
         unit: Unit of its value; empty for none.
         minimum: Smallest value of a number.
         maximum: Largest value of a number.
-        choices: The only values of a string; empty for any.
-        live: Whether a change takes effect at once; else when the node is configured again.
+        choices: The values that a string may take; empty for any.
+        live: Whether a change takes effect at once. Otherwise it takes effect when the node is
+            configured again.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Parameter:
 
     @property
     def constraint(self) -> str:
-        """The values it takes, in words; empty for any."""
+        """The allowed values, in words; empty for any."""
         if self.choices:
             return 'one of ' + ', '.join(self.choices)
         if self.minimum is not None and self.maximum is not None:
@@ -77,15 +78,15 @@ def declare_parameters(
     *,
     change: Callable[[dict[str, Any], list[Parameter]], None] | None = None,
 ) -> None:
-    """Declare every parameter with its default and descriptor, and refuse values that break it.
+    """Declare every parameter, and reject values that its declaration does not allow.
 
     Args:
         node: The node.
         parameters: The parameters.
-        defaults: Their defaults.
-        change: Called, once all are declared, before some change: with all values as they will be,
-            and those that change. It puts them into effect, or raises `ValueError` with the reason
-            why they are refused.
+        defaults: Their defaults, by name.
+        change: Called before parameters change, once all are declared. It gets all values as they
+            will be and the parameters that change. It applies them, or raises `ValueError` with
+            the reason for rejecting them.
     """
     by_name = {parameter.name: parameter for parameter in parameters}
 
@@ -116,12 +117,12 @@ def declare_parameters(
 
 
 def parameter_values(node: Node, parameters: Sequence[Parameter]) -> dict[str, Any]:
-    """Read the current values of all parameters."""
+    """Return the current values of all parameters, by name."""
     return {parameter.name: node.get_parameter(parameter.name).value for parameter in parameters}
 
 
 def parameter_table(parameters: Sequence[Parameter], defaults: Mapping[str, Value]) -> str:
-    """Write the parameters as the Markdown table that the integration guide shows."""
+    """Return the parameters as the Markdown table of `docs/integration.md`."""
     rows = []
     for parameter in parameters:
         default = yaml.safe_dump(defaults[parameter.name], default_flow_style=True)

@@ -1,4 +1,4 @@
-"""Starting and ending this package's nodes as processes of their own."""
+"""Start, watch and stop nodes of this package, each in its own process."""
 
 import os
 import signal
@@ -13,26 +13,26 @@ import yaml
 
 from step_ros.ros.perception.parameters import NOT_CONFIGURED
 
-# A node ends by itself on SIGINT; the time it is given, in seconds.
-PATIENCE = 8.0
-# The first start loads torch; a slow disk makes that long.
+# Seconds that a node has to end after SIGINT, before it is killed.
+STOP_SECONDS = 8.0
+# Seconds that a node has to start: the first start loads torch, perhaps from a slow disk.
 START_SECONDS = 120.0
 _POLL_SECONDS = 0.05
 
 
 class NodeError(RuntimeError):
-    """A node did not start or did not keep going."""
+    """A node did not start, or ended too early."""
 
 
 class NodeProcess:
-    """A node of this package in a process of its own.
+    """A node of this package in its own process.
 
     Args:
-        name: Module in `step_ros.ros`, for example `camera_node`.
-        log: File for what it prints.
-        parameters: Its parameters.
+        name: Name in `node_program.MODULES`, for example `camera_node`.
+        log: File for its output.
+        parameters: Its parameters, by name.
         namespace: Its namespace.
-        environment: Variables that it has beside those of this process.
+        environment: Environment variables in addition to those of this process.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class NodeProcess:
             text = yaml.safe_dump(value, default_flow_style=True, width=float('inf'))
             arguments += ['-p', f'{key}:={text.removesuffix(chr(10)).removesuffix("...").strip()}']
         with log.open('w') as output:
-            # A session of its own: Ctrl-C reaches the caller alone, who then ends all in order.
+            # In its own session: Ctrl-C reaches only the caller, which stops the nodes in order.
             self._process = subprocess.Popen(
                 [sys.executable, '-m', 'step_ros.ros.node_program', name, *arguments],
                 stdin=subprocess.DEVNULL,
@@ -62,7 +62,7 @@ class NodeProcess:
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """Its process id."""
         return self._process.pid
 
     @property
@@ -71,25 +71,25 @@ class NodeProcess:
         return self._process.poll()
 
     def log_tail(self, lines: int = 12) -> str:
-        """Return the last lines of what it printed."""
+        """Return the last lines of its output."""
         return '\n'.join(self.log.read_text(errors='replace').splitlines()[-lines:])
 
     def check(self) -> None:
-        """See that it is well.
+        """Check that the node runs and could be configured.
 
         Raises:
-            NodeError: It ended, or could not be configured.
+            NodeError: The node ended, or could not be configured.
         """
         if self.exit_code is not None:
             raise NodeError(
-                f'{self.name} ended with exit code {self.exit_code}; its log, {self.log}, ends '
-                f'with:\n{self.log_tail()}'
+                f'{self.name} ended with exit code {self.exit_code}; the last lines of its log '
+                f'{self.log}:\n{self.log_tail()}'
             )
         if NOT_CONFIGURED in self.log_tail():
             raise NodeError(f'{self.name} did not start:\n{self.log_tail()}')
 
     def hold(self, seconds: float) -> None:
-        """Let it stand still for some time, as a machine that is busy with other things does."""
+        """Suspend the process for some seconds, as on a machine that is busy with other work."""
         self._process.send_signal(signal.SIGSTOP)
         try:
             time.sleep(seconds)
@@ -97,21 +97,21 @@ class NodeProcess:
             self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> int:
-        """End it with SIGINT, by force if it does not go; return its exit code."""
+        """Stop the node with SIGINT, and SIGKILL if it does not end; return its exit code."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             try:
-                self._process.wait(PATIENCE)
+                self._process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 self._process.kill()
         return self._process.wait()
 
 
 def check_all(nodes: Iterable[NodeProcess]) -> None:
-    """See that all are well.
+    """Check that all nodes run and could be configured.
 
     Raises:
-        NodeError: One is not.
+        NodeError: A node ended, or could not be configured.
     """
     for node in nodes:
         node.check()
@@ -124,16 +124,16 @@ def wait_until(
     *,
     seconds: float = START_SECONDS,
 ) -> None:
-    """Wait for something that nodes are to bring about.
+    """Wait until a condition holds, and check the nodes meanwhile.
 
     Args:
-        done: Whether it is there.
-        nodes: Who must be well meanwhile; the last one is to bring it about.
-        what: What is waited for, for the reader of an error.
-        seconds: How long.
+        done: The condition.
+        nodes: The nodes that must keep running; the last one is expected to fulfil the condition.
+        what: Description of the condition, for the error message.
+        seconds: Longest time to wait.
 
     Raises:
-        NodeError: A node is not well, or it did not come in time.
+        NodeError: A node ended, could not be configured, or the time is over.
     """
     nodes = list(nodes)
     deadline = time.monotonic() + seconds
@@ -141,7 +141,7 @@ def wait_until(
         check_all(nodes)
         if time.monotonic() > deadline:
             raise NodeError(
-                f'{what} did not come within {seconds:.0f} s; the log of {nodes[-1].name}, '
-                f'{nodes[-1].log}, ends with:\n{nodes[-1].log_tail()}'
+                f'{nodes[-1].name}: waited {seconds:.0f} s for {what}; the last lines of its log '
+                f'{nodes[-1].log}:\n{nodes[-1].log_tail()}'
             )
         time.sleep(_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Quality of service of an image subscription: sensor data, matched to what publishers offer."""
+"""Quality of service (QoS): profiles, queue depths, and the reliability of image subscriptions."""
 
 from collections.abc import Sequence
 
@@ -15,12 +15,19 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
 
-# Deep enough that a burst waits for the callback, which only enqueues.
+# Messages queued for a slow subscriber or callback. Deep enough for a burst of images: the image
+# callback only enqueues, and hypotheses and events are few and small.
 DEPTH = 10
+# Overlay images are large, and only the newest is of interest.
+OVERLAY_DEPTH = 2
 
-# For what comes and goes while the node spins. By default rclpy has an event tell of others that
-# do not fit, and its events executor crashes (segmentation fault, `InvalidHandle`) when one is on
-# its way to something that is destroyed: https://github.com/ros2/rclpy/issues/1644.
+# After discovery, seconds until both sides of a connection know of each other: a publisher knows
+# of a subscription before the subscription knows of it, and best effort gives no sign of either.
+SETTLE_SECONDS = 0.5
+
+# For publishers and subscriptions that are destroyed while the node spins. By default rclpy gives
+# each of them an event for incompatible QoS. Its events executor crashes (segmentation fault,
+# `InvalidHandle`) if such an event is pending: https://github.com/ros2/rclpy/issues/1644.
 NO_PUBLISHER_EVENTS = PublisherEventCallbacks(use_default_callbacks=False)
 NO_SUBSCRIPTION_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
 
@@ -33,19 +40,19 @@ LATCHED = QoSProfile(
 
 
 def offered_reliability(node: Node, topic: str) -> list[ReliabilityPolicy]:
-    """Return the reliability that each publisher of a topic offers."""
+    """Return the reliability that each publisher of a topic offers, one entry per publisher."""
     return [info.qos_profile.reliability for info in node.get_publishers_info_by_topic(topic)]
 
 
 def choose_reliability(wanted: str, offered: Sequence[ReliabilityPolicy]) -> ReliabilityPolicy:
-    """Choose the reliability of a subscription.
+    """Return the reliability that a subscription should request.
 
-    A best-effort subscription takes from every publisher; a reliable one loses no large image, but
-    takes only from reliable publishers.
+    A best-effort subscription receives from every publisher, but may lose large images. A reliable
+    one receives from reliable publishers only.
 
     Args:
-        wanted: `auto`, `best_effort` or `reliable`.
-        offered: What each publisher offers.
+        wanted: `auto`, `best_effort` or `reliable`. `auto` is reliable if all publishers are.
+        offered: The reliability of each publisher.
     """
     if wanted == 'reliable':
         return ReliabilityPolicy.RELIABLE
@@ -55,7 +62,7 @@ def choose_reliability(wanted: str, offered: Sequence[ReliabilityPolicy]) -> Rel
 
 
 def image_qos(reliability: ReliabilityPolicy) -> QoSProfile:
-    """Return the profile of an image subscription."""
+    """Return the QoS profile of an image subscription."""
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
         depth=DEPTH,

@@ -1,4 +1,4 @@
-"""Running a node as a program that ends cleanly: on signals, on wrong arguments."""
+"""Run a node as a program that ends cleanly on signals and on wrong arguments."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# How long after a signal a node may take to end by itself, in seconds.
+# Seconds that a node has to end by itself after a signal.
 GRACE = 1.5
 
 AnyNode = TypeVar('AnyNode', bound=Node)
@@ -31,35 +31,35 @@ def run_node(
     args: list[str] | None = None,
     expected: tuple[type[Exception], ...] = (),
 ) -> int:
-    """Make a node and run it until it returns or the program is told to end.
+    """Create a node and run it until `run` returns or a signal arrives.
 
     Args:
-        name: Name of the node, for messages before it exists.
-        make: Makes the node.
-        run: Spins the node; must return soon after the event is set, on SIGINT or SIGTERM. Where
-            it does not within `GRACE`, as while a model is loaded, the program ends all the same.
-        args: Command line arguments; None for the program's own.
-        expected: Errors that are the user's to mend: one line, no traceback.
+        name: Name of the node, for error messages before it exists.
+        make: Creates the node.
+        run: Spins the node. It must return soon after the event is set by SIGINT or SIGTERM. If it
+            does not return within `GRACE`, for example while it loads a model, the program ends.
+        args: Command line arguments; None for those of the program.
+        expected: Errors that the user can fix: they are logged in one line, without a traceback.
 
     Returns:
-        Exit code: 0; or 1 after one line on what was wrong.
+        Exit code: 0, or 1 after an expected error.
     """
     stop = threading.Event()
     for number in SIGNALS:
-        # Instead of rclpy's handlers, which invalidate the context under a thread that publishes.
+        # rclpy's own handlers would shut the context down while a thread publishes.
         signal.signal(number, lambda *_: stop.set())
     _end_within_grace()
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # malformed ROS arguments
-        _say(name, error)
+        _log_fatal(name, error)
         return 1
     node: AnyNode | None = None
     try:
         node = make()
         run(node, stop)
     except (ParameterException, *expected) as error:
-        _say(name, error)
+        _log_fatal(name, error)
         return 1
     finally:
         if node is not None:
@@ -71,7 +71,7 @@ def run_node(
 def leave(code: int) -> NoReturn:
     """End the program at once.
 
-    Python would look for garbage among all of torch first, which takes seconds.
+    A regular exit collects garbage among all objects of torch first, which takes seconds.
     """
     logging.shutdown()
     sys.stdout.flush()
@@ -80,22 +80,25 @@ def leave(code: int) -> NoReturn:
 
 
 def _end_within_grace() -> None:
-    """Let a thread end the program where the main one is too busy to hear of a signal."""
-    told, wakes = socket.socketpair()
-    wakes.setblocking(False)
-    signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
+    """Start a thread that ends the program when `GRACE` seconds have passed after a signal.
+
+    Python runs signal handlers in the main thread only, which may be busy for long.
+    """
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
 
     def wait() -> None:
-        with wakes, told:
-            while told.recv(1)[0] not in SIGNALS:
+        with sender, receiver:
+            while receiver.recv(1)[0] not in SIGNALS:
                 pass
             time.sleep(GRACE)
             leave(0)
 
-    threading.Thread(target=wait, name='step_ros end', daemon=True).start()
+    threading.Thread(target=wait, name='step_ros exit', daemon=True).start()
 
 
-def _say(name: str, error: Exception) -> None:
+def _log_fatal(name: str, error: Exception) -> None:
     line = ' '.join(str(error).split())
     if rclpy.ok():
         get_logger(name).fatal(line)

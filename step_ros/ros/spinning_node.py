@@ -1,4 +1,4 @@
-"""A node whose callbacks run in a thread: for whoever listens beside other work."""
+"""A node whose callbacks run in a background thread, for clients with other work to do."""
 
 import contextlib
 import threading
@@ -10,30 +10,30 @@ from rclpy.node import Node
 
 
 class SpinningNode:
-    """A node in a ROS context of its own; subscribe, then start it.
+    """A node with its own ROS context and thread. Subscribe first, then call `start`.
 
     Args:
-        name: Its name.
+        name: Name of the node and its thread.
 
     Attributes:
-        node: To subscribe with.
+        node: The node; create subscriptions with it.
     """
 
     def __init__(self, name: str) -> None:
         self._context = Context()
         rclpy.init(context=self._context)
-        # Nobody asks it for parameters: without their services it has less to wait for.
+        # A client has no parameters; without their services, spinning waits on fewer entities.
         self.node = Node(name, context=self._context, start_parameter_services=False)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._spin, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin to take messages."""
+        """Start the thread, which runs the callbacks."""
         self._thread.start()
 
     def close(self) -> None:
-        """Take no more, and leave ROS."""
+        """Stop the thread, and destroy the node and its context."""
         self._executor.shutdown()
         if self._thread.is_alive():
             self._thread.join()

@@ -28,7 +28,7 @@ def executor(request):
     except ExecutorError as error:
         rclpy.try_shutdown(context=context)
         pytest.skip(str(error))
-    assert which == f'{request.param}, as wanted'
+    assert which == f'{request.param}, as requested'
     yield executor, context
     executor.shutdown()
     rclpy.try_shutdown(context=context)
@@ -107,8 +107,8 @@ def test_without_an_events_executor_there_is_the_other_one(monkeypatch):
     rclpy.init(context=context)
     executor, which = create_executor('auto', context=context)
     assert isinstance(executor, SingleThreadedExecutor)
-    assert which == 'single, for this rclpy has no events executor'
-    with pytest.raises(ExecutorError, match='auto or single'):
+    assert which == 'single, because this rclpy has no events executor'
+    with pytest.raises(ExecutorError, match="'auto' or 'single'"):
         create_executor('events', context=context)
     executor.shutdown()
     rclpy.try_shutdown(context=context)

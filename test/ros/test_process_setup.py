@@ -10,7 +10,7 @@ import pytest
 # Takes and gives back what a camera's images take; prints how many pages were cleared for it.
 PROGRAM = """
 import resource, sys
-from step_ros.ros.freed_memory import keep_freed_memory
+from step_ros.ros.process_setup import keep_freed_memory
 if 'keep' in sys.argv:
     assert keep_freed_memory()
 def images():

@@ -10,7 +10,7 @@ import pytest
 DEAF = """
 import time
 from rclpy.node import Node
-from step_ros.ros.node_main import leave, run_node
+from step_ros.ros.runner import leave, run_node
 def run(node, stop):
     print('runs', flush=True)
     while True:

@@ -14,7 +14,7 @@ from step_ros.ros.clients.frame_counts import FrameCounts
 from step_ros.streaming.grid import NANOSECONDS, grid_loss
 
 # After the first window is full, the rest of the machine settles for as long.
-SETTLE_SECONDS = 1.0
+WARM_UP_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ def measure_node(
     window = session.frames * session.frame_period_ns / NANOSECONDS
     untouched = session.counts_now()
     publisher = session.publish(settings)
-    session.rest(window + SETTLE_SECONDS, publisher)
+    session.rest(window + WARM_UP_SECONDS, publisher)
     begin = _Mark.take(session, publisher)
     session.rest(seconds, publisher)
     end = _Mark.take(session, publisher)

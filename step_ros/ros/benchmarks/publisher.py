@@ -1,7 +1,8 @@
-"""Cameras for a benchmark, as a program: images of noise at an exact rate, for little effort.
+"""The cameras of a benchmark, as a program: publishes images of noise at an exact rate.
 
-A node beside it on two cores shall have the machine to itself, so an image is serialised once and
-each copy differs in its stamp alone. When it ends it writes what it sent, and how late.
+It leaves the cores to the perception node beside it: one image is serialised once
+(`SerialisedImage`), and each copy differs only in its stamp. `PublishingSchedule` says when each
+camera publishes. At its end the program writes a `PublisherReport`.
 """
 
 import json
@@ -31,128 +32,37 @@ from step_ros.ros.qos import image_qos
 from step_ros.ros.runner import run_node
 from step_ros.streaming.grid import NANOSECONDS
 
-# ---- When a benchmark's cameras show which image, and by how much its stamp is wrong.
-
-
-@dataclass(frozen=True, kw_only=True)
-class DueImage:
-    """An image that is to be published.
-
-    Attributes:
-        camera: Index of its camera.
-        due: When, in seconds from the beginning.
-        skew: What its stamp is ahead of the clock, in seconds.
-    """
-
-    camera: int
-    due: float
-    skew: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishingSchedule:
-    """Cameras at the same rate, evenly apart in time, with gaps and with jumps of their clock.
-
-    Attributes:
-        cameras: How many.
-        rate: Images of each in a second.
-        gap_every: Seconds after which a gap ends; 0 for none.
-        gap: Its length in seconds.
-        jump_every: Seconds after which the stamps jump, forward and back in turns; 0 for never.
-        jump: How far, in seconds.
-
-    Raises:
-        ValueError: There is no camera or no rate, or the gaps leave no time between them.
-    """
-
-    cameras: int
-    rate: float
-    gap_every: float = 0.0
-    gap: float = 0.0
-    jump_every: float = 0.0
-    jump: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.cameras < 1 or self.rate <= 0:
-            raise ValueError(
-                f'{self.cameras} cameras at {self.rate:g} Hz: expected at least one camera, and a '
-                'rate above 0'
-            )
-        if self.gap_every and not 0 <= self.gap < self.gap_every:
-            raise ValueError(
-                f'a gap of {self.gap:g} s every {self.gap_every:g} s: expected a shorter one'
-            )
-
-    @property
-    def period(self) -> float:
-        """Seconds between two images of a camera."""
-        return 1 / self.rate
-
-    def images(self) -> Iterator[DueImage]:
-        """Go through all images, in the order of their times, without end."""
-        for index in count():
-            due = index * self.period / self.cameras
-            if self.gap_every and due % self.gap_every >= self.gap_every - self.gap:
-                continue
-            skewed = self.jump_every and int(due / self.jump_every) % 2
-            yield DueImage(camera=index % self.cameras, due=due, skew=self.jump if skewed else 0.0)
-
-
-# ---- An image message as it travels: serialised once, stamped many times.
-
-# CDR begins with two bytes for the encoding, of which the second is odd for little endian, and two
-# without meaning; then comes the header, and the stamp is its first field.
-_STAMP_AT, _STAMP_END = 4, 12
-
-
-class SerialisedImage:
-    """A `sensor_msgs/Image` of noise in `rgb8`; a copy with another stamp costs a copy of bytes.
-
-    Args:
-        width: In pixels.
-        height: In pixels.
-        frame_id: Its coordinate frame.
-    """
-
-    def __init__(self, *, width: int, height: int, frame_id: str) -> None:
-        random = np.random.default_rng(0)
-        image_hw3 = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        message = bytes(serialize_message(from_rgb(image_hw3, 'rgb8', Header(frame_id=frame_id))))
-        self._head, self._rest = message[:_STAMP_AT], message[_STAMP_END:]
-        self._format = '<iI' if message[1] & 1 else '>iI'
-
-    def stamped(self, stamp_ns: int) -> bytes:
-        """Return the message with a stamp in nanoseconds."""
-        stamp = struct.pack(self._format, *divmod(stamp_ns, NANOSECONDS))
-        return b''.join((self._head, stamp, self._rest))
-
-
-# What it says when all subscribers are there and the first image follows.
+# The log line before the first image, once every topic has a subscription.
 PUBLISHING = 'publishing'
 
-# Best effort gives no sign that the other side is ready, or that it has taken the last image.
+# A best-effort publisher never learns whether the other side is ready, or took the last image.
 SETTLE_SECONDS = 0.5
 
-# How soon it notices that it is to end.
+# The longest sleep: how late a signal to end is noticed.
 _LONGEST_WAIT = 0.1
+
+# CDR begins with two bytes for the encoding, the second of them odd for little endian, and two
+# unused bytes. The header follows, and its first field is the stamp.
+_STAMP_AT, _STAMP_END = 4, 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublisherSettings:
-    """What is published; each field is a parameter of the program.
+    """Settings of the program; each field is a parameter of it.
 
     Attributes:
-        topics: One for each camera.
-        rate: Images of each camera in a second.
-        width: Of an image, in pixels.
-        height: Likewise.
-        exact_stamps: Whether an image is stamped with the time at which it is due, as a camera
-            does, or with that of its publishing, which latency is counted from.
-        gap_every: Seconds after which a gap ends; 0 for none.
-        gap: Its length in seconds.
-        jump_every: Seconds after which the stamps jump, forward and back in turns; 0 for never.
-        jump: How far, in seconds.
-        report: File for what was sent; empty for none.
+        topics: One topic for each camera.
+        rate: Images per second of each camera.
+        width: Width of an image in pixels.
+        height: Height of an image in pixels.
+        exact_stamps: Whether a stamp is the time at which the image is due, as on a camera. If
+            not, it is the time of publishing, from which latency can be measured.
+        gap_every: Seconds between the ends of two gaps; 0 for no gaps.
+        gap: Length of a gap in seconds.
+        jump_every: Seconds between two jumps of the stamps, alternately forward and back; 0 for no
+            jumps.
+        jump: Length of a jump in seconds.
+        report: File for the report; empty for none.
     """
 
     topics: list[str]
@@ -167,18 +77,18 @@ class PublisherSettings:
     report: str = ''
 
     def parameters(self) -> dict[str, Any]:
-        """Return them as parameters of the program."""
+        """Return the settings as parameters of the program."""
         return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublisherReport:
-    """What was sent.
+    """Counts and delays of the images that the program sent.
 
     Attributes:
         sent: Images by topic.
-        skipped: Images that were left out because they were overdue by a whole period.
-        late_ms: How long after their time images were sent: p50, p95, p99, max.
+        skipped: Images left out because they were a whole period late.
+        late_ms: Delay of the sent images behind their schedule: p50, p95, p99, max.
     """
 
     sent: dict[str, int]
@@ -192,18 +102,19 @@ class PublisherReport:
 
     @classmethod
     def read(cls, path: Path) -> 'PublisherReport':
-        """Read what a publisher wrote when it ended."""
+        """Read the report that a publisher wrote at its end."""
         return cls(**json.loads(path.read_text(encoding='utf-8')))
 
 
 class BenchmarkPublisher(Node):
-    """Publishes the same image on some topics, best effort, one after the other in a period.
+    """Publishes the same image on several topics, best effort, evenly spaced within a period.
 
     Args:
         options: For `rclpy.node.Node`.
 
     Raises:
-        ParameterException: A parameter is missing or of another type.
+        ParameterException: A parameter is missing or has another type.
+        ValueError: The settings make no schedule; see `PublishingSchedule`.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -229,7 +140,7 @@ class BenchmarkPublisher(Node):
         self._late_ms = array('f')
 
     def run(self, stop: threading.Event) -> None:
-        """Wait for subscribers, then publish until told to end."""
+        """Wait for subscriptions, then publish until `stop` is set."""
         while not all(publisher.get_subscription_count() for publisher in self._image_publishers):
             if stop.is_set():
                 return
@@ -242,6 +153,7 @@ class BenchmarkPublisher(Node):
                 break
             late = time.monotonic() - began - image.due
             if late > self._schedule.period:
+                # A camera that falls behind drops the image; it does not send a burst.
                 self._skipped += 1
                 continue
             self._late_ms.append(1e3 * late)
@@ -254,7 +166,7 @@ class BenchmarkPublisher(Node):
         time.sleep(SETTLE_SECONDS)
 
     def report(self) -> PublisherReport:
-        """Say what was sent so far."""
+        """Return the counts and delays so far."""
         return PublisherReport(
             sent=dict(zip(self.settings.topics, self._sent, strict=True)),
             skipped=self._skipped,
@@ -262,22 +174,116 @@ class BenchmarkPublisher(Node):
         )
 
     def _read_settings(self) -> PublisherSettings:
-        kinds = {
+        parameter_types = {
             list[str]: Parameter.Type.STRING_ARRAY,
             float: Parameter.Type.DOUBLE,
             int: Parameter.Type.INTEGER,
             bool: Parameter.Type.BOOL,
             str: Parameter.Type.STRING,
         }
-        names = PublisherSettings.__annotations__
-        for name, kind in names.items():
-            self.declare_parameter(name, kinds[kind])
-        return PublisherSettings(**{name: self.get_parameter(name).value for name in names})
+        fields = PublisherSettings.__annotations__
+        for name, field_type in fields.items():
+            self.declare_parameter(name, parameter_types[field_type])
+        return PublisherSettings(**{name: self.get_parameter(name).value for name in fields})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishingSchedule:
+    """Times of the images of several cameras at one rate, with gaps and jumps of their clock.
+
+    The cameras take turns at even distances. Three cameras and one gap:
+
+        seconds  0                                      gap_every
+        camera   0  1  2  0  1  2  0  1  2  |---- gap ----|  0  1  2 ...
+
+    Attributes:
+        cameras: Number of cameras.
+        rate: Images per second of each camera.
+        gap_every: Seconds between the ends of two gaps; 0 for no gaps.
+        gap: Length of a gap in seconds.
+        jump_every: Seconds between two jumps of the stamps, alternately forward and back; 0 for no
+            jumps.
+        jump: Length of a jump in seconds.
+
+    Raises:
+        ValueError: There is no camera or no rate, or the gaps leave no time between them.
+    """
+
+    cameras: int
+    rate: float
+    gap_every: float = 0.0
+    gap: float = 0.0
+    jump_every: float = 0.0
+    jump: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.cameras < 1 or self.rate <= 0:
+            raise ValueError(
+                f'{self.cameras} cameras at {self.rate:g} Hz: expected at least one camera, and a '
+                'rate above 0'
+            )
+        if self.gap_every and not 0 <= self.gap < self.gap_every:
+            raise ValueError(
+                f'a gap of {self.gap:g} s every {self.gap_every:g} s: expected a gap that is '
+                'shorter than the time between two'
+            )
+
+    @property
+    def period(self) -> float:
+        """Seconds between two images of a camera."""
+        return 1 / self.rate
+
+    def images(self) -> Iterator['DueImage']:
+        """Yield all images in the order of their times, without end."""
+        for index in count():
+            due = index * self.period / self.cameras
+            if self.gap_every and due % self.gap_every >= self.gap_every - self.gap:
+                continue
+            # Every second stretch of `jump_every` seconds has its stamps ahead.
+            skewed = self.jump_every and int(due / self.jump_every) % 2
+            yield DueImage(camera=index % self.cameras, due=due, skew=self.jump if skewed else 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DueImage:
+    """An image of the schedule.
+
+    Attributes:
+        camera: Index of its camera.
+        due: When to publish it, in seconds from the start.
+        skew: How far its stamp is ahead of the clock, in seconds.
+    """
+
+    camera: int
+    due: float
+    skew: float
+
+
+class SerialisedImage:
+    """A `sensor_msgs/Image` of noise in `rgb8`, serialised once; a new stamp costs one copy.
+
+    Args:
+        width: Width in pixels.
+        height: Height in pixels.
+        frame_id: Coordinate frame in its header.
+    """
+
+    def __init__(self, *, width: int, height: int, frame_id: str) -> None:
+        random = np.random.default_rng(0)
+        image_hw3 = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        message = bytes(serialize_message(from_rgb(image_hw3, 'rgb8', Header(frame_id=frame_id))))
+        self._head, self._rest = message[:_STAMP_AT], message[_STAMP_END:]
+        self._format = '<iI' if message[1] & 1 else '>iI'
+
+    def stamped(self, stamp_ns: int) -> bytes:
+        """Return the serialised message with a stamp in nanoseconds."""
+        stamp = struct.pack(self._format, *divmod(stamp_ns, NANOSECONDS))
+        return b''.join((self._head, stamp, self._rest))
 
 
 def _wait_until(time_s: float, stop: threading.Event) -> bool:
-    """Wait for a time of the monotonic clock; False if told to end."""
-    # Not by the event: the signal's handler sets it in this very thread.
+    """Wait until a time of the monotonic clock; return False if `stop` was set before."""
+    # Not `stop.wait`: the handler of the signal sets the event in this very thread.
     while not stop.is_set():
         missing = time_s - time.monotonic()
         if missing <= 0:
@@ -290,7 +296,7 @@ def main(args: list[str] | None = None) -> int:
     """Publish until interrupted.
 
     Returns:
-        0; or 1 after one line on what was wrong.
+        0; or 1 after one line with the error.
     """
     make_room_for_large_images()
     return run_node(

@@ -3,7 +3,9 @@
 from step_ros.ros.parameters import Parameter
 
 DEFAULTS_FILE = 'perception.yaml'
-# How the line in the log begins that says why; `step_ros demo` looks for it.
+# Name of the perception node without a namespace.
+PERCEPTION = '/perception'
+# Start of the log line that gives the reason; `NodeProcess.check` looks for it.
 NOT_CONFIGURED = 'not configured'
 
 # The executor is chosen when the node starts. The others are read when it is configured; a change

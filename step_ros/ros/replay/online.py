@@ -17,13 +17,13 @@ from step_ros.io.bags.storage import COMPRESSED_IMAGE
 from step_ros.replay.node_output import NodeOutput
 from step_ros.replay.run import ReplayResult
 from step_ros.reporting.progress import track
+from step_ros.ros.perception.parameters import PERCEPTION
 from step_ros.ros.processes import NodeProcess, wait_until
 from step_ros.ros.qos import DEPTH
 from step_ros.ros.replay.player import CLOCK_PERIOD
 from step_ros.ros.replay.recorder import RECORDING
 
 ANSWERS = 'online.json'
-PERCEPTION = '/perception'
 # Hypotheses that may be on their way: none is lost to a recorder that is slow for a moment.
 _DEPTH = 1000
 # How long node and player of `ros2 bag play` have to find each other.

@@ -22,7 +22,7 @@ from step_ros.resources import Value
 from step_ros.ros.conversion import to_time
 from step_ros.ros.parameters import Parameter, declare_parameters, parameter_values
 from step_ros.ros.process_setup import make_room_for_large_images
-from step_ros.ros.qos import image_qos
+from step_ros.ros.qos import SETTLE_SECONDS, image_qos
 from step_ros.ros.runner import run_node
 from step_ros.streaming.grid import NANOSECONDS
 
@@ -42,8 +42,6 @@ DEFAULTS: dict[str, Value] = {'bag': '', 'topics': [''], 'rate': 1.0}
 
 # How often `/clock` is published, at least, in seconds.
 CLOCK_PERIOD = 0.01
-# A publisher knows of a subscription before the subscription knows of it.
-SETTLE_SECONDS = 0.5
 # How long the last images may take to arrive, in seconds.
 ACKNOWLEDGE_SECONDS = 10
 
