@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
+
+_Resource = TypeVar('_Resource', bound='Closing')
 
 
 @contextmanager
@@ -55,6 +58,10 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 class Closing(AbstractContextManager):  # type: ignore[type-arg]
     """A resource with a `close` method that a `with` statement calls at its end."""
+
+    def __enter__(self: _Resource) -> _Resource:
+        """Return the resource itself; without this, type checkers lose its type."""
+        return self
 
     @abstractmethod
     def close(self) -> None:

@@ -1,1 +1,1 @@
-"""Files: video and rosbag2."""
+"""Video and rosbag2 files."""

@@ -1,4 +1,4 @@
-"""The error of a dataset that cannot be used."""
+"""The error of datasets that cannot be used."""
 
 
 class DatasetError(ValueError):

@@ -1,21 +1,28 @@
-"""Video files, frame by frame, each with its presentation time."""
+"""Read and write video files frame by frame, each frame with its presentation time.
+
+`VideoReader` reads any file that FFmpeg can decode; `VideoWriter` writes MP4 files (H.264).
+"""
 
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import av
 import numpy as np
 
+from step_ros.files import Closing
+
+# Milliseconds: fine enough for any camera, and every container takes them.
+_WRITTEN_TIME_BASE = Fraction(1, 1000)
+
 
 class VideoError(RuntimeError):
-    """A video cannot be read.
+    """A video, a bag or a camera cannot be read.
 
     Args:
-        path: The file.
-        why: What is wrong, and what was expected.
+        path: The file or device.
+        why: The fault, and the mend or the expected content.
     """
 
     def __init__(self, path: Path, why: str) -> None:
@@ -27,8 +34,8 @@ class VideoFrame:
     """One frame of a video.
 
     Args:
-        time_s: When it is shown, in seconds from the first frame.
-        decoded: What PyAV decoded.
+        time_s: Presentation time in seconds from the first frame.
+        decoded: The frame as PyAV decoded it.
     """
 
     def __init__(self, time_s: float, decoded: Any) -> None:
@@ -36,29 +43,29 @@ class VideoFrame:
         self._decoded = decoded
 
     def to_rgb(self) -> np.ndarray:
-        """Convert it to uint8 RGB `[h, w, 3]`; a frame that is skipped never pays for this."""
+        """Convert the frame to uint8 RGB, `[h, w, 3]`; skipped frames never pay for this."""
         image_hw3: np.ndarray = self._decoded.to_ndarray(format='rgb24')
-        # Phones film upright by writing a rotation beside the pixels.
+        # Phones store an upright video as rotated pixels and a rotation angle.
         quarters = round(getattr(self._decoded, 'rotation', 0) / 90) % 4
         return np.ascontiguousarray(np.rot90(image_hw3, quarters)) if quarters else image_hw3
 
 
-class VideoReader:
-    """Reads a video file from its first frame to its last.
+class VideoReader(Closing):
+    """Read a video file from its first frame to its last.
 
-    Each iteration begins at the first frame again and ends the one before; use it in a `with`
-    statement or close it. Times come from the frames' own time stamps, so that a variable frame
-    rate is kept.
+    Use it in a `with` statement or close it. Each iteration starts at the first frame again and
+    ends the previous iteration. Times come from the frames' own time stamps, which keeps a
+    variable frame rate.
 
     Args:
         path: Any file that FFmpeg can read.
 
     Attributes:
         path: The file.
-        width: Pixels in a row, as shown.
-        height: Rows, as shown.
-        rate: Average frames per second; 0 where the file does not say.
-        duration_s: Length in seconds by the file's header; 0 where it does not say.
+        width: Width in pixels, after rotation.
+        height: Height in pixels, after rotation.
+        rate: Average frames per second; 0 if the file has no frame rate.
+        duration_s: Length in seconds from the file's header; 0 if the header has none.
 
     Raises:
         VideoError: The file is missing, has no video stream or cannot be decoded.
@@ -72,7 +79,7 @@ class VideoReader:
             stream = self._open()
             self.rate = float(stream.average_rate or stream.guessed_rate or 0)
             self.duration_s = self._duration(stream)
-            # The size as shown, and whether frames can be decoded at all: the first one says it.
+            # The first frame shows the size after rotation, and whether decoding works at all.
             first = next(self._decode(stream), None)
             if first is None:
                 raise VideoError(self.path, 'the video stream has no frames')
@@ -80,22 +87,11 @@ class VideoReader:
         finally:
             self._release()
 
-    def __enter__(self) -> 'VideoReader':
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def __iter__(self) -> Iterator[VideoFrame]:
-        """Yield the frames in the order in which they are shown.
+        """Yield the frames in presentation order.
 
         Raises:
-            VideoError: The reader is closed, or the file is damaged at some point.
+            VideoError: The reader is closed, or a part of the file is damaged.
         """
         if self._closed:
             raise VideoError(self.path, 'the reader is closed')
@@ -103,13 +99,13 @@ class VideoReader:
         return self._decode(self._open())
 
     def close(self) -> None:
-        """Close the file; an iteration that is under way ends."""
+        """Close the file and end the running iteration."""
         self._closed = True
         self._release()
 
     def _open(self) -> Any:
         try:
-            # A decoder does not need text; files tagged in a foreign encoding must not fail.
+            # Metadata in another text encoding must not stop the decoder, which needs no text.
             self._container = av.open(str(self.path), metadata_errors='replace')
         except FileNotFoundError as error:
             raise VideoError(self.path, 'there is no such file') from error
@@ -153,32 +149,27 @@ class VideoReader:
             elif origin_s is None:
                 origin_s = 0.0
             elif self.rate:
-                # No time stamp (a raw stream): the frame follows at the file's rate.
+                # A raw stream has no time stamps: frames follow each other at the file's rate.
                 time_s += 1.0 / self.rate
             else:
-                raise VideoError(self.path, f'no time stamps and no frame rate at {time_s:.3f} s')
+                raise VideoError(self.path, f'no time stamp and no frame rate at {time_s:.3f} s')
             yield VideoFrame(time_s, decoded)
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what FFmpeg or the system says about a failure, without numbers and paths."""
+    """Return the message of an FFmpeg or system error, without error number and path."""
     return str(getattr(error, 'strerror', None) or error)
 
 
-# ---- Writing a video file from frames with stamps.
-
-# Milliseconds: fine enough for any camera, and every container takes it.
-TIME_BASE = Fraction(1, 1000)
-
-
-class VideoWriter:
-    """An MP4 file (H.264), one frame after the other, at the frames' own times.
+class VideoWriter(Closing):
+    """Write an MP4 file (H.264) frame by frame, at the frames' own times.
 
     Args:
         path: The file to write.
         size: Width and height in pixels, both even.
         rate: Nominal frames per second.
-        quality: Rate factor of H.264: less is better and larger; None for the codec's own, 23.
+        quality: Constant rate factor of H.264: a lower one gives a better and larger video. None
+            takes the codec's default, 23.
     """
 
     def __init__(
@@ -192,23 +183,13 @@ class VideoWriter:
         self._stream.pix_fmt = 'yuv420p'
         if quality is not None:
             self._stream.options = {'crf': str(quality)}
-        self._stream.codec_context.time_base = TIME_BASE
+        self._stream.codec_context.time_base = _WRITTEN_TIME_BASE
         self._first_ns: int | None = None
         self._last = -1
-
-    def __enter__(self) -> 'VideoWriter':
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+        self._closed = False
 
     def write(self, image_hw3: np.ndarray, stamp_ns: int) -> None:
-        """Add a frame, uint8 RGB; one that is not after the last is left out."""
+        """Add a frame, uint8 RGB `[h, w, 3]`; skip it unless it is later than the last one."""
         if self._first_ns is None:
             self._first_ns = stamp_ns
         when = (stamp_ns - self._first_ns) // 1_000_000
@@ -217,10 +198,13 @@ class VideoWriter:
         self._last = when
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image_hw3), format='rgb24')
         frame.pts = when
-        frame.time_base = TIME_BASE
+        frame.time_base = _WRITTEN_TIME_BASE
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
         """Finish the file."""
+        if self._closed:
+            return
+        self._closed = True
         self._container.mux(self._stream.encode())
         self._container.close()

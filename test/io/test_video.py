@@ -1,3 +1,5 @@
+"""Read video files frame by frame, each frame with its presentation time."""
+
 from fractions import Fraction
 
 import av
@@ -15,7 +17,7 @@ def flat(value, width=64, height=48):
 
 @pytest.fixture(scope='module')
 def video(tmp_path_factory):
-    """A video of flat grey images, at uneven times that do not begin at zero."""
+    """Return a video of flat grey images, at uneven times that do not begin at zero."""
     path = tmp_path_factory.mktemp('video') / 'uneven.mp4'
     write(path, [(1000 + time_ms, 40 * index) for index, time_ms in enumerate(TIMES_MS)])
     return path
@@ -33,7 +35,7 @@ def write(path, frames, codec='libx264', rate=25):
         container.mux(stream.encode(None))
 
 
-def test_frames_come_with_their_own_times_from_the_first(video):
+def test_frame_times_count_from_the_first_frame(video):
     with VideoReader(video) as reader:
         frames = list(reader)
     assert [frame.time_s for frame in frames] == pytest.approx(
@@ -57,7 +59,7 @@ def test_size_rate_and_duration(video):
         assert reader.duration_s == pytest.approx(0.4, abs=0.1)
 
 
-def test_each_iteration_begins_anew_and_ends_the_one_before(video):
+def test_new_iteration_starts_again_and_ends_the_last_one(video):
     with VideoReader(video) as reader:
         first = iter(reader)
         next(first)
@@ -71,7 +73,7 @@ def test_frames_outlive_the_reader(video):
     assert frame.to_rgb().mean() == pytest.approx(80, abs=4)
 
 
-def test_a_closed_reader_says_so(video):
+def test_closed_reader_refuses_a_new_iteration(video):
     reader = VideoReader(video)
     under_way = iter(reader)
     next(under_way)
@@ -85,7 +87,7 @@ def test_a_closed_reader_says_so(video):
 @pytest.mark.parametrize(
     ('angle', 'shape'), [(90, (64, 48, 3)), (-90, (64, 48, 3)), (180, (48, 64, 3))]
 )
-def test_rotation_is_honoured(angle, shape):
+def test_frames_are_rotated_upright(angle, shape):
     image = np.arange(48 * 64 * 3, dtype=np.uint32).astype(np.uint8).reshape(48, 64, 3)
 
     class Decoded:
@@ -99,22 +101,22 @@ def test_rotation_is_honoured(angle, shape):
     assert np.array_equal(upright, np.rot90(image, angle // 90))
 
 
-def test_error_of_a_missing_file(tmp_path):
+def test_missing_file_is_named(tmp_path):
     with pytest.raises(VideoError, match=r'nowhere\.mp4: there is no such file') as caught:
         VideoReader(tmp_path / 'nowhere.mp4')
     assert caught.value.path == tmp_path / 'nowhere.mp4'
 
 
-def test_error_of_a_file_that_is_no_video(tmp_path):
+def test_file_that_is_no_video_is_refused(tmp_path):
     path = tmp_path / 'text.mp4'
-    path.write_text('no video, and long enough to be looked at' * 20)
+    path.write_text('no video, and long enough for FFmpeg to probe' * 20)
     with pytest.raises(VideoError, match='cannot open it as a video'):
         VideoReader(path)
     with pytest.raises(VideoError, match='cannot open it as a video'):
         VideoReader(tmp_path)
 
 
-def test_error_of_a_file_without_a_video_stream(tmp_path):
+def test_file_without_a_video_stream_is_refused(tmp_path):
     path = tmp_path / 'sound.wav'
     with av.open(str(path), 'w') as container:
         stream = container.add_stream('pcm_s16le', rate=8000)
@@ -125,14 +127,14 @@ def test_error_of_a_file_without_a_video_stream(tmp_path):
         VideoReader(path)
 
 
-def test_error_of_a_truncated_file(video, tmp_path):
+def test_truncated_file_is_refused(video, tmp_path):
     path = tmp_path / 'truncated.mp4'
     path.write_bytes(video.read_bytes()[:600])
     with pytest.raises(VideoError, match='cannot'):
         VideoReader(path)
 
 
-def test_error_of_damage_half_way_says_when(tmp_path):
+def test_error_of_a_damaged_part_gives_its_time(tmp_path):
     path = tmp_path / 'damaged.mp4'
     write(path, [(40 * index, 8 * index) for index in range(30)])
     with av.open(str(path)) as container:

@@ -1,1 +1,1 @@
-"""Reading and writing rosbag2 files without ROS."""
+"""Read and write rosbag2 files without ROS."""

@@ -1,4 +1,7 @@
-"""What a rosbag2 recording says about itself: `metadata.yaml`."""
+"""Read `metadata.yaml`, in which a rosbag2 recording lists its files and topics.
+
+This module does not import `rosbags`, so that a missing package can be reported.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,8 +23,8 @@ class BagError(VideoError):
     """A bag cannot be read.
 
     Args:
-        path: Its folder or file.
-        why: What is wrong, and what was expected.
+        path: The bag's folder or file.
+        why: The fault, and the mend or the expected content.
     """
 
 
@@ -29,9 +32,9 @@ class BagTopic(NamedTuple):
     """A topic of a bag.
 
     Attributes:
-        name: As `/camera/image_raw`.
-        type: As `sensor_msgs/msg/Image`.
-        messages: How many there should be.
+        name: For example `/camera/image_raw`.
+        type: For example `sensor_msgs/msg/Image`.
+        messages: Number of messages that the bag should hold.
     """
 
     name: str
@@ -41,14 +44,14 @@ class BagTopic(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class BagContents:
-    """What a bag says about itself.
+    """The files and topics of a bag.
 
     Attributes:
-        path: Its folder, or its only file.
-        files: Its storage files in the order of recording.
-        compression: What is compressed with zstd: `file`, `message` or nothing (empty). mcap's
-            own compression of chunks is not meant.
-        topics: Its topics by their names.
+        path: The bag's folder, or its only file.
+        files: Storage files in the order of recording.
+        compression: Part that rosbag2 compressed with zstd: `file`, `message` or none (empty).
+            mcap's own compression of chunks does not count.
+        topics: Topics by their names.
     """
 
     path: Path
@@ -58,9 +61,9 @@ class BagContents:
 
 
 def is_bag(path: Path) -> bool:
-    """Whether a path looks like a bag: a folder with `metadata.yaml`, or a storage file.
+    """Return whether a path looks like a bag: a folder with `metadata.yaml`, or a storage file.
 
-    Whether it can be read is another matter: a bag of ROS 1 looks like one as well.
+    The bag may still be unreadable: a ROS 1 bag looks like a bag, too.
     """
     if path.is_dir():
         return (path / METADATA).is_file()
@@ -93,19 +96,19 @@ class _Metadata(BaseModel):
 
 
 def contents_of_folder(path: Path) -> BagContents:
-    """Read the metadata of a bag's folder; its files are not opened.
+    """Read the metadata of a bag's folder, without opening its storage files.
 
     Raises:
-        BagError: It is no bag, or of a kind that is not supported.
+        BagError: The folder is no bag, or its kind is not supported.
     """
     information = _read_metadata(path)
     compression = (information.compression_mode or '').lower().removeprefix('none')
     _check_supported(path, information, compression)
-    # Old recorders wrote the folder's name before that of the file.
+    # Old recorders wrote the folder's name before the file's name.
     files = tuple(path / PurePath(name).name for name in information.relative_file_paths)
     for file in files:
         if not file.is_file():
-            raise BagError(path, f'{METADATA} names {file.name}, which is not there')
+            raise BagError(path, f'{METADATA} names {file.name}, which does not exist')
     topics: dict[str, BagTopic] = {}
     for entry in information.topics_with_message_count:
         name, kind = entry.topic_metadata.name, entry.topic_metadata.type
@@ -120,8 +123,12 @@ def _read_metadata(path: Path) -> _Information:
         content = yaml.safe_load(file.read_text(encoding='utf-8'))
         return _Metadata.model_validate(content).rosbag2_bagfile_information
     except FileNotFoundError as error:
-        some = sorted(one.name for one in path.iterdir() if one.suffix in SUFFIXES)
-        mend = f'; it holds {", ".join(some)}: ros2 bag reindex {path}' if some else ''
+        stored = sorted(file.name for file in path.iterdir() if file.suffix in SUFFIXES)
+        mend = (
+            f'; the folder holds {", ".join(stored)}: run `ros2 bag reindex {path}`'
+            if stored
+            else ''
+        )
         raise BagError(path, f'no bag: {METADATA} is missing{mend}') from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BagError(path, f'{METADATA} cannot be read: {error}') from error
@@ -155,12 +162,14 @@ def _check_supported(path: Path, information: _Information, compression: str) ->
     )
     for field, value, sound, expected in checks:
         if not sound:
-            raise BagError(path, f'{METADATA}: {field} {value!r} is not supported; {expected} is')
+            raise BagError(
+                path, f'{METADATA}: {field} {value!r} is not supported; expected {expected}'
+            )
     for entry in information.topics_with_message_count:
         topic = entry.topic_metadata
         if topic.serialization_format != 'cdr':
             raise BagError(
                 path,
                 f'{METADATA}: {topic.name} is serialised as {topic.serialization_format!r}; '
-                'cdr is supported',
+                'expected cdr',
             )

@@ -1,4 +1,8 @@
-"""Frames and action events of a bag (rosbag2), one after the other as they were recorded."""
+"""Read the frames and action events of a bag (rosbag2).
+
+`BagReader` yields them in the order of recording. `index_bag` returns a `BagIndex`, which reads
+single frames of one camera by their numbers and skips the messages between them.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -24,6 +28,7 @@ from step_ros.io.bags.storage import (
 from step_ros.streaming.frame import Frame
 from step_ros.streaming.grid import NANOSECONDS
 
+# The values of `step_ros/msg/ActionEvent`.
 START, END = 1, 2
 
 _T = TypeVar('_T')
@@ -31,18 +36,18 @@ _T = TypeVar('_T')
 
 @dataclass(frozen=True, kw_only=True)
 class BagEvent:
-    """A label that began or ended: `step_ros/msg/ActionEvent`.
+    """The START or END of a label: `step_ros/msg/ActionEvent`.
 
     Attributes:
-        type: `START` or `END`; a bag may hold anything else as well.
-        stamp_ns: When it began (`START`) or ended (`END`), in nanoseconds.
-        start_ns: When the label began.
-        task: What was decided.
+        type: `START` or `END`; damaged bags hold other numbers, too.
+        stamp_ns: Stamp at which the label began (`START`) or ended (`END`), in nanoseconds.
+        start_ns: Stamp at which the label began, in nanoseconds.
+        task: Name of the task.
         label: The label.
         camera: Name of the camera.
         frame_id: Coordinate frame of the camera.
-        score: In [0, 1]; 1 for ground truth.
-        order_evidence: Likewise; 0 in bags of a version that did not write it.
+        score: Score of the label, in [0, 1]; 1 for ground truth.
+        order_evidence: Order evidence, in [0, 1]; 0 in bags of versions that did not write it.
     """
 
     type: int
@@ -57,17 +62,17 @@ class BagEvent:
 
 
 class BagReader:
-    """Reads a bag; each iteration opens its files one after the other, and closes them.
+    """Read a bag in the order of recording; each iteration opens one storage file at a time.
 
     Args:
         path: The bag: a folder with `metadata.yaml`, or a single `.mcap` or `.db3` file.
 
     Attributes:
         path: The bag.
-        topics: Its topics by their names, each with type and number of messages.
+        topics: Topics by their names, each with type and number of messages.
 
     Raises:
-        BagError: It is missing, no bag, damaged, or of a kind that is not supported.
+        BagError: The bag is missing or damaged, or its kind is not supported.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -77,38 +82,38 @@ class BagReader:
 
     @property
     def image_topics(self) -> tuple[str, ...]:
-        """Topics with images, raw or compressed, in the order of their names."""
+        """Topics with raw or compressed images, sorted by name."""
         return self._of(IMAGE_TYPES)
 
     @property
     def event_topics(self) -> tuple[str, ...]:
-        """Topics with action events, in the order of their names."""
+        """Topics with action events, sorted by name."""
         return self._of((ACTION_EVENT,))
 
     def frames(self, topics: Sequence[str] = ()) -> Generator[Frame, None, None]:
-        """Yield the frames of cameras in the order in which they were recorded.
+        """Yield the frames of cameras in the order of recording.
 
-        Nothing is decoded before a frame's `load` is called. A frame's `camera` is its topic, its
-        `received_ns` the time of recording; its stamp is the header's, and may go backwards.
+        A frame's `load` decodes its image. A frame's `camera` is its topic and its `received_ns`
+        the time of recording. Its stamp comes from the header and may go backwards.
 
         Args:
-            topics: Image topics; all of them where none is named.
+            topics: Image topics; empty for all of them.
 
         Raises:
-            BagError: A topic is not there or has no images, or the bag is damaged or cut short.
+            BagError: A topic is missing or has no images, or the bag is damaged or cut short.
         """
         names = tuple(topics) or self.image_topics
         self.require_images(names)
         return self._read(names, frame_of)
 
     def stored_images(self, topics: Sequence[str] = ()) -> Generator[StoredMessage, None, None]:
-        """Yield image messages as they are stored, in the order in which they were recorded.
+        """Yield image messages as they are stored, in the order of recording.
 
         Args:
-            topics: Image topics; all of them where none is named.
+            topics: Image topics; empty for all of them.
 
         Raises:
-            BagError: A topic is not there or has no images, or the bag is damaged or cut short.
+            BagError: A topic is missing or has no images, or the bag is damaged or cut short.
         """
         names = tuple(topics) or self.image_topics
         self.require_images(names)
@@ -118,7 +123,7 @@ class BagReader:
         """Return the first frame of a camera.
 
         Raises:
-            BagError: The topic is not there, has no images or no messages, or the bag is damaged.
+            BagError: The topic is missing, has no images or no messages, or the bag is damaged.
         """
         with closing(self.frames([topic])) as frames:
             frame = next(frames, None)
@@ -127,13 +132,13 @@ class BagReader:
         return frame
 
     def events(self, topics: Sequence[str] = ()) -> Generator[BagEvent, None, None]:
-        """Yield action events in the order in which they were recorded.
+        """Yield action events in the order of recording.
 
         Args:
-            topics: Topics of action events; all of them where none is named.
+            topics: Topics of action events; empty for all of them.
 
         Raises:
-            BagError: A topic is not there or has no such events, or the bag is damaged or cut
+            BagError: A topic is missing or has no action events, or the bag is damaged or cut
                 short.
         """
         names = tuple(topics) or self.event_topics
@@ -145,7 +150,7 @@ class BagReader:
         """Check that topics hold images.
 
         Raises:
-            BagError: One is not there or of another type; lists those that do.
+            BagError: A topic is missing or has another type; the message lists the image topics.
         """
         for name in topics:
             self._require(name, IMAGE_TYPES, self.image_topics, 'images')
@@ -153,12 +158,14 @@ class BagReader:
     def _of(self, types: Sequence[str]) -> tuple[str, ...]:
         return tuple(sorted(topic.name for topic in self.topics.values() if topic.type in types))
 
-    def _require(self, name: str, types: Sequence[str], there: Sequence[str], what: str) -> None:
+    def _require(
+        self, name: str, types: Sequence[str], found: Sequence[str], content: str
+    ) -> None:
         topic = self.topics.get(name)
         if topic is None or topic.type not in types:
             why = 'there is no such topic' if topic is None else f'its type is {topic.type}'
-            found = ', '.join(there) or 'none'
-            raise BagError(self.path, f'topic {name!r}: {why}; topics with {what}: {found}')
+            expected = ', '.join(found) or 'none'
+            raise BagError(self.path, f'topic {name!r}: {why}; topics with {content}: {expected}')
 
     def _read(
         self, topics: Sequence[str], read: Callable[[StorageFile, StoredMessage], _T]
@@ -175,7 +182,7 @@ class BagReader:
 
 
 def frame_of(file: StorageFile, stored: StoredMessage) -> Frame:
-    """Return the frame that a stored image message is.
+    """Return a stored image message as a frame.
 
     Raises:
         BagError: The message is damaged.
@@ -191,63 +198,33 @@ def frame_of(file: StorageFile, stored: StoredMessage) -> Frame:
 
 
 def check_count(bag: Path, expected: int, topic: str, found: int) -> None:
-    """Check that a topic has all its messages.
+    """Check that a topic has as many messages as the bag's metadata says.
 
     Raises:
-        BagError: Some are missing.
+        BagError: Messages are missing.
     """
     if found < expected:
         raise BagError(
-            bag, f'{topic}: {found} messages are there; expected {expected}: the bag is cut short'
+            bag, f'{topic}: found {found} messages; expected {expected}: the bag is cut short'
         )
-
-
-def _load(kind: str, message: Any) -> np.ndarray:
-    if kind == COMPRESSED_IMAGE:
-        return compressed_to_rgb(message)
-    image_hw3 = raw_to_rgb(message)
-    # Without a copy it would be the stored bytes themselves, which nobody may write to.
-    return image_hw3 if image_hw3.flags.writeable else image_hw3.copy()
-
-
-def _event_of(file: StorageFile, stored: StoredMessage) -> BagEvent:
-    message = file.deserialise(stored)
-    return BagEvent(
-        type=message.type,
-        stamp_ns=_nanoseconds(message.header.stamp),
-        start_ns=_nanoseconds(message.start_stamp),
-        task=message.task,
-        label=message.label,
-        camera=message.camera,
-        frame_id=message.header.frame_id,
-        score=message.score,
-        order_evidence=getattr(message, 'order_evidence', 0.0),
-    )
-
-
-def _nanoseconds(stamp: Any) -> int:
-    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
-
-
-# ---- Frames of a bag's camera by their numbers, without reading what lies between them.
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BagIndex:
-    """When each frame of a bag's camera was taken, and where it is stored.
+    """Stamp and place of each frame of a bag's camera, to read frames by their numbers.
 
-    It holds arrays and paths alone: no file stays open, and it can be sent to other processes.
+    The index holds arrays and paths only: no file stays open, and other processes can receive it.
 
     Attributes:
         path: The bag.
         topic: The image topic.
-        start_ns: Stamp of the first frame, from its header.
-        stamps_ns: Nanoseconds from the first frame, by the headers, ascending, `[f]`.
+        start_ns: Stamp of the first frame, from its header, in nanoseconds.
+        stamps_ns: Header stamps as nanoseconds from the first frame, ascending, `[f]`.
         files: The bag's storage files.
-        compression: As in `BagContents`.
-        file_f: In which file each frame is.
-        log_ns_f: When it was recorded, in nanoseconds.
-        nth_f: How many of the topic's messages before it in its file have the same time of
+        compression: Compression of the files, as in `BagContents`.
+        file_f: Index in `files` of each frame's file.
+        log_ns_f: Time at which each frame was recorded, in nanoseconds.
+        nth_f: Number of earlier messages of the topic in the same file with the same time of
             recording.
     """
 
@@ -265,7 +242,7 @@ class BagIndex:
         return len(self.stamps_ns)
 
     def decode(self, wanted: Sequence[int]) -> dict[int, np.ndarray]:
-        """Decode frames by their numbers; one file is open at a time, and only meanwhile.
+        """Decode frames by their numbers; at most one file is open at a time.
 
         Returns:
             The frames by their numbers, uint8 RGB, `[h, w, 3]`.
@@ -278,9 +255,9 @@ class BagIndex:
         for at in np.unique(self.file_f[numbers]):
             with StorageFile(self.path, self.files[at], self.compression) as file:
                 inside = numbers[self.file_f[numbers] == at]
-                # A search for each frame, where the file can search; else one pass for all.
-                for some in inside[:, None] if file.indexed else [inside]:
-                    images.update(self._find(file, some))
+                # An indexed file is searched for each frame; another file is read once for all.
+                for batch in inside[:, None] if file.indexed else [inside]:
+                    images.update(self._find(file, batch))
         return images
 
     def _find(self, file: StorageFile, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -298,7 +275,9 @@ class BagIndex:
                 continue
             frame = frame_of(file, message)
             if frame.stamp_ns - self.start_ns != self.stamps_ns[number]:
-                raise self._error(number, 'has another stamp than before: the bag has changed')
+                raise self._error(
+                    number, 'has another stamp than when it was indexed: the bag has changed'
+                )
             try:
                 yield number, frame.load()
             except FrameError as error:
@@ -306,24 +285,24 @@ class BagIndex:
             if not places:
                 return
         for number in places.values():
-            raise self._error(number, 'is not there any more: the bag has changed')
+            raise self._error(number, 'no longer exists: the bag has changed')
 
     def _error(self, number: int, why: str) -> BagError:
         return BagError(self.path, f'{self.topic}: frame {number} of {len(self)} {why}')
 
 
 def index_bag(path: str | Path, topic: str) -> BagIndex:
-    """Find out when each frame of a camera was taken; every message is read, no image decoded.
+    """Return the index of a camera's frames, by the stamps in their headers.
 
-    Stamps are those of the headers, not the times of recording.
+    Every message of the topic is read, but no image is decoded.
 
     Args:
         path: The bag.
         topic: One of its image topics.
 
     Raises:
-        BagError: There is no such bag or image topic, it is damaged or cut short, it holds no
-            frames, or their stamps do not ascend.
+        BagError: The bag or the topic is missing, damaged, cut short or without frames, or the
+            stamps do not ascend.
     """
     contents = read_contents(path)
     BagReader(path).require_images([topic])
@@ -362,7 +341,34 @@ def _check_ascending(path: Path, topic: str, stamps_ns: np.ndarray) -> None:
         before, after = (stamps_ns[[number - 1, number]] / NANOSECONDS).tolist()
         raise BagError(
             path,
-            f'{topic}: frame {number} of {len(stamps_ns)} is stamped {after:.6f} s, the one '
-            f'before {before:.6f} s ({len(backwards)} such places); expected header stamps that '
-            'ascend',
+            f'{topic}: frame {number} of {len(stamps_ns)} is stamped {after:.6f} s, the frame '
+            f'before it {before:.6f} s ({len(backwards)} such frames); expected ascending header '
+            'stamps',
         )
+
+
+def _load(kind: str, message: Any) -> np.ndarray:
+    if kind == COMPRESSED_IMAGE:
+        return compressed_to_rgb(message)
+    image_hw3 = raw_to_rgb(message)
+    # An image that shares the memory of the stored bytes is read-only; callers draw on images.
+    return image_hw3 if image_hw3.flags.writeable else image_hw3.copy()
+
+
+def _event_of(file: StorageFile, stored: StoredMessage) -> BagEvent:
+    message = file.deserialise(stored)
+    return BagEvent(
+        type=message.type,
+        stamp_ns=_nanoseconds(message.header.stamp),
+        start_ns=_nanoseconds(message.start_stamp),
+        task=message.task,
+        label=message.label,
+        camera=message.camera,
+        frame_id=message.header.frame_id,
+        score=message.score,
+        order_evidence=getattr(message, 'order_evidence', 0.0),
+    )
+
+
+def _nanoseconds(stamp: Any) -> int:
+    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)

@@ -1,7 +1,10 @@
-"""Stored messages of a rosbag2 recording: one storage file open at a time.
+"""Read the stored messages of a rosbag2 recording, one storage file at a time.
 
-`rosbags` reads single storage files (mcap, sqlite3). Its reader of whole folders opens all files
-of a recording at once, and unpacks all of them where files are compressed; a clip needs one.
+`rosbags` reads single storage files (mcap, sqlite3). Its reader of whole folders opens, and where
+needed unpacks, all files of a recording at once; a clip needs one of them.
+
+Messages are deserialised by the definition that the bag carries; bags without definitions are read
+by the package's own `msg/`.
 """
 
 import shutil
@@ -11,7 +14,6 @@ from contextlib import ExitStack, suppress
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rosbags.interfaces import Connection, MessageDefinition, MessageDefinitionFormat
@@ -24,6 +26,7 @@ from rosbags.typesys import (
     get_typestore,
 )
 
+from step_ros.files import Closing
 from step_ros.io.bags.metadata import (
     COMPRESSED,
     METADATA,
@@ -36,31 +39,29 @@ from step_ros.io.bags.metadata import (
 )
 from step_ros.resources import share_directory
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
 
-
-# ---- The message types of bags: read by the definition that a bag carries, else by our own.
-
 IMAGE = 'sensor_msgs/msg/Image'
-
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
-
 ACTION_EVENT = 'step_ros/msg/ActionEvent'
-
 ACTION_HYPOTHESIS = 'step_ros/msg/ActionHypothesis'
-
 TASK_HYPOTHESIS = 'step_ros/msg/TaskHypothesis'
-
 IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
 
-# What is read of each: a stored definition without it is of no use.
+# The fields that step_ros reads of each type; a stored definition must have them.
 _FIELDS = {
     IMAGE: ('header', 'height', 'width', 'encoding', 'is_bigendian', 'step', 'data'),
     COMPRESSED_IMAGE: ('header', 'format', 'data'),
     ACTION_EVENT: ('header', 'camera', 'type', 'task', 'label', 'start_stamp', 'score'),
 }
 
+# rosbag2 writes this line before each of several IDL files.
 _HEADING = '=' * 80 + '\n'
 
 
@@ -79,15 +80,15 @@ def deserialise(data: bytes, kind: str, definition: MessageDefinition) -> Any:
 
     Args:
         data: Its bytes (CDR).
-        kind: Its type, as `sensor_msgs/msg/Image`.
-        definition: What the bag says about the type; perhaps nothing.
+        kind: Its type, for example `sensor_msgs/msg/Image`.
+        definition: The bag's definition of the type; may be empty.
 
     Returns:
         An object with the message's fields. Arrays share the memory of `data`.
 
     Raises:
-        ValueError: The definition is another one than this version of step_ros reads.
-        SerdeError: The bytes are no such message.
+        ValueError: The definition differs from the one that this version of step_ros reads.
+        SerdeError: The bytes are no message of this type.
     """
     return _types(kind, definition).deserialize_cdr(memoryview(data), kind)
 
@@ -116,27 +117,21 @@ def _types(kind: str, definition: MessageDefinition) -> 'Typestore':
 
 
 def _idl_parts(text: str) -> list[str]:
-    # One file after the other, each under a heading `IDL: NAME`; a single one may have none.
+    # Each file follows a heading `IDL: NAME`; a single file may come without one.
     if not text.startswith(f'{_HEADING}IDL: '):
         return [text]
     return [part.split('\n', 1)[1] for part in text.split(_HEADING)[1:]]
 
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
-
 class StoredMessage(NamedTuple):
-    """A message as it is stored.
+    """A message as the bag stores it.
 
     Attributes:
         topic: Its topic.
         type: Its type.
-        definition: What the bag says about the type; perhaps nothing.
-        log_ns: When it was recorded, in nanoseconds.
-        data: Its bytes.
+        definition: The bag's definition of the type; may be empty.
+        log_ns: Time of recording, in nanoseconds.
+        data: Its bytes (CDR).
     """
 
     topic: str
@@ -147,10 +142,10 @@ class StoredMessage(NamedTuple):
 
 
 def read_contents(path: str | Path) -> BagContents:
-    """Read what a bag says about itself; messages are not looked at.
+    """Return the files and topics of a bag, without reading its messages.
 
     Raises:
-        BagError: It is missing, no bag, damaged, or of a kind that is not supported.
+        BagError: The bag is missing or damaged, or its kind is not supported.
     """
     path = Path(path)
     if path.is_dir():
@@ -158,9 +153,9 @@ def read_contents(path: str | Path) -> BagContents:
     if not path.exists():
         raise BagError(path, 'there is no such bag')
     if path.suffix == ROS_1:
-        raise BagError(path, 'a bag of ROS 1; convert it: rosbags-convert --src FILE --dst FOLDER')
+        raise BagError(path, 'a ROS 1 bag; convert it: rosbags-convert --src FILE --dst FOLDER')
     if path.suffix == COMPRESSED:
-        raise BagError(path, f'a compressed file of a bag whose {METADATA} is missing')
+        raise BagError(path, f'a compressed storage file; expected its folder, with {METADATA}')
     if path.suffix not in SUFFIXES:
         raise BagError(path, f'no bag; expected a folder with {METADATA}, or a .mcap or .db3 file')
     with StorageFile(path, path) as file:
@@ -168,17 +163,17 @@ def read_contents(path: str | Path) -> BagContents:
     return BagContents(path=path, files=(path,), compression='', topics=topics)
 
 
-class StorageFile:
-    """One open storage file of a bag; use it in a `with` statement.
+class StorageFile(Closing):
+    """One open storage file of a bag; use it in a `with` statement or close it.
 
     Args:
         bag: The bag, for error messages.
         file: The file.
-        compression: As in `BagContents`.
+        compression: Compression of the bag, as in `BagContents`.
 
     Attributes:
         file: The file.
-        topics: Its topics by their names.
+        topics: Topics by their names.
 
     Raises:
         BagError: The file is missing, damaged or cut short.
@@ -198,41 +193,36 @@ class StorageFile:
         for connection in self._reader.connections:
             self._connections.setdefault(connection.topic, []).append(connection)
         self.topics = {
-            name: BagTopic(name, some[0].msgtype, sum(one.msgcount for one in some))
-            for name, some in self._connections.items()
+            name: BagTopic(name, connections[0].msgtype, sum(c.msgcount for c in connections))
+            for name, connections in self._connections.items()
         }
 
-    def __enter__(self) -> 'StorageFile':
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file and remove its unpacked copy."""
         self._stack.close()
 
     @property
     def indexed(self) -> bool:
-        """Whether messages of some time are found without reading all that lies before."""
-        # An mcap file written without chunks has no index.
+        """Whether the file finds messages by time without reading all earlier messages."""
+        # An mcap file without chunks has no index.
         return getattr(self._reader.storage, 'chunks', None) != []
 
     def messages(
         self, topics: Collection[str], start_ns: int | None = None, end_ns: int | None = None
     ) -> Iterator[StoredMessage]:
-        """Yield messages in the order in which they were recorded.
+        """Yield messages in the order of recording.
 
         Args:
-            topics: Their topics; those that the file has not are passed over.
-            start_ns: From which time of recording on.
-            end_ns: Up to which time of recording, not included.
+            topics: Topics; topics that the file lacks are skipped.
+            start_ns: First time of recording, in nanoseconds; None for no limit.
+            end_ns: End of the times of recording, not included; None for no limit.
 
         Raises:
             BagError: The file is damaged or cut short.
         """
-        wanted = [some for topic in topics for some in self._connections.get(topic, ())]
+        wanted = [
+            connection for topic in topics for connection in self._connections.get(topic, ())
+        ]
         if not wanted:
             return
         stored = self._reader.messages(wanted, start_ns, end_ns)
@@ -244,7 +234,7 @@ class StorageFile:
                 connection, log_ns, data = item
                 if self._compression == 'message':
                     data = zstd.decompress(data)
-            except Exception as error:  # whatever a parser stumbles over in a damaged file
+            except Exception as error:  # parsers raise many types for a damaged file
                 raise _damaged(self._bag, self.file, error) from error
             yield StoredMessage(
                 connection.topic, connection.msgtype, connection.msgdef, log_ns, data
@@ -254,14 +244,14 @@ class StorageFile:
         """Return a message with its fields.
 
         Raises:
-            BagError: It is damaged, or its type has other fields than expected.
+            BagError: The message is damaged, or its type lacks a field that step_ros reads.
         """
         try:
             return deserialise(message.data, message.type, message.definition)
-        except Exception as error:  # likewise
+        except Exception as error:  # parsers raise many types for a damaged message
             raise BagError(
                 self._bag,
-                f'{message.topic}: the message recorded at {message.log_ns} ns is no '
+                f'{message.topic}: the message recorded at {message.log_ns} ns cannot be read as '
                 f'{message.type}: {error}',
             ) from error
 
@@ -274,28 +264,30 @@ class StorageFile:
                 with zstd.open(self.file, 'rb') as packed, file.open('wb') as unpacked:
                     shutil.copyfileobj(packed, unpacked)
             return self._stack.enter_context(Reader(file))
-        except Exception as error:  # likewise
+        except Exception as error:  # parsers raise many types for a damaged file
             raise _damaged(self._bag, self.file, error) from error
 
 
 def _check_closed(bag: Path, file: Path) -> None:
-    # What a killed recorder left in sqlite's side files would silently be missing.
+    # sqlite's side files hold messages that a killed recorder had not merged into the database;
+    # without this check they would be missing silently.
     for suffix in ('-wal', '-journal'):
         side = file.with_name(file.name + suffix)
         with suppress(OSError):
             if side.stat().st_size:
                 raise BagError(
                     bag,
-                    f'{side.name} holds what was not yet written when recording broke off; mend '
-                    f"it on a copy: sqlite3 {file.name} 'PRAGMA wal_checkpoint(TRUNCATE)'",
+                    f'{side.name} holds messages that the recorder had not merged when it was '
+                    'stopped; merge them in a copy of the bag: '
+                    f"sqlite3 {file.name} 'PRAGMA wal_checkpoint(TRUNCATE)'",
                 )
 
 
 def _damaged(bag: Path, file: Path, error: Exception) -> BagError:
     if isinstance(error, FileNotFoundError):
-        return BagError(bag, f'{file.name} is not there')
+        return BagError(bag, f'{file.name} does not exist')
     return BagError(
         bag,
-        f'{file.name} is damaged or was cut short ({type(error).__name__}: {error}); a '
-        'recording that broke off: ros2 bag reindex, for mcap also mcap recover',
+        f'{file.name} is damaged or was cut short ({type(error).__name__}: {error}); repair an '
+        'interrupted recording with `ros2 bag reindex`, an mcap file also with `mcap recover`',
     )

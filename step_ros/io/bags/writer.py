@@ -1,7 +1,6 @@
-"""Writing a bag (rosbag2) that ROS 2's own tools can play: images, hypotheses, action events."""
+"""Write a bag (rosbag2) of images, hypotheses and action events that ROS 2's tools can play."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from step_ros.files import Closing
 from step_ros.images.messages import compress, pack
 from step_ros.io.bags.reader import BagEvent
 from step_ros.io.bags.storage import (
@@ -31,25 +31,25 @@ from step_ros.streaming.hypothesis import Hypothesis
 
 Storage = Literal['mcap', 'sqlite3']
 _PLUGINS = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
-# Version 9 writes QoS profiles in a way that recorders before ROS 2 Jazzy cannot read.
+# ROS 2 before Jazzy cannot read the QoS profiles of version 9.
 _VERSION: Literal[8] = 8
 _LAST_STAMP_NS = 2**31 * NANOSECONDS
+# Queue depth in the QoS profile of event topics.
 _EVENT_DEPTH = 256
 
 
-class BagWriter:
-    """Writes a new bag; use it in a `with` statement or close it.
+class BagWriter(Closing):
+    """Write a new bag; use it in a `with` statement or close it.
 
-    After an error in the `with` statement the bag is finished all the same: nothing written is
-    lost.
+    An error in the `with` statement also finishes the bag, so that no written message is lost.
 
     Args:
         path: The folder to write; it must not exist.
         storage: `mcap` or `sqlite3`.
 
     Raises:
-        FileExistsError: Something of that name exists.
-        ValueError: The storage is another one.
+        FileExistsError: The path exists.
+        ValueError: The storage is not supported.
     """
 
     def __init__(self, path: str | Path, storage: Storage = 'mcap') -> None:
@@ -57,23 +57,14 @@ class BagWriter:
         if storage not in _PLUGINS:
             raise ValueError(f'storage {storage!r}: expected mcap or sqlite3')
         if path.exists():
-            raise FileExistsError(f'{path} exists; a bag is not written over: choose another name')
+            raise FileExistsError(
+                f'{path} exists, and bags are never overwritten: choose another name'
+            )
         self._types = our_types()
         self._connections: dict[str, Connection] = {}
         self._closed = False
         self._writer = Writer(path, version=_VERSION, storage_plugin=_PLUGINS[storage])
         self._writer.open()
-
-    def __enter__(self) -> 'BagWriter':
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def image(
         self,
@@ -89,17 +80,17 @@ class BagWriter:
         """Write a frame.
 
         Args:
-            topic: Where it was published; all frames of a topic are raw, or all are compressed.
+            topic: Image topic; its frames are either all raw or all compressed.
             image_hw3: uint8 RGB, `[h, w, 3]`.
-            stamp_ns: When it was taken, in nanoseconds.
+            stamp_ns: Stamp of the frame, in nanoseconds.
             frame_id: Coordinate frame of the camera.
             encoding: A raw encoding that the nodes can write, or `jpeg` or `png`.
-            quality: Of a JPEG, from 1 to 100.
-            log_ns: When it was recorded; None for its stamp.
+            quality: Quality of a JPEG, from 1 to 100.
+            log_ns: Time of recording, in nanoseconds; None for the stamp.
 
         Raises:
-            ImageError: It cannot be written in that encoding.
-            ValueError: The stamp fits into no message, or the topic has another type.
+            ImageError: The image cannot be written in that encoding.
+            ValueError: A message cannot hold the stamp, or the topic has another type.
         """
         header = self._header(stamp_ns, frame_id)
         if encoding in ('jpeg', 'png'):
@@ -114,12 +105,12 @@ class BagWriter:
         """Write an action event.
 
         Args:
-            topic: Where it was published.
+            topic: Topic of action events.
             event: The event.
-            log_ns: When it was recorded; None for its stamp.
+            log_ns: Time of recording, in nanoseconds; None for the stamp.
 
         Raises:
-            ValueError: A stamp fits into no message, or the topic has another type.
+            ValueError: A message cannot hold a stamp, or the topic has another type.
         """
         message = self._make(
             ACTION_EVENT,
@@ -143,17 +134,17 @@ class BagWriter:
         top_k: int,
         log_ns: int | None = None,
     ) -> None:
-        """Write a hypothesis; its latency is zero.
+        """Write a hypothesis, with a latency of zero.
 
         Args:
-            topic: Where it would be published.
+            topic: Topic of hypotheses.
             hypothesis: The hypothesis.
             model_id: Name and digest of the bundle.
-            top_k: Labels of each task, best first.
-            log_ns: When it was recorded; None for its stamp.
+            top_k: Number of labels of each task, best first.
+            log_ns: Time of recording, in nanoseconds; None for the stamp.
 
         Raises:
-            ValueError: A stamp fits into no message, or the topic has another type.
+            ValueError: A message cannot hold a stamp, or the topic has another type.
         """
         tasks = []
         for task in hypothesis.tasks:
@@ -191,7 +182,7 @@ class BagWriter:
     ) -> None:
         connection = self._connections.get(topic)
         if connection is None:
-            # As the camera node offers them: who comes late still gets the events.
+            # As the camera node offers them: a late subscriber still receives the events.
             qos = [_qos(_EVENT_DEPTH, QosDurability.TRANSIENT_LOCAL)]
             connection = self._connections[topic] = self._writer.add_connection(
                 topic,

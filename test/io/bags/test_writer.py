@@ -1,4 +1,4 @@
-"""What is written is what ROS 2 reads."""
+"""ROS 2 and other readers read the bags that BagWriter writes."""
 
 import json
 import os
@@ -52,7 +52,7 @@ EVENT = BagEvent(
 
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
-def test_frames_and_events_come_back(storage, tmp_path, bag_image):
+def test_written_frames_and_events_are_read_back(storage, tmp_path, bag_image):
     path = tmp_path / 'deep' / 'bag'
     with BagWriter(path, storage) as writer:
         for number in range(3):
@@ -69,25 +69,25 @@ def test_frames_and_events_come_back(storage, tmp_path, bag_image):
 
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
-def test_hypotheses_come_back_by_the_definitions_in_the_bag_alone(storage, tmp_path):
+def test_hypotheses_are_read_by_the_definitions_in_the_bag(storage, tmp_path):
     with BagWriter(tmp_path / 'bag', storage) as writer:
-        writer.hypothesis('/said', HYPOTHESIS, model_id='tiny@0', top_k=2, log_ns=9)
+        writer.hypothesis('/hypotheses', HYPOTHESIS, model_id='tiny@0', top_k=2, log_ns=9)
     with AnyReader([tmp_path / 'bag']) as reader:
         ((connection, log_ns, data),) = reader.messages()
         message = reader.deserialize(data, connection.msgtype)
-    assert (connection.topic, connection.msgtype, log_ns) == ('/said', ACTION_HYPOTHESIS, 9)
+    assert (connection.topic, connection.msgtype, log_ns) == ('/hypotheses', ACTION_HYPOTHESIS, 9)
     assert (message.header.stamp.sec, message.header.stamp.nanosec) == (3, 7)
     assert (message.window_start.sec, message.header.frame_id) == (1, 'optical')
     assert (message.camera, message.model_id) == ('front', 'tiny@0')
-    (answer,) = message.tasks
-    assert (answer.task, answer.labels, answer.counterpart) == ('verb', ['close', 'idle'], 'open')
-    np.testing.assert_allclose(answer.scores, [0.5, 0.3], rtol=1e-6)
-    assert answer.counterpart_score == pytest.approx(0.2)
-    assert answer.order_evidence == 0.75
+    (task,) = message.tasks
+    assert (task.task, task.labels, task.counterpart) == ('verb', ['close', 'idle'], 'open')
+    np.testing.assert_allclose(task.scores, [0.5, 0.3], rtol=1e-6)
+    assert task.counterpart_score == pytest.approx(0.2)
+    assert task.order_evidence == 0.75
 
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
-def test_the_bag_describes_itself(storage, tmp_path, bag_image):
+def test_bag_holds_metadata_and_definitions(storage, tmp_path, bag_image):
     with BagWriter(tmp_path / 'bag', storage) as writer:
         writer.image('/raw', bag_image(0), 5, log_ns=40)
         writer.event('/events', EVENT, log_ns=90)
@@ -96,7 +96,7 @@ def test_the_bag_describes_itself(storage, tmp_path, bag_image):
     assert information['storage_identifier'] == storage
     assert information['starting_time'] == {'nanoseconds_since_epoch': 40}
     assert information['duration'] == {'nanoseconds': 50}
-    # Another reader, by the definitions in the bag alone.
+    # Another reader needs only the definitions in the bag.
     with AnyReader([tmp_path / 'bag']) as reader:
         kinds = {c.topic: (c.msgtype, len(c.ext.offered_qos_profiles)) for c in reader.connections}
         assert kinds == {'/raw': (IMAGE, 0), '/events': (ACTION_EVENT, 1)}
@@ -104,7 +104,7 @@ def test_the_bag_describes_itself(storage, tmp_path, bag_image):
         assert reader.deserialize(data, ACTION_EVENT).label == 'pick up cup'
 
 
-def test_ros_reads_the_messages_and_knows_their_types(tmp_path, bag_image):
+def test_ros_reads_written_messages(tmp_path, bag_image):
     serialization = pytest.importorskip('rclpy.serialization')
     from sensor_msgs.msg import Image
 
@@ -125,13 +125,13 @@ def test_ros_reads_the_messages_and_knows_their_types(tmp_path, bag_image):
     assert (ActionEvent.START, ActionEvent.END) == (START, END)
 
 
-def test_a_hypothesis_is_the_message_that_the_node_publishes(tmp_path):
+def test_hypothesis_equals_the_message_of_the_node(tmp_path):
     serialization = pytest.importorskip('rclpy.serialization')
     from step_ros.msg import ActionHypothesis
     from step_ros.ros.conversion import hypothesis_message
 
     with BagWriter(tmp_path / 'bag') as writer:
-        writer.hypothesis('/said', HYPOTHESIS, model_id='tiny@0', top_k=2)
+        writer.hypothesis('/hypotheses', HYPOTHESIS, model_id='tiny@0', top_k=2)
     with AnyReader([tmp_path / 'bag']) as reader:
         ((_, _, data),) = reader.messages()
     message = serialization.deserialize_message(bytes(data), ActionHypothesis)
@@ -144,17 +144,17 @@ def test_a_hypothesis_is_the_message_that_the_node_publishes(tmp_path):
 @pytest.mark.parametrize(
     'kind', [ACTION_EVENT, ACTION_HYPOTHESIS, TASK_HYPOTHESIS, IMAGE, COMPRESSED_IMAGE]
 )
-def test_the_hashes_of_types_are_those_of_ros(kind):
+def test_type_hashes_equal_those_of_ros(kind):
     prefixes = [*os.environ.get('AMENT_PREFIX_PATH', '').split(':'), sys.prefix]
     files = [Path(prefix, 'share', f'{kind}.json') for prefix in prefixes if prefix]
     file = next((file for file in files if file.is_file()), None)
     if file is None:
-        pytest.skip('no ROS here, or one that knows no hashes of types yet')
+        pytest.skip('no ROS, or a version without hashes of types')
     [first, *_] = json.loads(file.read_text())['type_hashes']
     assert our_types().hash_rihs01(kind) == first['hash_string']
 
 
-def test_nothing_written_is_lost_by_an_error(tmp_path, bag_image):
+def test_error_keeps_the_messages_written_before(tmp_path, bag_image):
     def record():
         with BagWriter(tmp_path / 'bag') as writer:
             writer.image('/raw', bag_image(0), 5)
@@ -165,7 +165,7 @@ def test_nothing_written_is_lost_by_an_error(tmp_path, bag_image):
     assert [frame.stamp_ns for frame in BagReader(tmp_path / 'bag').frames()] == [5]
 
 
-def test_what_does_not_fit_is_refused_and_the_rest_is_written(tmp_path, bag_image):
+def test_bad_message_is_refused_and_the_others_are_kept(tmp_path, bag_image):
     with BagWriter(tmp_path / 'bag') as writer:
         writer.image('/raw', bag_image(0), 5)
         with pytest.raises(ImageError):
@@ -180,7 +180,7 @@ def test_what_does_not_fit_is_refused_and_the_rest_is_written(tmp_path, bag_imag
     assert [frame.stamp_ns for frame in BagReader(tmp_path / 'bag').frames()] == [5, 7]
 
 
-def test_a_bag_is_not_written_over(tmp_path, put_bag):
+def test_existing_bag_is_not_overwritten(tmp_path, put_bag):
     put_bag(tmp_path / 'bag', '/raw')
     before = (tmp_path / 'bag' / 'bag.mcap').read_bytes()
     with pytest.raises(FileExistsError, match='choose another name'):
