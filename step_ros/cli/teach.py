@@ -47,7 +47,7 @@ def teach(
 
     A stopped run goes on where it was when it is started again.
     """
-    from step_ros.fewshot.examples import TeachError, read_examples
+    from step_ros.fewshot.examples import FewShotError, read_examples
     from step_ros.fewshot.teach import teach as teach_task
     from step_ros.io.errors import DatasetError
     from step_ros.model.bundle import BundleError, load_bundle
@@ -66,7 +66,7 @@ def teach(
             reverse_pairs=reverse_pairs,
             name=name,
         )
-    except (BundleError, DatasetError, FileNotFoundError, TeachError, ValueError) as error:
+    except (BundleError, DatasetError, FileNotFoundError, FewShotError, ValueError) as error:
         say(console, error)
         raise typer.Exit(1) from error
     metrics = taught.spec.metrics['taught'][found.task]

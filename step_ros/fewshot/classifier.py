@@ -1,4 +1,4 @@
-"""A linear classifier for few examples: multinomial logistic regression, and how good it is."""
+"""Multinomial logistic regression for few examples, and folds for its cross-validation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,13 +10,14 @@ from torch.nn import functional as F
 
 FOLDS = 5
 ITERATIONS = 100
-# A feature that is nearly the same in all windows is not blown up to unit variance.
+# A lower bound on the deviation that features are divided by: it keeps the noise of a nearly
+# constant feature from being scaled up to unit variance.
 LEAST_DEVIATION = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearLayer:
-    """A linear layer's numbers.
+    """Weights and biases of a linear layer.
 
     Attributes:
         weight_kd: Weights.
@@ -39,14 +40,16 @@ def fit_classifier(
     decay: float,
     prior: LinearLayer | None = None,
 ) -> LinearLayer:
-    """Fit logistic regression; the loss is convex, so the answer does not depend on any seed.
+    """Fit logistic regression; the loss is convex, so the result does not depend on a seed.
 
     Args:
-        x_wd: Features.
-        targets_w: Numbers of the true labels; each label counts alike, however many windows.
+        x_wd: Features of the windows.
+        targets_w: Indices of the true labels. Every label has the same total weight in the loss,
+            whatever its number of windows.
         classes: Number of labels (k).
         decay: Weight of the squared distance to the prior, in units of the features' deviations.
-        prior: Where the weights are drawn to: the first rows' known weights; zero for the others.
+        prior: A layer for the first labels. Weight decay pulls their rows towards it and the rows
+            of all other labels towards zero. None pulls every row towards zero.
     """
     mean_d = x_wd.double().mean(dim=0)
     std_d = x_wd.double().std(dim=0, correction=0).clamp_min(LEAST_DEVIATION)
@@ -84,17 +87,18 @@ def fit_classifier(
 def folds(
     examples: np.ndarray, targets: np.ndarray, *, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Part examples several times into those to learn from and those to be judged by.
+    """Yield splits of the examples into training and held-out examples, for cross-validation.
 
-    Every label has an example to learn from each time; each example is judged once.
+    Every label has a training example in each split. Each example is held out once.
 
     Args:
-        examples: Numbers of the examples, each once.
-        targets: The label of each, as a number.
-        seed: Decides.
+        examples: Indices of the examples, each once.
+        targets: Index of each example's label.
+        seed: Seed of the random assignment to folds.
 
-    Returns:
-        Numbers of both parts; nothing when some label has a single example.
+    Yields:
+        Indices of the training examples and of the held-out examples. Yields nothing if a label
+        has a single example.
     """
     count = min(FOLDS, *np.unique(targets, return_counts=True)[1].tolist())
     if count < 2:

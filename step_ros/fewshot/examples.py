@@ -1,4 +1,4 @@
-"""Recorded examples of a task: which there are, and what the bundle's heads see in them."""
+"""Recorded examples of a task, and their features as the bundle's heads compute them."""
 
 import hashlib
 from collections import Counter
@@ -17,23 +17,24 @@ from step_ros.datasets.frames import index_clip, read_frames, span_frames
 from step_ros.datasets.registry import read_dataset
 from step_ros.datasets.sampling import PHASES, spread_windows
 from step_ros.encoders.base import Encoder
-from step_ros.fewshot.features import WindowFeatures, headless, join_features, pool_windows
+from step_ros.fewshot.features import WindowFeatures, head_bodies, join_features, pool_windows
+from step_ros.files import replace_file
 from step_ros.io.video import VideoError
 from step_ros.model.bundle import Bundle
 from step_ros.model.heads.base import Head
 from step_ros.reporting.progress import track
 from step_ros.streaming.grid import NANOSECONDS, grid_indices
 
-# Windows of an example: they start at different moments of it.
+# Windows of each example; they start at different moments.
 WINDOWS = 6
 # Images in memory at once.
 FRAMES_AT_ONCE = 32
-# How many problems an error names.
-_NAMED = 5
+# The number of problems that an error lists.
+_LISTED = 5
 
 
-class TeachError(RuntimeError):
-    """A task cannot be taught from these examples."""
+class FewShotError(RuntimeError):
+    """A task cannot be learned from these examples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +42,9 @@ class Examples:
     """Examples of one task.
 
     Attributes:
-        task: Its name.
-        labels: All labels that occur.
-        counterparts: Nearly symmetric partners, as far as the dataset names them.
+        task: Name of the task.
+        labels: All labels that occur in the examples.
+        counterparts: Nearly symmetric partners, if the dataset names them.
         records: The examples, sorted by name.
     """
 
@@ -53,48 +54,50 @@ class Examples:
     records: tuple[ClipRecord, ...]
 
     def of(self, split: str) -> list[int]:
-        """Return the numbers of the examples of a split."""
-        return [number for number, record in enumerate(self.records) if record.split == split]
+        """Return the indices of the examples of a split."""
+        return [index for index, record in enumerate(self.records) if record.split == split]
 
     def counts(self, split: str) -> dict[str, int]:
         """Count the examples of each label in a split."""
-        found = Counter(self.records[number].labels[self.task] for number in self.of(split))
+        found = Counter(self.records[index].labels[self.task] for index in self.of(split))
         return {label: found[label] for label in self.labels}
 
 
 def read_examples(
     root: Path, *, task: str = '', dataset: str = 'csv', options: Mapping[str, str] | None = None
 ) -> Examples:
-    """Read which examples there are; no video is opened.
+    """Read the annotations of the examples; no video is opened.
 
     Args:
-        root: Their folder.
-        task: Which task; may be empty where there is one only.
-        dataset: How they are annotated, as in `step_ros data list`.
-        options: Options of that reader.
+        root: Folder of the examples.
+        task: Name of the task; may be empty if the annotations have a single task.
+        dataset: Format of the annotations, as in `step_ros data list`.
+        options: Options of the dataset's reader.
 
     Raises:
         DatasetError: There are no annotations, or fewer than two labels.
-        TeachError: There are no examples, an annotation is wrong, or the task is unclear.
+        FewShotError: There are no examples, an annotation is wrong, or the task is unclear.
     """
     read = read_dataset(dataset, root, **(options or {}))
     if read.problems:
-        named = '\n  '.join(str(problem) for problem in read.problems[:_NAMED])
-        more = len(read.problems) - _NAMED
-        raise TeachError(
+        named = '\n  '.join(str(problem) for problem in read.problems[:_LISTED])
+        more = len(read.problems) - _LISTED
+        raise FewShotError(
             f'{root}: {len(read.problems)} annotations are wrong; mend or remove them:\n  {named}'
             + (f'\n  and {more} more (`step_ros data check` lists them)' if more > 0 else '')
         )
     names = [entry.name for entry in read.config.tasks]
     if not task and len(names) > 1:
-        raise TeachError(f'{root}: there are several tasks; choose one of {", ".join(names)}')
+        raise FewShotError(
+            f'{root}: the examples have several tasks; choose one of {", ".join(names)}'
+        )
     task = task or names[0]
     if task not in names:
-        raise TeachError(f'{root}: no task {task!r}; the examples have {", ".join(names)}')
+        raise FewShotError(f'{root}: no task {task!r}; the examples have {", ".join(names)}')
     config = read.config.task(task)
     records = tuple(record for record in read.records if task in record.labels)
     if not records:
-        raise TeachError(f'{root}: there are no examples of task {task!r}; record some first')
+        raise FewShotError(f'{root}: there are no examples of task {task!r}; record some first')
     occurring = {record.labels[task] for record in records}
     return Examples(
         task=task,
@@ -117,27 +120,28 @@ def encode_examples(
     folder: Path,
     backward: bool = False,
 ) -> WindowFeatures:
-    """Encode each example once and keep what heads see in its windows.
+    """Encode each example once and return the heads' features of its windows.
 
-    What is done is done: killed and started again, it goes on with the next example.
+    The features of each finished example are stored in `folder`. A run that was stopped resumes
+    with the next example.
 
     Args:
         examples: The examples.
-        bundle: Says what a window is.
-        encoder: Its encoder.
-        heads: Those whose features are wanted.
-        folder: Where features are kept meanwhile.
-        backward: Whether the features of reversed windows are wanted, too.
+        bundle: The bundle, which defines the length and the frame period of a window.
+        encoder: The bundle's encoder.
+        heads: The heads whose features to compute.
+        folder: Folder for the features of finished examples.
+        backward: Whether to compute the features of reversed windows, too.
 
     Raises:
-        TeachError: An example cannot be used; names all of them.
+        FewShotError: Some examples cannot be used; the message lists the first of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    bodies = headless(heads)
+    bodies = head_bodies(heads)
     parts, failures = list[WindowFeatures](), list[str]()
-    for number, record in enumerate(track(examples.records, 'encode examples')):
+    for index, record in enumerate(track(examples.records, 'encode examples')):
         path = folder / f'{_key(record, bundle, backward, heads)}.safetensors'
-        tensors = _kept(path)
+        tensors = _stored(path)
         if tensors is None:
             try:
                 x_wtnd = example_windows(record, bundle, encoder)
@@ -148,14 +152,13 @@ def encode_examples(
             if backward:
                 reverse = pool_windows(bodies, x_wtnd, reverse=True)
                 tensors |= {f'backward.{t}': x for t, x in reverse.items()}
-            partial = path.with_suffix('.partial')
-            save_file({name: x.contiguous() for name, x in tensors.items()}, partial)
-            partial.replace(path)
-        parts.append(_features(tensors, number))
+            with replace_file(path) as partial:
+                save_file({name: x.contiguous() for name, x in tensors.items()}, partial)
+        parts.append(_features(tensors, index))
     if failures:
-        raise TeachError(
+        raise FewShotError(
             f'{len(failures)} of {len(examples.records)} examples cannot be used; mend or remove '
-            'them (the others are encoded already):\n  ' + '\n  '.join(failures[:_NAMED])
+            'them (the others are already encoded):\n  ' + '\n  '.join(failures[:_LISTED])
         )
     return join_features(parts)
 
@@ -163,11 +166,11 @@ def encode_examples(
 def example_windows(record: ClipRecord, bundle: Bundle, encoder: Encoder) -> Tensor:
     """Return the tokens of several windows of an example, float16, `[w, t, n, d]`.
 
-    Frames are encoded at twice the grid's rate, so that windows start at moments between its
-    points as well. An example that is too short for a window is padded by its last frame.
+    Frames are encoded at twice the grid's rate, so that windows can also start between two grid
+    points. An example that is shorter than a window is padded with its last frame.
 
     Raises:
-        VideoError: It cannot be decoded.
+        VideoError: The example cannot be decoded.
     """
     period_ns = round(bundle.spec.frame_period * NANOSECONDS)
     index = index_clip(record)
@@ -182,7 +185,13 @@ def example_windows(record: ClipRecord, bundle: Bundle, encoder: Encoder) -> Ten
 
 
 def cut_windows(x_fnd: Tensor, stamps_ns: np.ndarray, bundle: Bundle) -> Tensor:
-    """Cut up to `WINDOWS` different windows out of an example's tokens, `[w, t, n, d]`."""
+    """Return up to `WINDOWS` different windows of an example's tokens, `[w, t, n, d]`.
+
+    Args:
+        x_fnd: Tokens of the example's frames (f), oldest first.
+        stamps_ns: Stamps of these frames.
+        bundle: The bundle, which defines the length and the frame period of a window.
+    """
     chosen = spread_windows(
         stamps_ns,
         frames=bundle.spec.frames,
@@ -194,7 +203,7 @@ def cut_windows(x_fnd: Tensor, stamps_ns: np.ndarray, bundle: Bundle) -> Tensor:
 
 
 def _key(record: ClipRecord, bundle: Bundle, backward: bool, heads: Mapping[str, Head]) -> str:
-    """Name everything that decides an example's features."""
+    """Return a digest of everything that an example's features depend on."""
     stat = record.video.stat()
     content = (
         bundle.model_id,
@@ -210,7 +219,7 @@ def _key(record: ClipRecord, bundle: Bundle, backward: bool, heads: Mapping[str,
     return hashlib.sha256(repr(content).encode()).hexdigest()[:24]
 
 
-def _kept(path: Path) -> dict[str, Tensor] | None:
+def _stored(path: Path) -> dict[str, Tensor] | None:
     if not path.is_file():
         return None
     try:
@@ -219,7 +228,7 @@ def _kept(path: Path) -> dict[str, Tensor] | None:
         return None
 
 
-def _features(tensors: Mapping[str, Tensor], number: int) -> WindowFeatures:
+def _features(tensors: Mapping[str, Tensor], example: int) -> WindowFeatures:
     parts: dict[str, dict[str, Tensor]] = {'forward': {}, 'backward': {}}
     for name, x_wd in tensors.items():
         direction, task = name.split('.')
@@ -228,13 +237,13 @@ def _features(tensors: Mapping[str, Tensor], number: int) -> WindowFeatures:
     return WindowFeatures(
         forward=parts['forward'],
         backward=parts['backward'],
-        example_w=np.full(windows, number),
+        example_w=np.full(windows, example),
     )
 
 
 def targets_of(
-    examples: Examples, numbers: Sequence[int], labels: Sequence[str]
+    examples: Examples, indices: Sequence[int], labels: Sequence[str]
 ) -> dict[int, int]:
-    """Return the number of the label of each of some examples."""
+    """Return the index of each example's label, by the index of the example."""
     places = {label: place for place, label in enumerate(labels)}
-    return {n: places[examples.records[n].labels[examples.task]] for n in numbers}
+    return {index: places[examples.records[index].labels[examples.task]] for index in indices}

@@ -1,8 +1,8 @@
-"""What trained heads see in windows before they decide: the features that teaching builds on.
+"""Features for few-shot tasks: the inputs of a trained head's last layer.
 
 A trained STEP head has learned, from thousands of clips, which tokens matter and in which order
-the frames came. All of that lies before its last layer. So a new task needs a new last layer
-alone, and that can be learned from a few examples.
+the frames came. All of that lies before its last layer, in the head's body. A new task therefore
+needs only a new last layer, and a few examples are enough to fit one.
 """
 
 import copy
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from step_ros.model.heads.base import Head
 
-# Windows that go through a head at once: a long window of many patches takes much memory.
+# Windows in one batch of a head: a long window of many patches takes much memory.
 WINDOWS_AT_ONCE = 8
 
 
@@ -24,9 +24,9 @@ class WindowFeatures:
     """Features of the windows of some examples.
 
     Attributes:
-        forward: For each trained head the features of the windows, `[w, d]`.
-        backward: The same with the frames of each window reversed; empty where not wanted.
-        example_w: Which example a window is of.
+        forward: Features of the windows, `[w, d]`, by the task of the trained head.
+        backward: The same for windows with reversed frames; empty if they were not requested.
+        example_w: Index of each window's example.
     """
 
     forward: Mapping[str, Tensor]
@@ -34,7 +34,7 @@ class WindowFeatures:
     example_w: np.ndarray
 
     def of(self, examples: Sequence[int] | np.ndarray) -> 'WindowFeatures':
-        """Take the windows of some examples; their numbers stay."""
+        """Return the windows of some examples; the examples keep their indices."""
         chosen = np.isin(self.example_w, np.asarray(examples))
         mask = torch.from_numpy(chosen)
         return WindowFeatures(
@@ -45,21 +45,23 @@ class WindowFeatures:
 
 
 def last_layer(head: Head) -> nn.Linear:
-    """Return the linear layer that gives a head's logits.
+    """Return the linear layer that computes a head's logits.
 
     Raises:
-        ValueError: The head does not end in one.
+        ValueError: The head does not end in a linear layer.
     """
     layer = getattr(head, 'classifier', None)
     if isinstance(layer, nn.Sequential):
         layer = layer[-1]
     if not isinstance(layer, nn.Linear):
-        raise ValueError(f'head {head.name!r} does not end in a linear layer')
+        raise ValueError(
+            f'head {head.name!r} does not end in a linear layer; choose a bundle whose heads do'
+        )
     return layer
 
 
 def with_last_layer(head: Head, layer: nn.Module) -> Head:
-    """Return a copy of a head that ends in another layer; all else is as it was, to the bit."""
+    """Return a copy of a head with another last layer; all other weights stay bit-identical."""
     last_layer(head)
     copied = copy.deepcopy(head)
     if isinstance(copied.classifier, nn.Sequential):
@@ -71,8 +73,8 @@ def with_last_layer(head: Head, layer: nn.Module) -> Head:
     return copied.eval()
 
 
-def headless(heads: Mapping[str, Head]) -> dict[str, Head]:
-    """Return copies of heads that give their features, `[b, d]`, instead of logits."""
+def head_bodies(heads: Mapping[str, Head]) -> dict[str, Head]:
+    """Return copies of heads that return features, `[b, d]`, instead of logits."""
     return {task: with_last_layer(head, nn.Identity()) for task, head in heads.items()}
 
 
@@ -80,29 +82,29 @@ def headless(heads: Mapping[str, Head]) -> dict[str, Head]:
 def pool_windows(
     bodies: Mapping[str, Head], x_wtnd: Tensor, *, reverse: bool = False
 ) -> dict[str, Tensor]:
-    """Return what each head sees in windows.
+    """Return each head's features of the windows, `[w, d]`, by task.
 
     Args:
-        bodies: From `headless`.
+        bodies: Heads without their last layers, from `head_bodies`.
         x_wtnd: Tokens of the windows, oldest frame first.
-        reverse: Whether to turn the frames of each window round.
+        reverse: Whether to reverse the frames of each window.
     """
     parts: dict[str, list[Tensor]] = {task: [] for task in bodies}
     for x_btnd in torch.split(x_wtnd, WINDOWS_AT_ONCE):
         x_btnd = x_btnd.float().flip(dims=(1,)) if reverse else x_btnd.float()
         for task, body in bodies.items():
             parts[task].append(body(x_btnd))
-    return {task: torch.cat(some) for task, some in parts.items()}
+    return {task: torch.cat(batches) for task, batches in parts.items()}
 
 
 def join_features(parts: Sequence[WindowFeatures]) -> WindowFeatures:
-    """Put the windows of several parts behind one another."""
+    """Concatenate the windows of several parts."""
     return WindowFeatures(
-        forward=_joined([part.forward for part in parts]),
-        backward=_joined([part.backward for part in parts]),
+        forward=_concatenated([part.forward for part in parts]),
+        backward=_concatenated([part.backward for part in parts]),
         example_w=np.concatenate([part.example_w for part in parts]),
     )
 
 
-def _joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def _concatenated(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {task: torch.cat([part[task] for part in parts]) for task in parts[0]}

@@ -1,4 +1,8 @@
-"""Learning a task from features: which trained head to build on, how, and how good it will be."""
+"""Learn a task from features: choose a trained head and a weight decay, fit, calibrate, score.
+
+Cross-validation over the examples makes both choices. The logits on the held-out examples also
+give the metrics and, without validation examples, the temperature.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,10 +19,9 @@ from step_ros.fewshot.classifier import LinearLayer, fit_classifier, folds
 from step_ros.fewshot.features import WindowFeatures, last_layer, with_last_layer
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.model.heads.base import Head
-from step_ros.training.evaluate_clips import clip_scores
 from step_ros.training.fit import fit_temperature
 
-# Strengths of the weight decay that are tried; without examples to spare, the first.
+# Weight decays that cross-validation compares; without cross-validation, the first one is used.
 DECAYS = (0.1, 0.01)
 CalibratedOn = Literal['validation examples', 'cross-validation', 'nothing']
 
@@ -28,13 +31,13 @@ class FewShotTask:
     """A head for a task, learned from examples.
 
     Attributes:
-        head: A trained head's body with a last layer of its own.
-        temperature: Calibration.
-        calibrated_on: What the temperature was fitted on.
-        source: The task whose head gave the body.
+        head: The body of a trained head with a new last layer.
+        temperature: Temperature that calibrates the scores.
+        calibrated_on: The data that the temperature was fitted on.
+        source: The task whose head the body comes from.
         decay: Weight decay of the last layer.
-        cross_validation: Metrics over examples that were held out in turn; None with a single
-            example of some label.
+        cross_validation: Metrics on the held-out examples of all folds; None if a label has a
+            single example.
     """
 
     head: Head
@@ -47,7 +50,7 @@ class FewShotTask:
 
 @dataclass(frozen=True, kw_only=True)
 class _HeldOut:
-    """Logits of windows whose example was not learned from."""
+    """Logits of the windows of held-out examples, from all folds."""
 
     logits_wk: Tensor
     targets_w: Tensor
@@ -57,12 +60,12 @@ class _HeldOut:
 def source_heads(heads: Mapping[str, Head], tasks: Sequence[TaskSpec]) -> dict[str, Head]:
     """Return the heads that a new task may build on, the most promising one first.
 
-    Heads that never had to tell nearly symmetric labels apart need not have learned any order, so
-    they are left out if there are others.
+    A task without nearly symmetric labels does not force its head to learn the order of frames.
+    Heads of these tasks are left out unless there are no others.
     """
-    order = sorted(tasks, key=lambda task: -len(task.counterparts))
-    telling = [task.name for task in order if task.counterparts]
-    return {name: heads[name] for name in telling or [task.name for task in order]}
+    ranked = sorted(tasks, key=lambda task: -len(task.counterparts))
+    symmetric = [task.name for task in ranked if task.counterparts]
+    return {name: heads[name] for name in symmetric or [task.name for task in ranked]}
 
 
 def learn_task(
@@ -80,18 +83,18 @@ def learn_task(
     """Learn a task from the features of examples.
 
     Args:
-        heads: The trained heads to choose from, the most promising one first; `source_heads`.
-        features: Of the examples, by these heads.
-        targets: Number of each example's label.
+        heads: The trained heads to choose from, the most promising one first (`source_heads`).
+        features: Features of the examples, computed by these heads.
+        targets: Index of each example's label, by the index of the example.
         labels: All labels of the task.
-        counterparts: Nearly symmetric partner of a label.
-        reverse_pairs: Whether an example of a label, reversed, is one of its counterpart, too.
+        counterparts: Nearly symmetric partner of each label that has one.
+        reverse_pairs: Whether a reversed example also counts as an example of the counterpart.
         prior: Last layer to start from, for the first labels.
-        validation: Further examples, to calibrate by.
-        seed: Decides how examples are parted for cross-validation.
+        validation: Features and targets of further examples, to fit the temperature on.
+        seed: Seed of the folds of the cross-validation.
     """
     partner_k = _partners(labels, counterparts) if reverse_pairs else None
-    source, decay, held_out = _choose(
+    source, decay, held_out = _cross_validate(
         heads, features, targets, classes=len(labels), partner_k=partner_k, prior=prior, seed=seed
     )
     layer = _fit(source, decay, features, targets, len(labels), partner_k, prior)
@@ -132,19 +135,19 @@ def example_metrics(
     labels: Sequence[str],
     counterparts: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Score answers; those on the windows of an example are averaged."""
+    """Return the metrics of logits; the scores of an example's windows are averaged first."""
     scores_ck, examples = clip_scores(logits_wk, example_w)
     targets_c = np.array([targets[int(example)] for example in examples])
     return symmetric_metrics(scores_ck, targets_c, labels, counterparts)
 
 
 def layer_of(head: Head) -> LinearLayer:
-    """Return a copy of the numbers of a head's last layer."""
+    """Return a copy of the weights and biases of a head's last layer."""
     layer = last_layer(head)
     return LinearLayer(weight_kd=layer.weight.detach().clone(), bias_k=layer.bias.detach().clone())
 
 
-def _choose(
+def _cross_validate(
     heads: Mapping[str, Head],
     features: WindowFeatures,
     targets: Mapping[int, int],
@@ -154,21 +157,21 @@ def _choose(
     prior: LinearLayer | None,
     seed: int,
 ) -> tuple[str, float, _HeldOut | None]:
-    """Choose head and decay by the calibrated loss on examples that are held out in turn."""
+    """Return the head and the decay with the least calibrated loss on held-out examples."""
     examples = np.unique(features.example_w)
-    numbers = np.array([targets[int(example)] for example in examples])
-    parts = list(folds(examples, numbers, seed=seed))
+    targets_e = np.array([targets[int(example)] for example in examples])
+    parts = list(folds(examples, targets_e, seed=seed))
     if not parts:
         return next(iter(heads)), DECAYS[0], None
     tried: list[tuple[float, str, float, _HeldOut]] = []
     for source in heads:
         for decay in DECAYS:
             found = []
-            for learned, judged in parts:
+            for training, held_out_part in parts:
                 layer = _fit(
-                    source, decay, features.of(learned), targets, classes, partner_k, prior
+                    source, decay, features.of(training), targets, classes, partner_k, prior
                 )
-                rest = features.of(judged)
+                rest = features.of(held_out_part)
                 found.append((layer(rest.forward[source]), rest))
             held_out = _HeldOut(
                 logits_wk=torch.cat([logits_wk for logits_wk, _ in found]),
@@ -197,9 +200,9 @@ def _fit(
 ) -> LinearLayer:
     x_wd, targets_w = features.forward[source], _targets(features, targets)
     if partner_k is not None:
-        has_w = partner_k[targets_w] >= 0
-        x_wd = torch.cat([x_wd, features.backward[source][has_w]])
-        targets_w = torch.cat([targets_w, partner_k[targets_w[has_w]]])
+        has_partner_w = partner_k[targets_w] >= 0
+        x_wd = torch.cat([x_wd, features.backward[source][has_partner_w]])
+        targets_w = torch.cat([targets_w, partner_k[targets_w[has_partner_w]]])
     return fit_classifier(x_wd, targets_w, classes=classes, decay=decay, prior=prior)
 
 
@@ -208,6 +211,6 @@ def _targets(features: WindowFeatures, targets: Mapping[int, int]) -> Tensor:
 
 
 def _partners(labels: Sequence[str], counterparts: Mapping[str, str]) -> Tensor:
-    """Return the number of each label's counterpart, -1 without one."""
+    """Return the index of each label's counterpart, -1 for a label without one."""
     places = {label: place for place, label in enumerate(labels)}
     return torch.tensor([places.get(counterparts.get(label, ''), -1) for label in labels])

@@ -1,8 +1,8 @@
-"""Teaching a bundle a task of one's own: a few examples in, a bundle with one more head out.
+"""The work of `step_ros teach`: add a task to a bundle from a few examples.
 
-The encoder and the attention of a trained head stay as they are; a last layer is fitted to what
-they see in the examples. That takes seconds after encoding. The other tasks' heads are copied, not
-trained, so that their answers do not change by a bit.
+The encoder and the body of a trained head stay as they are. Only a new last layer is fitted to
+their features of the examples, which takes seconds after encoding. The heads of the other tasks
+are copied, not trained, so their scores stay bit-identical.
 """
 
 import os
@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from step_ros.encoders.base import TorchEncoder
-from step_ros.fewshot.examples import Examples, TeachError, encode_examples, targets_of
+from step_ros.fewshot.examples import Examples, FewShotError, encode_examples, targets_of
 from step_ros.fewshot.features import WindowFeatures
 from step_ros.fewshot.task import FewShotTask, example_metrics, layer_of, learn_task, source_heads
+from step_ros.files import replace_folder
 from step_ros.model.backbone import HUB, RANDOM
 from step_ros.model.bundle import BACKBONE_FILE, Bundle, load_bundle, save_bundle
 from step_ros.model.bundle_schema import TaskSpec
@@ -35,36 +36,39 @@ def teach(
     name: str = '',
     seed: int = 0,
 ) -> Bundle:
-    """Add a task to a bundle, or labels to a task that it has, and write the new bundle.
+    """Add a task to a bundle, or labels to one of its tasks, and write the new bundle.
 
-    A task that the bundle has keeps the body of its head; examples of its old labels are needed
-    as well, for without them the new labels would take over.
+    An existing task keeps the body of its head. It needs examples of its old labels as well:
+    without them, the new labels would take over.
 
     Args:
-        bundle: What to start from; it is not changed.
-        examples: Those with the split `train` are learned from; with `val`, the temperature is
-            fitted on them; with `test`, the head is scored on them.
-        output: Folder of the new bundle, which must not exist.
-        pairs: Nearly symmetric labels, one way is enough.
-        reverse_pairs: Whether an example of a label, reversed, is one of its counterpart, too.
-        name: Name of the new bundle; empty for the old name and the task's.
-        seed: Decides how examples are parted for cross-validation.
+        bundle: The bundle to start from; it is not changed.
+        examples: Examples of the task. Those of the split `train` fit the last layer, those of
+            `val` fit the temperature, and those of `test` score the head.
+        output: Folder of the new bundle; must not exist.
+        pairs: Nearly symmetric labels; naming a pair in one direction is enough.
+        reverse_pairs: Whether a reversed example also counts as an example of the counterpart.
+        name: Name of the new bundle; empty for the old name followed by the task's name.
+        seed: Seed of the folds of the cross-validation.
+
+    Returns:
+        The new bundle, loaded from `output`.
 
     Raises:
-        TeachError: The examples do not suffice, or the output exists.
+        FewShotError: The examples do not suffice, a pair is wrong, or the output exists.
     """
     started = time.monotonic()
     if output.exists():
-        raise TeachError(f'{output} exists; a bundle is not written over: choose another folder')
+        raise FewShotError(f'{output} exists; a bundle is not written over: choose another folder')
     old = next((task for task in bundle.spec.tasks if task.name == examples.task), None)
     labels = _labels(examples, old)
     counterparts = _counterparts(examples, old, labels, pairs or {})
     if reverse_pairs and not counterparts:
-        raise TeachError(
+        raise FewShotError(
             f'task {examples.task!r} has no nearly symmetric labels to reverse; name them: '
             "--pair 'A=B'"
         )
-    # Before anything long: a name that is none is refused here.
+    # An invalid name is refused here, before the long encoding.
     spec = TaskSpec(name=examples.task, labels=labels, counterparts=counterparts)
     heads = {task: head for task, head in bundle.model.heads.items() if isinstance(head, Head)}
     sources = (
@@ -80,11 +84,11 @@ def teach(
         backward=reverse_pairs,
     )
     parts = {
-        split: (features.of(numbers), targets_of(examples, numbers, labels))
+        split: (features.of(indices), targets_of(examples, indices, labels))
         for split in ('train', 'val', 'test')
-        if (numbers := examples.of(split))
+        if (indices := examples.of(split))
     }
-    taught = learn_task(
+    learned = learn_task(
         sources,
         *parts['train'],
         labels=labels,
@@ -94,31 +98,31 @@ def teach(
         validation=parts.get('val'),
         seed=seed,
     )
-    metrics = _metrics(taught, examples, parts, labels, counterparts)
-    spec = spec.model_copy(update={'temperature': taught.temperature})
+    metrics = _metrics(learned, examples, parts, labels, counterparts)
+    spec = spec.model_copy(update={'temperature': learned.temperature})
     provenance = {
         'task': examples.task,
         'bundle': bundle.model_id,
-        'body_of': taught.source,
-        'decay': taught.decay,
+        'body_of': learned.source,
+        'decay': learned.decay,
         'reverse_pairs': reverse_pairs,
         'seed': seed,
         'seconds': round(time.monotonic() - started, 1),
         'cores': os.cpu_count(),
         'torch': torch.__version__,
     }
-    heads = {**heads, spec.name: taught.head}
+    heads = {**heads, spec.name: learned.head}
     written = _write(bundle, heads, spec, output, name=name, about=(metrics, provenance))
     shutil.rmtree(folder)
     return written
 
 
 def _labels(examples: Examples, old: TaskSpec | None) -> tuple[str, ...]:
-    """Return all labels of the task, the old ones first; each must have an example."""
+    """Return all labels of the task, the old ones first; each must have a training example."""
     known = old.labels if old is not None else ()
     labels = (*known, *(label for label in examples.labels if label not in known))
     if len(labels) < 2:
-        raise TeachError(
+        raise FewShotError(
             f'task {examples.task!r}: {labels[0]!r} is its only label; record another one, for '
             "example 'other'"
         )
@@ -126,12 +130,12 @@ def _labels(examples: Examples, old: TaskSpec | None) -> tuple[str, ...]:
     lacking = [label for label in labels if not counts.get(label)]
     if lacking:
         why = (
-            f'; the bundle has the task {examples.task!r} already, and without examples of its '
-            'old labels they would be forgotten: record some, or give the new task another name'
+            f'; the bundle already has the task {examples.task!r}, and its old labels would be '
+            'forgotten without examples: record some, or give the new task another name'
             if old is not None and set(lacking) & set(known)
             else '; record some with the split train'
         )
-        raise TeachError(
+        raise FewShotError(
             f'task {examples.task!r}: labels without a training example: {", ".join(lacking)}{why}'
         )
     return labels
@@ -146,13 +150,13 @@ def _counterparts(
     for one, other in pairs.items():
         for label in (one, other):
             if label not in labels:
-                raise TeachError(
+                raise FewShotError(
                     f'pair {one!r}={other!r}: {label!r} is no label of task {examples.task!r}; '
                     f'there are {", ".join(labels)}'
                 )
         for label, partner in ((one, other), (other, one)):
             if one == other or found.get(label, partner) != partner:
-                raise TeachError(
+                raise FewShotError(
                     f'pair {one!r}={other!r}: {label!r} is paired with '
                     f'{found.get(label, label)!r}; a label has one counterpart'
                 )
@@ -161,23 +165,23 @@ def _counterparts(
 
 
 def _metrics(
-    taught: FewShotTask,
+    learned: FewShotTask,
     examples: Examples,
     parts: Mapping[str, tuple[WindowFeatures, Mapping[int, int]]],
     labels: Sequence[str],
     counterparts: Mapping[str, str],
 ) -> dict[str, Any]:
-    layer = layer_of(taught.head)
+    layer = layer_of(learned.head)
     found: dict[str, Any] = {
         'examples': examples.counts('train'),
         'windows': len(parts['train'][0].example_w),
-        'temperature_fitted_on': taught.calibrated_on,
-        'cross_validation': taught.cross_validation,
+        'temperature_fitted_on': learned.calibrated_on,
+        'cross_validation': learned.cross_validation,
     }
     for split in ('val', 'test'):
         if split in parts:
             features, targets = parts[split]
-            logits_wk = layer(features.forward[taught.source])
+            logits_wk = layer(features.forward[learned.source])
             found[split] = {
                 'examples': len(targets),
                 **example_metrics(logits_wk, features.example_w, targets, labels, counterparts),
@@ -194,33 +198,40 @@ def _write(
     name: str,
     about: tuple[dict[str, Any], dict[str, Any]],
 ) -> Bundle:
-    """Write the bundle beside its place, then move it there: whole or not at all."""
+    """Write the new bundle, whole or not at all, and load it.
+
+    Args:
+        bundle: The bundle to extend.
+        heads: All heads of the new bundle, by task.
+        task: The new task; replaces a task of the same name.
+        output: Folder of the new bundle.
+        name: Name of the new bundle; empty for a default.
+        about: Metrics and provenance of the new task.
+    """
     spec = bundle.spec
     tasks = tuple(task if known.name == task.name else known for known in spec.tasks)
     if task not in tasks:
         tasks = (*tasks, task)
     metrics, provenance = about
-    partial = output.with_name(output.name + '.partial')
-    shutil.rmtree(partial, ignore_errors=True)
     weights = spec.backbone.weights
-    save_bundle(
-        partial,
-        MultiTaskModel(bundle.model.backbone, heads),
-        name=name or f'{spec.name}-{task.name}',
-        frame_period=spec.frame_period,
-        tasks=tasks,
-        backbone_weights=weights if weights in (HUB, RANDOM) else BACKBONE_FILE,
-        backbone_arguments=spec.backbone.arguments,
-        description=spec.description,
-        license=spec.license,
-        provenance={
-            **spec.provenance,
-            'taught': [*spec.provenance.get('taught', []), provenance],
-        },
-        metrics={
-            **spec.metrics,
-            'taught': {**spec.metrics.get('taught', {}), task.name: metrics},
-        },
-    )
-    partial.replace(output)
+    with replace_folder(output) as partial:
+        save_bundle(
+            partial,
+            MultiTaskModel(bundle.model.backbone, heads),
+            name=name or f'{spec.name}-{task.name}',
+            frame_period=spec.frame_period,
+            tasks=tasks,
+            backbone_weights=weights if weights in (HUB, RANDOM) else BACKBONE_FILE,
+            backbone_arguments=spec.backbone.arguments,
+            description=spec.description,
+            license=spec.license,
+            provenance={
+                **spec.provenance,
+                'taught': [*spec.provenance.get('taught', []), provenance],
+            },
+            metrics={
+                **spec.metrics,
+                'taught': {**spec.metrics.get('taught', {}), task.name: metrics},
+            },
+        )
     return load_bundle(output)

@@ -1,8 +1,8 @@
-"""Lessons: actions of the tabletop that no shipped model knows, to teach by examples.
+"""Unseen actions: actions of the tabletop that no shipped model knows, for few-shot learning.
 
-They play in the same scenes as the tabletop's actions (`tabletop_actions.TASKS`) but are none of
-them. Here too, the two lessons of a pair play one motion in opposite order, so that only the order
-of the frames tells them apart.
+They happen in the same scenes as the tabletop's actions (`vocabulary.TASKS`) but are not among
+them. The two unseen actions of a pair also play one motion in opposite order, so that only the
+order of the frames tells them apart.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from step_ros.tabletop.splits import draw_duration, random_for
 from step_ros.tabletop.vocabulary import PICKABLES
 from step_ros.tabletop.worlds import draw_home, draw_spot, draw_world
 
-LESSON_TASK = 'lesson'
-"""Name of the task that lessons are labels of."""
+UNSEEN_TASK = 'unseen_action'
+"""Name of the task whose labels are the unseen actions."""
 
 
 @dataclass(frozen=True)
 class UnseenAction:
-    """A lesson's motion and its partner.
+    """An unseen action: its label, its motion and its counterpart.
 
     Attributes:
-        label: Its label in the task `lesson`.
-        motion: The motion it plays; the two lessons of a pair name the same one.
-        backward: Whether it plays that motion from its end to its beginning.
+        label: Label in the task `UNSEEN_TASK`.
+        motion: Name of the motion; both actions of a pair name the same motion.
+        backward: Whether the motion is played from its end to its beginning.
         counterpart: The nearly symmetric partner's label, or None.
     """
 
@@ -50,8 +50,8 @@ def _pair(forward: str, backward: str, motion: str) -> list[UnseenAction]:
 
 
 UNSEEN_ACTIONS: Mapping[str, UnseenAction] = {
-    lesson.label: lesson
-    for lesson in (
+    action.label: action
+    for action in (
         *_pair('slide cup left', 'slide cup right', 'slide'),
         *_pair('push box away', 'pull box near', 'push'),
         *_pair('put cup on cabinet', 'take cup off cabinet', 'stow'),
@@ -59,12 +59,12 @@ UNSEEN_ACTIONS: Mapping[str, UnseenAction] = {
         UnseenAction('tap table', 'tap'),
     )
 }
-"""Every lesson by its label, in a fixed order."""
+"""Every unseen action by its label, in a fixed order."""
 
-LESSON_COUNTERPARTS: Mapping[str, str] = {
-    lesson.label: lesson.counterpart for lesson in UNSEEN_ACTIONS.values() if lesson.counterpart
+UNSEEN_COUNTERPARTS: Mapping[str, str] = {
+    action.label: action.counterpart for action in UNSEEN_ACTIONS.values() if action.counterpart
 }
-"""Every lesson that has a nearly symmetric partner and that partner, both ways."""
+"""Counterpart of every unseen action that has one, in both directions."""
 
 
 def render_unseen_action(
@@ -77,13 +77,13 @@ def render_unseen_action(
     rate: float = 30.0,
     noise: bool = True,
 ) -> Clip:
-    """Renders one whole lesson in a scene of its own, as `render_clip` does an action.
+    """Render one whole unseen action in its own scene, as `render_clip` renders an action.
 
     Args:
         label: One of `UNSEEN_ACTIONS`.
         seed: Number of the scene within its split.
-        split: One of `SPLITS`; no two share a seed's scene, a texture or a speed.
-        camera: One of `CAMERA_NAMES`, which the seed jitters, or a camera.
+        split: One of `SPLITS`. Splits share no scene, no texture and no speed.
+        camera: One of `CAMERA_NAMES`, jittered by the seed, or a camera.
         size: Width and height in pixels.
         rate: Frames per second.
         noise: Whether to add sensor noise and flicker.
@@ -92,17 +92,17 @@ def render_unseen_action(
         The clip.
 
     Raises:
-        ValueError: If an argument is unknown or out of range.
+        ValueError: An argument is unknown or out of range.
     """
     if label not in UNSEEN_ACTIONS:
-        raise ValueError(f'unknown lesson {label!r}, known are {list(UNSEEN_ACTIONS)}')
+        raise ValueError(f'unknown action {label!r}; expected one of {list(UNSEEN_ACTIONS)}')
     stage = Stage(seed=seed, split=split)
     return film(
         unseen_motion(label, stage.layout, seed=seed, split=split),
         stage,
         split=split,
         action=label,
-        labels={LESSON_TASK: label},
+        labels={UNSEEN_TASK: label},
         backward=UNSEEN_ACTIONS[label].backward,
         camera=camera,
         size=size,
@@ -112,25 +112,26 @@ def render_unseen_action(
 
 
 def unseen_motion(label: str, layout: Layout, *, seed: int, split: str) -> Motion:
-    """Plans the motion of a lesson; both lessons of a pair share it.
+    """Plan the motion of an unseen action; both actions of a pair share it.
 
     Args:
         label: One of `UNSEEN_ACTIONS`.
-        layout: What stays where it is.
+        layout: The fixed things of the scene.
         seed: Number of the scene within its split.
-        split: One of the splits.
+        split: One of `SPLITS`.
 
     Returns:
-        The motion, to be played backward where the lesson says so.
+        The motion, to be played backward if the action's `backward` is set.
     """
     motion = UNSEEN_ACTIONS[label].motion
     world = draw_world(layout, random_for(split, seed, 'world'))
+    # The purpose enters the seed: another word would change every clip.
     rng = random_for(split, seed, 'lesson', motion)
     return _MOTIONS[motion](world, draw_duration(split, rng), layout, rng)
 
 
 def _slide(world: World, duration_s: float, layout: Layout, rng: np.random.Generator) -> Motion:
-    """The cup, along the table's right half, without being lifted."""
+    """Slide the cup along the table's right half, without lifting it."""
     world, y = _cup_in_front(world, layout)
     left, right = (float(rng.uniform(*ends)) for ends in ((0.12, 0.16), (0.30, 0.36)))
     turns = rng.uniform(-0.25, 0.25, 2).tolist()
@@ -146,7 +147,7 @@ def _slide(world: World, duration_s: float, layout: Layout, rng: np.random.Gener
 
 
 def _push(world: World, duration_s: float, layout: Layout, rng: np.random.Generator) -> Motion:
-    """The box, from the person's side towards the back, clear of the cabinet."""
+    """Push the box from the person's side towards the back, clear of the cabinet."""
     del layout
     x = float(rng.uniform(-0.33, -0.14))
     near = (x, float(rng.uniform(-0.26, -0.22)), 0.0, 0.25 + float(rng.uniform(-0.12, 0.12)))
@@ -160,7 +161,7 @@ def _push(world: World, duration_s: float, layout: Layout, rng: np.random.Genera
 
 
 def _stow(world: World, duration_s: float, layout: Layout, rng: np.random.Generator) -> Motion:
-    """The cup, from the table to the top of the cabinet that holds the drawer."""
+    """Put the cup from the table onto the cabinet that holds the drawer."""
     world, y = _cup_in_front(world, layout)
     x, depth_y, _, _ = layout.drawer_place
     dx, dy = rng.uniform(-0.03, 0.03, 2).tolist()
@@ -170,7 +171,7 @@ def _stow(world: World, duration_s: float, layout: Layout, rng: np.random.Genera
 
 
 def _pour(world: World, duration_s: float, layout: Layout, rng: np.random.Generator) -> Motion:
-    """The bottle, lifted, tilted to the left, and put down again."""
+    """Lift the bottle, tilt it to the left, and put it down again."""
     budget = Budget(duration_s, rng, retreats=True)
     grasp = GRASPS['bottle']
     end_place = draw_spot('bottle', layout, rng)
@@ -199,7 +200,7 @@ def _pour(world: World, duration_s: float, layout: Layout, rng: np.random.Genera
 
 
 def _tap(world: World, duration_s: float, layout: Layout, rng: np.random.Generator) -> Motion:
-    """The empty hand, onto the table several times."""
+    """Tap the table several times with the empty hand."""
     del layout
     budget = Budget(duration_s, rng, retreats=True)
     dx, dy = rng.uniform(-0.05, 0.05, 2).tolist()
@@ -228,7 +229,7 @@ def _move(
     *,
     lift: float,
 ) -> Motion:
-    """Moves a thing between two places and lets go of it."""
+    """Move a thing from one place to another and release it."""
     before = replace(world, places={**world.places, thing: start})
     after = replace(world, hand=draw_home(rng), places={**world.places, thing: end})
     way = GRASPS[thing].hand_at(start), GRASPS[thing].hand_at(end)
@@ -236,7 +237,7 @@ def _move(
 
 
 def _cup_in_front(world: World, layout: Layout) -> tuple[World, float]:
-    """Lets the cup have the front one of the three spots; gives its y in metres as well."""
+    """Move the cup to the front one of the three spots; return the world and its y in metres."""
     front = min(PICKABLES, key=lambda thing: layout.spots[thing][1])
     places = {**world.places, front: world.places['cup'], 'cup': world.places[front]}
     return replace(world, places=places), layout.spots[front][1]

@@ -1,11 +1,11 @@
-"""The curve of accuracy against examples, measured in small, drawn and put into a document."""
+"""The learning curve: measured on a few clips, drawn, and put into a document."""
 
 import pytest
 import torch
 
 from step_ros.fewshot.learning_curve import (
-    REVERSED,
-    TAUGHT,
+    FEWSHOT,
+    FEWSHOT_REVERSED,
     curve_table,
     measure_curve,
     plot_curve,
@@ -27,10 +27,10 @@ def measured():
     return curve
 
 
-def test_few_examples_teach_unseen_actions(measured):
+def test_few_examples_suffice_for_unseen_actions(measured):
     assert {(p.method, p.examples, p.draw) for p in measured.points} == {
         (method, count, draw)
-        for method in (TAUGHT, REVERSED)
+        for method in (FEWSHOT, FEWSHOT_REVERSED)
         for count in (1, 3)
         for draw in (0, 1)
     }
@@ -40,7 +40,7 @@ def test_few_examples_teach_unseen_actions(measured):
     assert all(point.symmetric_top1 >= 0.6 for point in three)
 
 
-def test_it_is_drawn_and_put_between_the_marks_of_a_document(measured, tmp_path):
+def test_curve_is_drawn_and_put_into_a_document(measured, tmp_path):
     plot_curve(measured, tmp_path / 'images' / 'teach.png')
     assert (tmp_path / 'images' / 'teach.png').read_bytes().startswith(b'\x89PNG')
     document = tmp_path / 'teach.md'
@@ -49,14 +49,14 @@ def test_it_is_drawn_and_put_between_the_marks_of_a_document(measured, tmp_path)
     for _ in range(2):
         put_table(document, table)
         assert document.read_text() == f'before\n<!-- curve -->\n{table}\n<!-- end -->\nafter\n'
-    row = next(line for line in table.splitlines() if line.startswith(f'| {TAUGHT} |'))
-    at_three = [p.top1 for p in measured.points if (p.method, p.examples) == (TAUGHT, 3)]
+    row = next(line for line in table.splitlines() if line.startswith(f'| {FEWSHOT} |'))
+    at_three = [p.top1 for p in measured.points if (p.method, p.examples) == (FEWSHOT, 3)]
     assert f'{sum(at_three) / 2:.2f} ({min(at_three):.2f}-{max(at_three):.2f})' in row
     document.write_text('nothing')
     with pytest.raises(ValueError, match='expected one <!-- curve -->'):
         put_table(document, table)
 
 
-def test_a_pool_must_hold_as_many_examples_as_are_drawn(tiny_bundle):
-    with pytest.raises(ValueError, match='counts up to 5 want a pool as large, not 3'):
+def test_pool_smaller_than_a_count_is_refused(tiny_bundle):
+    with pytest.raises(ValueError, match='pool=3: expected at least 5, the largest count'):
         measure_curve(tiny_bundle, counts=(1, 5), pool=3)

@@ -1,4 +1,4 @@
-"""Teaching a bundle from a few examples: what it learns, and what stays as it was, to the bit."""
+"""`step_ros teach`: the bundle learns the new task, and its other tasks stay bit-identical."""
 
 import csv
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from step_ros.fewshot.classifier import LinearLayer, fit_classifier, folds
-from step_ros.fewshot.examples import TeachError, read_examples
+from step_ros.fewshot.examples import FewShotError, read_examples
 from step_ros.fewshot.features import last_layer
 from step_ros.fewshot.teach import teach
 from step_ros.io.errors import DatasetError
@@ -21,7 +21,7 @@ PAIR = {'brighten': 'darken'}
 
 
 def film(action, seed):
-    """One scene whose light goes up, down, or stays: the first two are each other's reversal."""
+    """Return a scene whose light rises, falls or stays; falling is rising reversed."""
     rng = np.random.default_rng(seed)
     scene = np.random.default_rng(0).integers(120, 256, (4, 6, 3)) - rng.integers(0, 10, (4, 6, 3))
     scene = scene.repeat(8, axis=0).repeat(8, axis=1)
@@ -40,7 +40,7 @@ def write_video(path, images):
 
 @pytest.fixture
 def record(tmp_path):
-    """Make examples: `record(counts, task='light', split='train')` adds to one folder."""
+    """Return a function that adds examples to one folder and returns the folder."""
     root = tmp_path / 'examples'
     root.mkdir()
     path = root / 'annotations.csv'
@@ -62,101 +62,101 @@ def record(tmp_path):
     return add
 
 
-def teach_light(bundle, root, output, **options):
+def extend(bundle, root, output, **options):
     return teach(bundle, read_examples(root), output, **options)
 
 
-def test_a_task_is_learned_and_the_others_stay_as_they_are(tiny_bundle, record, tmp_path):
+def test_new_task_is_learned_and_other_tasks_stay(tiny_bundle, record, tmp_path):
     root = record({'brighten': 4, 'darken': 4, 'stay': 4})
     record({'brighten': 4, 'darken': 4, 'stay': 4}, split='test')
-    taught = teach_light(tiny_bundle, root, tmp_path / 'taught', pairs=PAIR)
+    extended = extend(tiny_bundle, root, tmp_path / 'extended', pairs=PAIR)
 
-    task = taught.spec.tasks[-1]
+    task = extended.spec.tasks[-1]
     assert task.name == 'light'
     assert task.labels == ('brighten', 'darken', 'stay')
     assert task.counterparts == {'brighten': 'darken', 'darken': 'brighten'}
-    metrics = taught.spec.metrics['taught']['light']
+    metrics = extended.spec.metrics['taught']['light']
     assert metrics['examples'] == {'brighten': 4, 'darken': 4, 'stay': 4}
     assert metrics['test']['top1'] >= 0.8
     assert metrics['test']['within_pair'] >= 0.8
     assert metrics['cross_validation']['top1'] >= 0.8
-    assert taught.spec.provenance['taught'][0]['bundle'] == tiny_bundle.model_id
-    assert not (tmp_path / 'taught.features').exists()
+    assert extended.spec.provenance['taught'][0]['bundle'] == tiny_bundle.model_id
+    assert not (tmp_path / 'extended.features').exists()
 
-    assert taught.spec.tasks[:-1] == tiny_bundle.spec.tasks
-    old, new = tiny_bundle.model.state_dict(), taught.model.state_dict()
+    assert extended.spec.tasks[:-1] == tiny_bundle.spec.tasks
+    old, new = tiny_bundle.model.state_dict(), extended.model.state_dict()
     assert new.keys() - old.keys() == {key for key in new if key.startswith('heads.light.')}
     assert all(torch.equal(new[key], old[key]) for key in old)
-    assert taught.spec.backbone == tiny_bundle.spec.backbone
-    assert taught.spec.image == tiny_bundle.spec.image
+    assert extended.spec.backbone == tiny_bundle.spec.backbone
+    assert extended.spec.image == tiny_bundle.spec.image
 
 
 @pytest.fixture(scope='module')
-def taught_pair(tmp_path_factory, tiny_bundle):
+def extended_pair(tmp_path_factory, tiny_bundle):
     root = tmp_path_factory.mktemp('pair')
     rows = ['video,start,end,split,light']
     for label in ('brighten', 'darken'):
         write_video(root / f'{label}.mp4', film(label, 1))
         rows.append(f'{label}.mp4,,,train,{label}')
     (root / 'annotations.csv').write_text('\n'.join(rows) + '\n')
-    return teach_light(tiny_bundle, root, root / 'taught')
+    return extend(tiny_bundle, root, root / 'extended')
 
 
 @given(seed=st.integers(0, 2**32 - 1), scale=st.floats(0.01, 100), count=st.integers(1, 3))
-def test_other_heads_answer_alike_to_the_bit(tiny_bundle, taught_pair, seed, scale, count):
+def test_other_heads_give_bit_identical_logits(tiny_bundle, extended_pair, seed, scale, count):
     generator = torch.Generator().manual_seed(seed)
     model = tiny_bundle.model
     shape = (count, tiny_bundle.spec.frames, model.backbone.tokens, model.backbone.width)
     x_btnd = scale * torch.randn(shape, generator=generator)
     with torch.inference_mode():
-        before, after = model.predict(x_btnd), taught_pair.model.predict(x_btnd)
+        before, after = model.predict(x_btnd), extended_pair.model.predict(x_btnd)
     assert after.keys() - before.keys() == {'light'}
     for task, logits_bk in before.items():
         assert torch.equal(after[task], logits_bk)
 
 
-def test_a_single_example_of_each_label_is_enough_to_begin(taught_pair):
-    metrics = taught_pair.spec.metrics['taught']['light']
+def test_one_example_of_each_label_is_enough(extended_pair):
+    metrics = extended_pair.spec.metrics['taught']['light']
     assert metrics['cross_validation'] is None
     assert metrics['temperature_fitted_on'] == 'nothing'
-    assert taught_pair.spec.tasks[-1].temperature == 1.0
+    assert extended_pair.spec.tasks[-1].temperature == 1.0
 
 
-def test_taught_twice_is_the_same(tiny_bundle, record, tmp_path):
+def test_same_examples_give_the_same_heads(tiny_bundle, record, tmp_path):
     root = record({'brighten': 3, 'darken': 3})
-    digests = {teach_light(tiny_bundle, root, tmp_path / name).spec.heads.digest for name in 'ab'}
+    digests = {extend(tiny_bundle, root, tmp_path / name).spec.heads.digest for name in 'ab'}
     assert len(digests) == 1
 
 
-def test_validation_examples_calibrate(tiny_bundle, record, tmp_path):
+def test_validation_examples_calibrate_the_scores(tiny_bundle, record, tmp_path):
     root = record({'brighten': 2, 'darken': 2})
     record({'brighten': 2, 'darken': 2}, split='val')
-    metrics = teach_light(tiny_bundle, root, tmp_path / 'taught').spec.metrics['taught']['light']
+    metrics = extend(tiny_bundle, root, tmp_path / 'extended').spec.metrics['taught']['light']
     assert metrics['temperature_fitted_on'] == 'validation examples'
     assert metrics['val']['examples'] == 4
 
 
-def test_reversed_examples_stand_for_their_counterpart(tiny_bundle, record, tmp_path):
-    # `darken` is shown once, and badly: in the dark. Its counterpart, reversed, shows it well.
+def test_reversed_examples_count_as_counterparts(tiny_bundle, record, tmp_path):
+    # The only example of `darken` is almost black. Reversed examples of `brighten` are clear.
     root = record({'brighten': 5, 'darken': 1, 'stay': 5})
     write_video(root / 'train-darken-0.mp4', film('darken', 0) // 8)
     record({'brighten': 5, 'darken': 5, 'stay': 5}, split='test')
-    right = [
-        teach_light(
+    accuracies = [
+        extend(
             tiny_bundle, root, tmp_path / str(reverse), pairs=PAIR, reverse_pairs=reverse
         ).spec.metrics['taught']['light']['test']['symmetric_top1']
         for reverse in (False, True)
     ]
-    assert right[1] > right[0]
-    assert right[1] >= 0.8
+    assert accuracies[1] > accuracies[0]
+    assert accuracies[1] >= 0.8
 
 
-def test_labels_are_added_to_a_task_that_keeps_its_old_ones(tiny_bundle, record, tmp_path):
+def test_new_labels_join_the_old_labels_of_a_task(tiny_bundle, record, tmp_path):
     root = record({'brighten': 3, 'darken': 3})
-    first = teach_light(tiny_bundle, root, tmp_path / 'first', pairs=PAIR)
+    first = extend(tiny_bundle, root, tmp_path / 'first', pairs=PAIR)
     record({'stay': 3})
     record({'brighten': 3, 'darken': 3, 'stay': 3}, split='test')
-    second = teach_light(first, root, tmp_path / 'second')
+    second = extend(first, root, tmp_path / 'second')
     assert [task.name for task in second.spec.tasks] == [task.name for task in first.spec.tasks]
     task = second.spec.tasks[-1]
     assert task.labels == ('brighten', 'darken', 'stay')
@@ -168,25 +168,26 @@ def test_labels_are_added_to_a_task_that_keeps_its_old_ones(tiny_bundle, record,
     assert changed == {'heads.light.classifier.weight', 'heads.light.classifier.bias'}
 
 
-def test_old_labels_without_examples_are_not_forgotten_silently(tiny_bundle, record, tmp_path):
+def test_old_labels_without_examples_are_refused(tiny_bundle, record, tmp_path):
     root = record({'push': 1, 'shove': 1}, task='verb')
-    with pytest.raises(TeachError, match=r'without a training example: rest, pull; .* forgotten'):
-        teach_light(tiny_bundle, root, tmp_path / 'taught')
-    assert not (tmp_path / 'taught').exists()
+    with pytest.raises(
+        FewShotError, match=r'without a training example: rest, pull; .* forgotten'
+    ):
+        extend(tiny_bundle, root, tmp_path / 'extended')
+    assert not (tmp_path / 'extended').exists()
 
 
-def test_stopped_by_a_bad_video_it_goes_on_where_it_was(tiny_bundle, record, tmp_path):
+def test_run_resumes_after_a_broken_video_is_mended(tiny_bundle, record, tmp_path):
     root = record({'brighten': 2, 'darken': 2})
     broken = root / 'train-darken-1.mp4'
     whole = broken.read_bytes()
     broken.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(TeachError, match=r'1 of 4 examples cannot be used(.|\n)*darken-1'):
-        teach_light(tiny_bundle, root, tmp_path / 'taught')
-    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / 'taught.features').iterdir()}
-    assert len(kept) == 3
+    with pytest.raises(FewShotError, match=r'1 of 4 examples cannot be used(.|\n)*darken-1'):
+        extend(tiny_bundle, root, tmp_path / 'extended')
+    assert len(list((tmp_path / 'extended.features').iterdir())) == 3
     broken.write_bytes(whole)
-    taught = teach_light(tiny_bundle, root, tmp_path / 'taught')
-    assert load_bundle(tmp_path / 'taught').model_id == taught.model_id
+    extended = extend(tiny_bundle, root, tmp_path / 'extended')
+    assert load_bundle(tmp_path / 'extended').model_id == extended.model_id
 
 
 @pytest.mark.parametrize(
@@ -203,48 +204,50 @@ def test_stopped_by_a_bad_video_it_goes_on_where_it_was(tiny_bundle, record, tmp
 )
 def test_wrong_pairs_are_refused(tiny_bundle, record, tmp_path, options, why):
     root = record({'brighten': 1, 'darken': 1, 'stay': 1})
-    with pytest.raises(TeachError, match=why):
-        teach_light(tiny_bundle, root, tmp_path / 'taught', **options)
+    with pytest.raises(FewShotError, match=why):
+        extend(tiny_bundle, root, tmp_path / 'extended', **options)
 
 
-def test_a_bundle_is_never_written_over(tiny_bundle, record):
+def test_existing_bundle_is_not_overwritten(tiny_bundle, record):
     root = record({'brighten': 1, 'darken': 1})
     before = {path: path.read_bytes() for path in tiny_bundle.path.iterdir()}
-    with pytest.raises(TeachError, match='exists; a bundle is not written over'):
-        teach_light(tiny_bundle, root, tiny_bundle.path)
+    with pytest.raises(FewShotError, match='exists; a bundle is not written over'):
+        extend(tiny_bundle, root, tiny_bundle.path)
     assert {path: path.read_bytes() for path in tiny_bundle.path.iterdir()} == before
 
 
-def test_a_label_without_a_training_example_is_named(tiny_bundle, record, tmp_path):
+def test_label_without_a_training_example_is_named(tiny_bundle, record, tmp_path):
     root = record({'brighten': 1, 'darken': 1})
     record({'stay': 1}, split='test')
-    with pytest.raises(TeachError, match='without a training example: stay; record some'):
-        teach_light(tiny_bundle, root, tmp_path / 'taught')
+    with pytest.raises(FewShotError, match='without a training example: stay; record some'):
+        extend(tiny_bundle, root, tmp_path / 'extended')
 
 
 def test_wrong_annotations_are_named(record):
     root = record({'brighten': 1, 'darken': 1})
     with (root / 'annotations.csv').open('a') as file:
         file.write('train-darken-0.mp4,0.4,0.2,train,darken\n')
-    with pytest.raises(TeachError, match=r'1 annotations are wrong(.|\n)*csv:4.*0 <= start < end'):
+    with pytest.raises(
+        FewShotError, match=r'1 annotations are wrong(.|\n)*csv:4.*0 <= start < end'
+    ):
         read_examples(root)
 
 
-def test_an_unknown_task_and_several_tasks_are_refused(record):
+def test_unknown_and_ambiguous_tasks_are_refused(record):
     root = record({'brighten': 1, 'darken': 1})
-    with pytest.raises(TeachError, match="no task 'lid'; the examples have light"):
+    with pytest.raises(FewShotError, match="no task 'lid'; the examples have light"):
         read_examples(root, task='lid')
     text = (root / 'annotations.csv').read_text().splitlines()
     ends = ('hand', 'left', 'right')
     (root / 'annotations.csv').write_text(
         '\n'.join(f'{line},{end}' for line, end in zip(text, ends, strict=True)) + '\n'
     )
-    with pytest.raises(TeachError, match='several tasks; choose one of light, hand'):
+    with pytest.raises(FewShotError, match='several tasks; choose one of light, hand'):
         read_examples(root)
     assert read_examples(root, task='hand').labels == ('left', 'right')
 
 
-def test_a_single_label_is_no_task(record):
+def test_single_label_is_refused(record):
     with pytest.raises(DatasetError, match='expected at least two labels'):
         read_examples(record({'brighten': 2}))
 
@@ -253,21 +256,21 @@ def test_a_single_label_is_no_task(record):
 
 
 @given(counts=st.lists(st.integers(1, 6), min_size=2, max_size=4), seed=st.integers(0, 2**32 - 1))
-def test_each_example_is_judged_once_by_what_knows_all_labels(counts, seed):
+def test_folds_hold_each_example_out_once(counts, seed):
     targets = np.repeat(np.arange(len(counts)), counts)
     examples = 10 * np.arange(len(targets))
     parts = list(folds(examples, targets, seed=seed))
     assert bool(parts) == (min(counts) > 1)
     if parts:
-        judged = np.concatenate([rest for _, rest in parts])
-        assert sorted(judged) == sorted(examples)
-    for learned, rest in parts:
-        assert not set(learned) & set(rest)
-        assert set(targets[learned // 10]) == set(targets)
+        held_out = np.concatenate([part for _, part in parts])
+        assert sorted(held_out) == sorted(examples)
+    for training, held_out in parts:
+        assert not set(training) & set(held_out)
+        assert set(targets[training // 10]) == set(targets)
 
 
-def test_a_label_counts_alike_however_many_examples_it_has():
-    # One feature; label 1 has ten times as many windows: the border stays in the middle.
+def test_labels_count_equally_whatever_their_examples():
+    # One feature, and label 1 has ten times as many windows: the boundary stays at zero.
     few, many = torch.full((4, 1), -1.0), torch.full((40, 1), 1.0)
     layer = fit_classifier(
         torch.cat([few, many]), torch.tensor([0] * 4 + [1] * 40), classes=2, decay=0.01
@@ -278,7 +281,7 @@ def test_a_label_counts_alike_however_many_examples_it_has():
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-def test_with_much_decay_known_rows_keep_their_weights(seed):
+def test_strong_decay_keeps_the_weights_of_the_prior(seed):
     generator = torch.Generator().manual_seed(seed)
     x_wd = 3 * torch.randn(30, 4, generator=generator) + 1
     prior = LinearLayer(
@@ -290,7 +293,7 @@ def test_with_much_decay_known_rows_keep_their_weights(seed):
     torch.testing.assert_close(layer.weight_kd[2], torch.zeros(4), atol=1e-3, rtol=0)
 
 
-def test_every_head_of_the_registry_can_be_taught_by_its_last_layer():
+def test_every_registered_head_ends_in_a_linear_layer():
     for name in HEADS:
         head = create_head(name, width=16, frames=3, tokens=4, classes=5)
         assert last_layer(head).out_features == 5, name

@@ -1,4 +1,4 @@
-"""The tabletop's lessons: unknown to the shipped heads, and true to the order law."""
+"""The tabletop's unseen actions: unknown to the shipped heads, and true to the order law."""
 
 import numpy as np
 import pytest
@@ -7,38 +7,38 @@ from step_ros.tabletop.scene import TABLE_SIZE, Layout
 from step_ros.tabletop.simulator import TASKS
 from step_ros.tabletop.splits import LONGEST_S, SHORTEST_S, random_for
 from step_ros.tabletop.unseen_actions import (
-    LESSON_COUNTERPARTS,
-    LESSON_TASK,
     UNSEEN_ACTIONS,
+    UNSEEN_COUNTERPARTS,
+    UNSEEN_TASK,
     render_unseen_action,
     unseen_motion,
 )
 
 SMALL = (48, 36)
 PAIRS = [
-    (lesson.label, lesson.counterpart) for lesson in UNSEEN_ACTIONS.values() if lesson.backward
+    (action.label, action.counterpart) for action in UNSEEN_ACTIONS.values() if action.backward
 ]
 FASTEST_HAND = 3.5
 
 
-def test_no_lesson_is_a_label_of_a_shipped_head():
+def test_unseen_actions_are_no_labels_of_shipped_heads():
     known = {label for labels in TASKS.values() for label in labels}
     assert not known & set(UNSEEN_ACTIONS)
-    assert LESSON_TASK not in TASKS
+    assert UNSEEN_TASK not in TASKS
 
 
-def test_there_are_pairs_and_others_and_pairs_go_both_ways():
+def test_pairs_are_symmetric_and_share_a_motion():
     assert len(PAIRS) >= 2
-    assert len(set(UNSEEN_ACTIONS) - set(LESSON_COUNTERPARTS)) >= 2
-    for label, partner in LESSON_COUNTERPARTS.items():
-        assert LESSON_COUNTERPARTS[partner] == label != partner
+    assert len(set(UNSEEN_ACTIONS) - set(UNSEEN_COUNTERPARTS)) >= 2
+    for label, partner in UNSEEN_COUNTERPARTS.items():
+        assert UNSEEN_COUNTERPARTS[partner] == label != partner
         assert UNSEEN_ACTIONS[label].motion == UNSEEN_ACTIONS[partner].motion
         assert UNSEEN_ACTIONS[label].backward != UNSEEN_ACTIONS[partner].backward
 
 
 @pytest.mark.parametrize(('one', 'other'), PAIRS)
 @pytest.mark.parametrize('seed', [0, 5])
-def test_a_pair_shows_the_same_frames_in_opposite_order(one, other, seed):
+def test_pair_shows_the_same_frames_in_opposite_order(one, other, seed):
     clips = [
         render_unseen_action(label, seed=seed, split='val', size=SMALL, rate=7.0, noise=False)
         for label in (one, other)
@@ -48,7 +48,7 @@ def test_a_pair_shows_the_same_frames_in_opposite_order(one, other, seed):
 
 
 @pytest.mark.parametrize('label', UNSEEN_ACTIONS)
-def test_the_hand_moves_smoothly_and_the_thing_stays_on_the_table(label):
+def test_hand_is_smooth_and_things_stay_on_the_table(label):
     for seed in range(20):
         layout = Layout.draw(random_for('train', seed, 'layout'))
         motion = unseen_motion(label, layout, seed=seed, split='train')
@@ -69,7 +69,7 @@ def test_the_hand_moves_smoothly_and_the_thing_stays_on_the_table(label):
 
 
 @pytest.mark.parametrize('label', UNSEEN_ACTIONS)
-def test_what_is_taken_does_not_jump(label):
+def test_held_things_do_not_jump(label):
     layout = Layout.draw(random_for('test', 3, 'layout'))
     motion = unseen_motion(label, layout, seed=3, split='test')
     times = np.linspace(0.0, motion.duration_s, 400)
@@ -78,17 +78,17 @@ def test_what_is_taken_does_not_jump(label):
         assert np.linalg.norm(np.diff(places, axis=0), axis=1).max() < 0.03
 
 
-def test_a_lesson_is_decided_by_its_seed_and_split():
+def test_clip_depends_on_seed_and_split_alone():
     def clip(**changes):
-        given = {'seed': 1, 'split': 'train', 'size': SMALL, 'rate': 5.0, **changes}
-        return render_unseen_action('slide cup left', **given)
+        options = {'seed': 1, 'split': 'train', 'size': SMALL, 'rate': 5.0, **changes}
+        return render_unseen_action('slide cup left', **options)
 
     assert np.array_equal(clip().frames_thwc, clip().frames_thwc)
-    assert clip().labels == {LESSON_TASK: 'slide cup left'}
+    assert clip().labels == {UNSEEN_TASK: 'slide cup left'}
     assert clip().textures != clip(split='test').textures
     assert not np.array_equal(clip().frames_thwc[0], clip(seed=2).frames_thwc[0])
 
 
-def test_an_unknown_lesson_is_refused():
-    with pytest.raises(ValueError, match="unknown lesson 'open drawer', known are"):
+def test_unknown_unseen_action_is_refused():
+    with pytest.raises(ValueError, match="unknown action 'open drawer'; expected one of"):
         render_unseen_action('open drawer', seed=0)
