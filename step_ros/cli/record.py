@@ -18,7 +18,7 @@ from rich.text import Text
 from step_ros.cli.common import say
 
 if TYPE_CHECKING:
-    from step_ros.cameras.sources import RecordCamera
+    from step_ros.cameras.recording import RecordCamera
     from step_ros.datasets.recorder import ExampleRecorder
 
 
@@ -105,7 +105,7 @@ def record(
 
     In a terminal, keys mark start and end. With --seconds, examples are taken by themselves.
     """
-    from step_ros.cameras.sources import DEMO, check_demo_label, open_camera
+    from step_ros.cameras.recording import DEMO, check_demo_label, open_camera
     from step_ros.datasets.recorder import ExampleRecorder, RecordError
     from step_ros.io.video import VideoError
 

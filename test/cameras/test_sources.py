@@ -1,10 +1,13 @@
+"""Sources of the camera node: frame times, skipped frames, sizes, and action events."""
+
 import numpy as np
 import pytest
 
-from step_ros.cameras.sources import Grid, TabletopSource, VideoSource, output_size
+from step_ros.cameras.sources import FixedRateTimes, TabletopSource, VideoSource, output_size
 from step_ros.io.video import VideoWriter
 from step_ros.msg import ActionEvent
 from step_ros.ros.camera.player import TruthTrack
+from step_ros.tabletop.simulator import Tabletop
 
 SECOND = 1_000_000_000
 # Frames at 0.0, 0.1, 0.2, 0.5 and 0.6 s, nominally 10 Hz.
@@ -25,30 +28,30 @@ def video_source(path, *, rate=0.0, loop=False, width=0, height=0):
 
 
 def shown(source, count):
-    """Stream time in seconds and grey level of the next frames, none of them overdue."""
+    """Return stream time in seconds and grey level of the next frames, none overdue."""
     frames = []
     while len(frames) < count and (time_ns := source.advance(0)) is not None:
         frames.append((time_ns / SECOND, round(source.image().mean() / 50)))
     return frames
 
 
-def test_grid_does_not_drift():
-    grid = Grid(30.0)
-    times = [grid.advance(0) for _ in range(3001)]
-    assert times[3] == 100_000_000
-    assert times[3000] == 100 * SECOND
-    assert grid.skipped == 0
+def test_fixed_rate_times_do_not_drift():
+    times = FixedRateTimes(30.0)
+    stamps = [times.advance(0) for _ in range(3001)]
+    assert stamps[3] == 100_000_000
+    assert stamps[3000] == 100 * SECOND
+    assert times.skipped == 0
 
 
-def test_grid_skips_what_is_overdue_but_not_what_is_merely_late():
-    grid = Grid(10.0)
-    assert grid.advance(0) == 0
-    assert grid.advance(150_000_000) == 100_000_000
-    assert grid.skipped == 0
-    assert grid.advance(520_000_000) == 500_000_000
-    assert grid.skipped == 3
-    grid.restart()
-    assert (grid.advance(0), grid.skipped) == (0, 0)
+def test_fixed_rate_times_skip_overdue_frames_not_late_ones():
+    times = FixedRateTimes(10.0)
+    assert times.advance(0) == 0
+    assert times.advance(150_000_000) == 100_000_000
+    assert times.skipped == 0
+    assert times.advance(520_000_000) == 500_000_000
+    assert times.skipped == 3
+    times.restart()
+    assert (times.advance(0), times.skipped) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -61,24 +64,24 @@ def test_grid_skips_what_is_overdue_but_not_what_is_merely_late():
         (101, 0, (640, 480), (101, 76)),
     ],
 )
-def test_output_size(width, height, own, expected):
+def test_missing_size_follows_from_the_aspect_ratio(width, height, own, expected):
     assert output_size(width, height, own) == expected
 
 
-def test_video_at_its_own_times(video):
+def test_video_plays_at_its_own_times(video):
     frames = shown(video_source(video), 10)
     assert [frame[0] for frame in frames] == pytest.approx(TIMES)
     assert [frame[1] for frame in frames] == [0, 1, 2, 3, 4]
 
 
-def test_video_at_a_rate_shows_the_newest_frame_of_that_time(video):
+def test_video_at_a_rate_shows_the_newest_frame(video):
     frames = shown(video_source(video, rate=5.0), 10)
     assert frames == [(0.0, 0), (0.2, 2), (0.4, 2), (0.6, 4)]
     faster = shown(video_source(video, rate=20.0), 4)
     assert faster == [(0.0, 0), (0.05, 0), (0.1, 1), (0.15, 1)]
 
 
-def test_looped_video_goes_on_in_stream_time(video):
+def test_looped_video_continues_in_stream_time(video):
     frames = shown(video_source(video, loop=True), 12)
     times = [frame[0] for frame in frames]
     assert [frame[1] for frame in frames] == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]
@@ -107,7 +110,7 @@ def tabletop_source(rate=10.0, **options):
     return TabletopSource(rate=rate, **{**values, **options})
 
 
-def test_tabletop_frames_depend_on_their_time_alone():
+def test_tabletop_restart_gives_the_same_frames():
     source = tabletop_source()
     first = [(source.advance(0), source.image())[1] for _ in range(3)]
     source.restart()
@@ -121,7 +124,7 @@ def test_tabletop_needs_a_rate():
         tabletop_source(rate=0.0)
 
 
-def test_truth_has_the_exact_times_of_the_segments():
+def test_action_events_have_the_times_of_the_segments():
     source, track = tabletop_source(rate=4.0), TruthTrack(camera='c', frame_id='optical')
     zero_ns, events = 7 * SECOND, []
     for _ in range(40):
@@ -136,7 +139,7 @@ def test_truth_has_the_exact_times_of_the_segments():
         assert start.label == end.label
         assert start.header.stamp == start.start_stamp == end.start_stamp
         assert end.header.stamp == following.header.stamp
-        segment = source._tabletop.segment_at(
+        segment = Tabletop(seed=1, split='test').segment_at(
             (stamp(start.header.stamp) - zero_ns) / SECOND + 1e-6
         )
         assert segment.action == start.label
@@ -145,7 +148,7 @@ def test_truth_has_the_exact_times_of_the_segments():
     assert all(e.score == 1.0 for e in events)
 
 
-def test_truth_forgets_on_a_restart():
+def test_restart_sends_the_start_events_again():
     source, track = tabletop_source(), TruthTrack(camera='c', frame_id='')
     source.advance(0)
     assert len(track.events(source.segment(), zero_ns=0)) == 3

@@ -205,12 +205,12 @@ def test_a_video_is_shown_at_its_own_speed_and_ends_by_itself(tmp_path):
     ('arguments', 'why'),
     [
         (('--camera', 'nothing.mp4', '--label', 'a', '--seconds', 1), 'no such file'),
-        (('--camera', 'demo', '--label', 'dance', '--seconds', 1), 'the demo can act out'),
+        (('--camera', 'demo', '--label', 'dance', '--seconds', 1), 'the demo cannot act it out'),
         (('--camera', 'demo', '--label', 'wave', '--label', 'wave', '--seconds', 1), 'each once'),
         (('--camera', 'demo', '--label', 'wave'), 'no terminal to press keys in; give --seconds'),
         (('--camera', 'demo', '--label', 'wave', '--seconds', 1, '--split', 'all'), 'split'),
         (('--camera', 'demo', '--label', 'wave', '--seconds', 1, '--task', 'end'), "task 'end'"),
-        (('--camera', '987', '--label', 'a', '--seconds', 1), 'no camera can be opened there'),
+        (('--camera', '987', '--label', 'a', '--seconds', 1), 'no camera can be opened; check'),
     ],
 )
 def test_what_cannot_be_recorded_is_refused(run, tmp_path, arguments, why):
