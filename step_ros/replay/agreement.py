@@ -1,8 +1,8 @@
-"""Whether a running node said about a bag what the replay says, and what explains where not.
+"""Compare the output of a running node with the replay of the same bag, and explain differences.
 
-Frames that a node never gets, or leaves out because the machine is busy, change the windows from
-there on, even the grid on which later frames are chosen. So a difference at or after such a loss
-is explained by it; any other is not, and the two do not agree.
+A node may lose frames: they never arrive, or a busy node drops them. A lost frame changes all
+later windows, and even the grid that chooses later frames. So a loss explains every difference at
+or after it. If any other difference is left, node and replay do not agree.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,23 +17,24 @@ from step_ros.replay.results import CameraPredictions
 from step_ros.replay.run import ReplayResult
 from step_ros.streaming.grid import Placement
 
-# Messages carry scores in float32, and the order of summation hangs on how many frames are encoded
-# at once.
+# Messages carry scores in float32, and the number of frames encoded at once sets the order of
+# summation.
 TOLERANCE = 1e-6
+# Causes of a difference, beside those that the node's diagnostics name.
 START, NOT_RECEIVED = 'start of the stream', 'not_received'
-# Of a frame that came twice one is left out, and nothing is lost.
+# A duplicate is dropped, but its frame is not lost.
 _NO_LOSS = frozenset({Placement.DUPLICATE.value})
 _MILLISECOND_NS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """Frames or hypotheses that the node left out, and the replay did not.
+    """Frames or hypotheses that the node dropped and the replay did not.
 
     Attributes:
-        cause: As in the node's diagnostics.
-        count: How many.
-        from_ns: Stamp after which they came.
+        cause: The cause, as the node's diagnostics name it.
+        count: Number of frames or hypotheses.
+        from_ns: Stamp after which they came, in nanoseconds.
         to_ns: Stamp up to which they came.
     """
 
@@ -45,12 +46,12 @@ class Loss:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A window on which both differ.
+    """A window on which node and replay differ.
 
     Attributes:
-        stamp_ns: Stamp of its newest frame.
-        cause: What explains it; empty for nothing.
-        score: Greatest difference of a score; None where only one of both has the window.
+        stamp_ns: Stamp of its newest frame, in nanoseconds.
+        cause: Causes that explain the difference; empty if nothing explains it.
+        score: Greatest difference of a score; None if only one side has the window.
     """
 
     stamp_ns: int
@@ -60,7 +61,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class EventDifference:
-    """An event that only one of both tells."""
+    """An event that only the node or only the replay published."""
 
     type: int
     task: str
@@ -71,24 +72,25 @@ class EventDifference:
 
 @dataclass(frozen=True, kw_only=True)
 class CameraAgreement:
-    """How far replay and node agree about a camera.
+    """Comparison of replay and node for one camera.
 
     Attributes:
-        frames: Frames in the bag.
-        received: Those that the node got.
-        losses: What it left out.
-        offline: Hypotheses of the replay.
-        online: Those of the node.
-        both: Windows that have both.
-        greatest_score: Greatest difference of a score but for what is explained.
-        greatest_order_evidence: Likewise, of order evidence.
+        frames: Number of frames in the bag.
+        received: Number of frames that the node received.
+        losses: Frames and hypotheses that the node dropped.
+        offline: Number of hypotheses of the replay.
+        online: Number of hypotheses of the node.
+        both: Number of windows that both have.
+        greatest_score: Greatest difference of a score, explained differences left out.
+        greatest_order_evidence: Greatest difference of order evidence, explained differences
+            left out.
         only_offline: Windows that only the replay has.
         only_online: Windows that only the node has.
         different: Windows whose scores or oldest frames differ.
-        events: Events that both tell.
-        greatest_event_score: Greatest difference of their scores.
-        events_only_offline: Events that only the replay tells.
-        events_only_online: Events that only the node tells.
+        events: Number of events that both published.
+        greatest_event_score: Greatest difference of the scores of these events.
+        events_only_offline: Events that only the replay published.
+        events_only_online: Events that only the node published.
     """
 
     frames: int
@@ -109,15 +111,14 @@ class CameraAgreement:
 
     @property
     def differences(self) -> list[Difference]:
-        """All windows on which both differ."""
+        """All windows on which replay and node differ."""
         return [*self.only_offline, *self.only_online, *self.different]
 
     @property
     def agrees(self) -> bool:
-        """Whether every difference is explained.
+        """Whether every difference is explained, and the two share at least one window.
 
-        Events follow from hypotheses: where none of those differ, no event may. A node that said
-        nothing about any window of the replay agrees with nothing.
+        Events follow from hypotheses: if no hypothesis differs, no event may differ.
         """
         if not self.both:
             return False
@@ -130,20 +131,20 @@ class CameraAgreement:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
+        """Return the content for JSON."""
         return {'agrees': self.agrees, **asdict(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingAgreement:
-    """How far replay and node agree about a camera of a bag.
+    """Comparison of replay and node for one camera of a bag.
 
     Attributes:
         bag: Name of the bag.
         bundle: Title of the bundle.
         camera: The camera's topic.
-        first_ns: Stamp of its first frame.
-        found: How far.
+        first_ns: Stamp of the camera's earliest frame, in nanoseconds.
+        found: The comparison.
     """
 
     bag: str
@@ -156,22 +157,23 @@ class RecordingAgreement:
 def compare_replay(
     result: ReplayResult, online: Mapping[tuple[str, str], NodeOutput]
 ) -> list[RecordingAgreement]:
-    """Compare replayed bags with what nodes said about them.
+    """Compare replayed bags with the output of nodes for the same bags.
 
     Args:
         result: The replay.
-        online: What nodes said, by name of the bag and title of the bundle.
+        online: Output of the nodes, by name of the bag and title of the bundle.
 
     Raises:
-        ValueError: A node ran another bundle, or the same one with another encoder.
+        ValueError: A node ran another bundle, or the same bundle with another encoder.
     """
     agreements = []
     for bundle in result.bundles:
         for recording in result.recordings[bundle.title]:
-            said = online[recording.bag, bundle.title]
-            if said.model_id not in ('', bundle.model_id):
+            output = online[recording.bag, bundle.title]
+            if output.model_id not in ('', bundle.model_id):
                 raise ValueError(
-                    f'{recording.bag}: the node ran {said.model_id}, the replay {bundle.model_id}'
+                    f'{recording.bag}: the node ran {output.model_id}, the replay '
+                    f'{bundle.model_id}; replay the bundle that the node ran (--bundle)'
                 )
             predictions = recording.predictions
             agreements.append(
@@ -180,7 +182,7 @@ def compare_replay(
                     bundle=bundle.title,
                     camera=predictions.topic,
                     first_ns=predictions.first_ns,
-                    found=compare(predictions, bundle.spec.tasks, said),
+                    found=compare(predictions, bundle.spec.tasks, output),
                 )
             )
     return agreements
@@ -189,34 +191,34 @@ def compare_replay(
 def compare(
     offline: CameraPredictions, tasks: Sequence[TaskSpec], online: NodeOutput
 ) -> CameraAgreement:
-    """Compare what a replay and a node say about a camera.
+    """Compare the predictions of a replay with the output of a node for one camera.
 
     Args:
-        offline: What the replay says.
-        tasks: Those of the bundle.
-        online: What the node said; it calls the camera by its topic.
+        offline: Predictions of the replay.
+        tasks: Tasks of the bundle.
+        online: Output of the node, which names the camera by its topic.
     """
     camera = offline.topic
     tallies = online.tallies.get(camera, ())
     received = tallies[-1].received if tallies else 0
     frames = offline.counts.get('received', 0)
     losses = find_losses(tallies, offline.counts)
-    said = {each.stamp_ns: each for each in online.hypotheses if each.camera == camera}
+    hypotheses = {each.stamp_ns: each for each in online.hypotheses if each.camera == camera}
     places = {int(stamp_ns): place for place, stamp_ns in enumerate(offline.stamps_ns_h)}
-    first_ns = min(said, default=None)
+    first_ns = min(hypotheses, default=None)
 
     def cause(stamp_ns: int) -> str:
         if received < frames and (first_ns is None or stamp_ns < first_ns):
             return START
         earlier = {loss.cause for loss in losses if loss.from_ns < stamp_ns}
-        # Nobody knows when those would have come.
+        # Nothing says when the frames that never arrived were due, so they explain all windows.
         return ', '.join(sorted(earlier | ({NOT_RECEIVED} if received < frames else set())))
 
     greatest_score = greatest_order_evidence = 0.0
     different = []
-    both = sorted(said.keys() & places.keys())
+    both = sorted(hypotheses.keys() & places.keys())
     for stamp_ns in both:
-        place, other = places[stamp_ns], said[stamp_ns]
+        place, other = places[stamp_ns], hypotheses[stamp_ns]
         score, evidence = _distances(offline, place, tasks, other)
         same_window = int(offline.starts_ns_h[place]) == other.window_start_ns
         reason = cause(stamp_ns)
@@ -230,7 +232,7 @@ def compare(
     def missing(stamps_ns: Sequence[int]) -> list[Difference]:
         return [Difference(stamp_ns=stamp, cause=cause(stamp)) for stamp in stamps_ns]
 
-    told = {
+    offline_scores = {
         EventDifference(
             type=int(each.event.type),
             task=each.event.task,
@@ -240,7 +242,7 @@ def compare(
         ): each.event.score
         for each in offline.events
     }
-    heard = {
+    online_scores = {
         EventDifference(
             type=each.type,
             task=each.task,
@@ -251,32 +253,35 @@ def compare(
         for each in online.events
         if each.camera == camera
     }
-    shared = [event for event in told if event in heard]
+    shared = [event for event in offline_scores if event in online_scores]
     return CameraAgreement(
         frames=frames,
         received=received,
         losses=losses,
         offline=len(places),
-        online=len(said),
+        online=len(hypotheses),
         both=len(both),
         greatest_score=greatest_score,
         greatest_order_evidence=greatest_order_evidence,
-        only_offline=missing(sorted(places.keys() - said.keys())),
-        only_online=missing(sorted(said.keys() - places.keys())),
+        only_offline=missing(sorted(places.keys() - hypotheses.keys())),
+        only_online=missing(sorted(hypotheses.keys() - places.keys())),
         different=different,
         events=len(shared),
-        greatest_event_score=max((abs(told[each] - heard[each]) for each in shared), default=0.0),
-        events_only_offline=[event for event in told if event not in heard],
-        events_only_online=[event for event in heard if event not in told],
+        greatest_event_score=max(
+            (abs(offline_scores[each] - online_scores[each]) for each in shared), default=0.0
+        ),
+        events_only_offline=[event for event in offline_scores if event not in online_scores],
+        events_only_online=[event for event in online_scores if event not in offline_scores],
     )
 
 
 def find_losses(tallies: Sequence[FrameTally], offline: Mapping[str, int]) -> list[Loss]:
-    """Find what a node left out, and when, from what it said about itself in between.
+    """Return the frames and hypotheses that a node dropped, and between which stamps.
 
     Args:
-        tallies: What had become of a camera's frames, in the order in which that was said.
-        offline: The replay's counts at the end, by cause: what it leaves out as well is no loss.
+        tallies: The node's counts of a camera's frames, in the order in which they were made.
+        offline: The replay's final counts by cause; a frame that the replay drops, too, is no
+            loss.
     """
     if not tallies:
         return []
@@ -287,7 +292,7 @@ def find_losses(tallies: Sequence[FrameTally], offline: Mapping[str, int]) -> li
     ]
     losses = []
     before: Mapping[str, int] = {}
-    # What is lost may have waited when the last tallies were made.
+    # A lost frame may have waited in the queue since the last tally with an empty queue.
     idle_ns = 0
     for tally in tallies:
         for cause in causes:
@@ -297,7 +302,7 @@ def find_losses(tallies: Sequence[FrameTally], offline: Mapping[str, int]) -> li
                 )
         before = tally.lost
         if tally.waiting == 0:
-            # Of a millisecond, a part may lie before.
+            # The stamp in the diagnostics is rounded to a millisecond.
             idle_ns = tally.newest_ns - _MILLISECOND_NS
     return losses
 
@@ -305,12 +310,12 @@ def find_losses(tallies: Sequence[FrameTally], offline: Mapping[str, int]) -> li
 def _distances(
     offline: CameraPredictions, place: int, tasks: Sequence[TaskSpec], online: OnlineHypothesis
 ) -> tuple[float, float]:
-    """Return the greatest distance of a score, and of order evidence."""
+    """Return the greatest difference of a score, and of order evidence, in one window."""
     score = evidence = 0.0
     for task in tasks:
         expected_k = offline.scores_hk[task.name][place]
         found = online.scores.get(task.name, {})
-        # A label that was not told has no score.
+        # A label that the node did not publish has no score.
         found_k = np.array([found.get(label, np.inf) for label in task.labels])
         score = max(score, float(np.abs(expected_k - found_k).max()))
         pair = (
@@ -319,5 +324,5 @@ def _distances(
         )
         if not all(np.isnan(pair)):
             evidence = max(evidence, float(np.nan_to_num(abs(pair[0] - pair[1]), nan=np.inf)))
-    # No two of them are further apart than 1.
+    # Two scores in [0, 1] differ by at most 1.
     return min(score, 1.0), min(evidence, 1.0)

@@ -1,4 +1,4 @@
-"""Whether replay and node agree, for readers: agreement.json, and a section of the report."""
+"""Report whether replay and node agree: agreement.json, and a section of the report."""
 
 import json
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from step_ros.streaming.grid import NANOSECONDS
 from step_ros.streaming.postprocessing.events import EventType
 
 AGREEMENT = 'agreement.json'
-# Of more differences in a row, the report says from when to when and how many.
+# Up to this many differences of a kind the report lists each stamp; of more it gives the range.
 _LISTED = 8
 
 
 def write_agreement(recordings: Sequence[RecordingAgreement], output: Path) -> None:
-    """Write `agreement.json` into a folder; without recordings there is none."""
+    """Write `agreement.json` into a folder, or remove it if nothing was compared."""
     if not recordings:
-        # That of an earlier replay would be taken for this one's.
+        # A reader would take the file of an earlier replay for one of this replay.
         (output / AGREEMENT).unlink(missing_ok=True)
         return
     content = {
@@ -39,7 +39,7 @@ def write_agreement(recordings: Sequence[RecordingAgreement], output: Path) -> N
 
 
 def agreement_section(recordings: Sequence[RecordingAgreement]) -> list[str]:
-    """Return the lines of the report's section."""
+    """Return the lines of the report's section, in Markdown."""
     rows = tuple(
         (
             plain(each.bag),
@@ -62,9 +62,10 @@ def agreement_section(recordings: Sequence[RecordingAgreement]) -> list[str]:
     )
     lines = ['## Through DDS', '']
     lines += [
-        'The bags were played to a running node. It agrees if scores differ by no more than '
-        f'{TOLERANCE:g} and events not at all, but for what frames explain that it never got, or '
-        'left out. The greatest difference is that of a score, but for those explained.',
+        'The bags were played to a running node. Node and replay agree if scores differ by no '
+        f'more than {TOLERANCE:g} and events not at all, apart from differences that lost frames '
+        'explain: frames that never arrived, or that the node dropped. The greatest difference '
+        'is that of a score, explained differences left out.',
         '',
     ]
     lines += [Grid(head=head, rows=rows).markdown(), '']
@@ -84,13 +85,13 @@ def _differences(recording: RecordingAgreement) -> list[str]:
 
     lines = []
     if found.received != found.frames:
-        lines.append(f'frames that the node never got: {found.frames - found.received}')
+        lines.append(f'frames that never reached the node: {found.frames - found.received}')
     lines += [
-        f'left out by the node: {loss.count} {loss.cause}, from {at(loss.from_ns)} to '
+        f'dropped by the node: {loss.count} {loss.cause}, from {at(loss.from_ns)} to '
         f'{at(loss.to_ns)}'
         for loss in found.losses
     ]
-    for what, some in (
+    for difference, some in (
         ('only the replay has a hypothesis', found.only_offline),
         ('only the node has a hypothesis', found.only_online),
         ('scores or windows differ', found.different),
@@ -101,13 +102,13 @@ def _differences(recording: RecordingAgreement) -> list[str]:
                 times = f'from {at(stamps_ns[0])} to {at(stamps_ns[-1])}, {len(same)} times'
             else:
                 times = 'at ' + ', '.join(map(at, stamps_ns))
-            lines.append(f'{what} {times}: {plain(cause) or "**nothing explains it**"}')
+            lines.append(f'{difference} {times}: {plain(cause) or "**nothing explains it**"}')
     for who, events in (
         ('the replay', found.events_only_offline),
         ('the node', found.events_only_online),
     ):
         lines += [
-            f'only {who} tells {EventType(each.type).name} of {plain(each.task)} '
+            f'only {who} published {EventType(each.type).name} of {plain(each.task)} '
             f'*{plain(each.label)}* at {at(each.stamp_ns)}'
             for each in events
         ]
@@ -122,17 +123,17 @@ def _by_cause(differences: Sequence[Difference]) -> dict[str, list[Difference]]:
 
 
 def agreement_summary(recordings: Sequence[RecordingAgreement]) -> list[str]:
-    """Say in a line for each recording whether they agree."""
+    """Return one line for each recording that says whether node and replay agree."""
     return [
         f'{each.bag} {each.camera}: node and replay '
         + ('agree' if each.found.agrees else 'do not agree')
         + f' on {each.found.both} hypotheses and {each.found.events} events'
         + f', greatest difference of a score {each.found.greatest_score:.1e}'
-        + _left(each.found)
+        + _differing(each.found)
         for each in recordings
     ]
 
 
-def _left(found: CameraAgreement) -> str:
+def _differing(found: CameraAgreement) -> str:
     count = len(found.differences)
     return f'; {count} windows differ, listed in {AGREEMENT}' if count else ''

@@ -1,4 +1,4 @@
-"""The true labels of a bag's cameras: from action events in it, or from a CSV file."""
+"""True labels of a bag's cameras, from action events in the bag or from a CSV file."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -15,8 +15,9 @@ from step_ros.io.errors import DatasetError
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.streaming.grid import NANOSECONDS
 
-# What the dataset readers also want: here every row counts.
+# Columns that a file must have. Dataset readers also need `split`; here every row counts.
 _NEEDED = tuple(name for name in COLUMNS if name != 'split')
+# Stands for the end of the recording while segments are sorted and joined.
 _LAST_NS = 2**62
 
 
@@ -26,12 +27,13 @@ def read_labels(bag: BagReader, labels: str, topics: Sequence[str]) -> dict[str,
     Args:
         bag: The bag.
         labels: A topic of action events, which begins with a slash; or a CSV file with the
-            columns `video,start,end,TASK...`, perhaps with `view`, as `read_bag` has them, where
-            `video` is the bag's path from the file; empty for the only such topic.
-        topics: The cameras.
+            columns `video,start,end,TASK...` and optionally `view`, as for the dataset reader
+            `bag`, where `video` is the bag's path relative to the file. Empty for the bag's only
+            topic of action events.
+        topics: Image topics, one for each camera.
 
     Returns:
-        Truth by topic; for every camera its own, equal neighbours joined. Empty where `labels` is
+        Truth by topic. Segments of one label that touch are joined. Empty if `labels` is empty
         and the bag has no topic of action events.
 
     Raises:
@@ -52,31 +54,31 @@ def check_labels(bag: BagReader, truth: Truth, tasks: Iterable[TaskSpec], model_
     """Check that a bundle can be judged by these labels.
 
     Raises:
-        BagError: None of its tasks is labelled, or a label of one is unknown to it.
+        BagError: None of the bundle's tasks has labels, or the bundle does not know a label.
     """
     known = {task.name: task.labels for task in tasks}
     labelled = [task for task, segments in truth.segments.items() if segments]
     if not set(known) & set(labelled):
         raise BagError(
             bag.path,
-            f'the labels are of the tasks {_listed(labelled)}; expected one that {model_id} '
-            f'decides: {_listed(known)}',
+            f'the labels are of the tasks {_listed(labelled)}; expected a task that {model_id} '
+            f'predicts: {_listed(known)}',
         )
     for task, labels in known.items():
         for segment in truth.segments.get(task, ()):
             if segment.label not in labels:
                 raise BagError(
                     bag.path,
-                    f'{task} {segment.label!r} is a label that {model_id} does not know; '
+                    f'{task} {segment.label!r}: {model_id} does not know this label; '
                     f'expected one of {_listed(labels)}',
                 )
 
 
 def check_within(bag: Path, topic: str, truth: Truth, *, first_ns: int, last_ns: int) -> None:
-    """Check that labels were given for the time in which a camera was recorded.
+    """Check that every segment overlaps the time in which a camera was recorded.
 
     Raises:
-        BagError: A segment lies outside of it as a whole.
+        BagError: A segment lies wholly outside that time.
     """
     for task, segments in truth.segments.items():
         for segment in segments:
@@ -85,9 +87,9 @@ def check_within(bag: Path, topic: str, truth: Truth, *, first_ns: int, last_ns:
                 raise BagError(
                     bag,
                     f'{task} {segment.label!r} is labelled from {_seconds(segment.start_ns)} to '
-                    f'{_seconds(end_ns)}, outside of the images of {topic}, from '
+                    f'{_seconds(end_ns)}, outside the images of {topic}, from '
                     f'{_seconds(first_ns)} to {_seconds(last_ns)}; labels and images need stamps '
-                    'by the same clock',
+                    'of the same clock',
                 )
 
 
@@ -99,15 +101,19 @@ def _only_topic(bag: BagReader) -> str:
     topics = bag.event_topics
     if len(topics) > 1:
         raise BagError(
-            bag.path, f'there are several topics of ActionEvents: {_listed(topics)}; name one'
+            bag.path,
+            f'it has several topics of ActionEvents: {_listed(topics)}; name one with --labels',
         )
     return topics[0] if topics else ''
 
 
 def _of_events(bag: BagReader, name: str, topics: Sequence[str]) -> dict[str, Truth]:
+    """Read the labels of each camera from a topic of action events."""
     events = _completed(list(bag.events([name])))
     if not events:
-        raise BagError(bag.path, f'{name}: no action event; expected the true labels')
+        raise BagError(
+            bag.path, f'{name}: the topic has no action event; expected the true labels'
+        )
 
     def refuse(_kind: object, row: int, field: str, value: object, expected: str) -> None:
         raise BagError(bag.path, f'{name}: event {row}: {field} {value!r}: expected {expected}')
@@ -121,14 +127,15 @@ def _of_events(bag: BagReader, name: str, topics: Sequence[str]) -> dict[str, Tr
             found = sorted({annotation.frame_id for annotation in annotations})
             raise BagError(
                 bag.path,
-                f'{name}: no event is about {topic}, whose frame_id is {frame_id!r}; events have '
-                f'{_listed(map(repr, found))}; expected the same, or none for all cameras',
+                f'{name}: no event is about {topic}, whose frame_id is {frame_id!r}; the events '
+                f'have {_listed(map(repr, found))}; give them the frame_id of the camera, or an '
+                'empty one for all cameras',
             )
     return truths
 
 
 def _completed(events: Sequence[BagEvent]) -> list[BagEvent]:
-    """Add what a recording that begins and ends in the middle of an action lacks."""
+    """Add the START or END that is missing where a recording cuts an action off."""
     opened: dict[tuple[str, str, str, str], BagEvent] = {}
     complete: list[BagEvent] = []
     for event in events:
@@ -160,13 +167,16 @@ def _truth(annotations: Iterable[Annotation]) -> Truth:
 
 
 def _of_table(bag: BagReader, path: Path, topics: Sequence[str]) -> dict[str, Truth]:
+    """Read the labels of each camera from a CSV file, whose times count from its first image."""
     reading = Reading(root=path.parent, known=None, options={})
     rows = list(reading.table(path, _NEEDED))
     if reading.problems:
         raise DatasetError(str(reading.problems[0]))
     tasks = [name for name in (rows[0][1] if rows else ()) if name not in (*COLUMNS, *OPTIONAL)]
     if not tasks:
-        raise DatasetError(f'{path}: expected rows, and a column for each task beside {_NEEDED}')
+        raise DatasetError(
+            f'{path}: expected rows, and a column for each task beside {_listed(_NEEDED)}'
+        )
     ours = [
         (row, cells)
         for row, cells in rows
@@ -174,7 +184,9 @@ def _of_table(bag: BagReader, path: Path, topics: Sequence[str]) -> dict[str, Tr
     ]
     if not ours:
         named = sorted({cells['video'] for _, cells in rows})
-        raise BagError(bag.path, f'no row of {path.name} is about it; they name {_listed(named)}')
+        raise BagError(
+            bag.path, f'no row of {path.name} is about this bag; the rows name {_listed(named)}'
+        )
     truths = {topic: Truth() for topic in topics}
     zeros_ns = {topic: bag.first_frame(topic).stamp_ns for topic in topics}
     for row, cells in ours:
@@ -205,7 +217,7 @@ def _of_table(bag: BagReader, path: Path, topics: Sequence[str]) -> dict[str, Tr
 def _span(
     reading: Reading, path: Path, row: int, cells: Mapping[str, str]
 ) -> tuple[int, int | None]:
-    """Return start and end in nanoseconds; with neither given, all of the bag."""
+    """Return start and end in nanoseconds; the whole bag if the row gives neither."""
     if not cells['start'] and not cells['end']:
         return 0, None
     span = reading.span(
@@ -223,7 +235,7 @@ def _span(
 
 
 def _in_order(bag: BagReader, topic: str, truth: Truth) -> Truth:
-    """Sort segments, and join those of one label that touch; others must not overlap."""
+    """Return the segments sorted, touching ones of one label joined; refuse other overlaps."""
     ordered = Truth()
     for task, segments in truth.segments.items():
         joined: list[TruthSegment] = []
@@ -250,7 +262,7 @@ def _end(segment: TruthSegment) -> int:
 
 
 def _seconds(stamp_ns: int) -> str:
-    return 'its end' if stamp_ns == _LAST_NS else f'{stamp_ns / NANOSECONDS:.3f} s'
+    return 'the end' if stamp_ns == _LAST_NS else f'{stamp_ns / NANOSECONDS:.3f} s'
 
 
 def _listed(names: Iterable[str] | Collection[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a running node said about a bag that was played to it, as its messages have it."""
+"""Output of a running node for a bag that was played to it: messages and frame counts."""
 
 import json
 import math
@@ -6,17 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from step_ros.files import replace_file
+
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineHypothesis:
-    """A hypothesis that came.
+    """A hypothesis that the recorder received.
 
     Attributes:
-        camera: Whose window.
-        stamp_ns: Stamp of the newest frame.
-        window_start_ns: Stamp of the oldest one.
-        scores: By task and label; of all labels if the node told all.
-        order_evidence: By task; NaN where it was not asked for.
+        camera: Name of the camera.
+        stamp_ns: Stamp of the window's newest frame, in nanoseconds.
+        window_start_ns: Stamp of the window's oldest frame.
+        scores: Scores by task and label, for all labels that the node published.
+        order_evidence: Order evidence by task; NaN where the node did not compute it.
     """
 
     camera: str
@@ -28,7 +30,7 @@ class OnlineHypothesis:
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineEvent:
-    """An event that came; see `step_ros.streaming.postprocessing.events.Event`."""
+    """An event that the recorder received; fields as in `postprocessing.events.Event`."""
 
     camera: str
     type: int
@@ -41,13 +43,13 @@ class OnlineEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class FrameTally:
-    """What had become of a camera's frames at some moment, by the node's diagnostics.
+    """Counts of a camera's frames at one moment, from the node's diagnostics.
 
     Attributes:
-        newest_ns: Stamp of the newest frame that had come, to a millisecond.
-        received: Frames that had come.
-        waiting: Those that nobody had looked at yet.
-        lost: Frames and hypotheses that were left out, by cause.
+        newest_ns: Stamp of the newest frame received so far, to a millisecond.
+        received: Frames received so far.
+        waiting: Frames among them that still waited in the queue.
+        lost: Frames and hypotheses dropped so far, by cause.
     """
 
     newest_ns: int
@@ -58,13 +60,13 @@ class FrameTally:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeOutput:
-    """All that a node said about a bag.
+    """All output of a node for a bag.
 
     Attributes:
-        model_id: Name and digest of what answered; empty if nothing did.
-        hypotheses: In the order in which they came.
-        events: Likewise.
-        tallies: By camera, in the order in which they were made.
+        model_id: Name and digest of the bundle; empty if no hypothesis came.
+        hypotheses: Hypotheses in the order in which they came.
+        events: Events in the order in which they came.
+        tallies: Frame counts by camera, in the order in which they were made.
     """
 
     model_id: str
@@ -73,7 +75,7 @@ class NodeOutput:
     tallies: Mapping[str, Sequence[FrameTally]]
 
     def save(self, path: Path) -> None:
-        """Write it as JSON, as a whole."""
+        """Write a JSON file; it appears whole or not at all."""
         content = asdict(self)
         for each in content['hypotheses']:
             # JSON has no NaN.
@@ -81,17 +83,17 @@ class NodeOutput:
                 task: None if math.isnan(value) else value
                 for task, value in each['order_evidence'].items()
             }
-        partial = path.with_name(f'{path.name}.partial')
-        partial.write_text(json.dumps(content, allow_nan=False) + '\n', encoding='utf-8')
-        partial.replace(path)
+        text = json.dumps(content, allow_nan=False)
+        with replace_file(path) as partial:
+            partial.write_text(text + '\n', encoding='utf-8')
 
     @classmethod
     def load(cls, path: Path) -> 'NodeOutput':
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
-            FileNotFoundError: It is missing.
-            ValueError: It is something else.
+            FileNotFoundError: The file is missing.
+            ValueError: The file has another content.
         """
         try:
             content = json.loads(path.read_text(encoding='utf-8'))
@@ -111,5 +113,5 @@ class NodeOutput:
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f'{path}: expected what replay_recorder writes about a node: {error!r}'
+                f'{path}: expected a file that replay_recorder wrote: {error!r}'
             ) from error

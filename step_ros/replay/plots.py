@@ -1,4 +1,4 @@
-"""Pictures of replayed recordings: a timeline of truth, answers and events, and confusion."""
+"""Plots of replayed recordings: timelines of truth, best labels and events, and confusion."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,31 +18,32 @@ from step_ros.reporting.confusion import (
     plot_confusion,
     save_figure,
 )
-from step_ros.streaming.grid import NANOSECONDS
+from step_ros.streaming.grid import MAX_GAP_PERIODS, NANOSECONDS
 from step_ros.streaming.postprocessing.events import EventType
 
-# A longer recording is drawn in parts, and no more than this many of them.
+# A longer recording is drawn in parts of this length, up to a number of parts.
 PART_SECONDS = 30.0
 MOST_PARTS = 20
-# Width of a letter, as a share of the picture's; in a bar too narrow for two lines nothing stands.
+# Width of a letter, as a share of the plot's width. A label that does not fit is left out.
 _LETTER = 0.0052
 _HUES = ('tab20', 'tab20b', 'tab20c')
 
+# Start and end in seconds, label, and strength of the colour in [0, 1].
 Bars = Sequence[tuple[float, float, str, float]]
 
 
 def plot_replay_confusion(
     path: Path, recordings: Mapping[str, Sequence[Recording]], tasks: Mapping[str, TaskSpec]
 ) -> bool:
-    """Draw what each bundle took the labels of one task for, at the newest frame.
+    """Draw the confusion matrix of each bundle for one task, at the newest frames.
 
     Args:
         path: The PNG file to write.
         recordings: The recordings, by the bundle's title.
-        tasks: The bundle's task, likewise.
+        tasks: The task, by the bundle's title.
 
     Returns:
-        Whether there was anything to draw.
+        Whether a file was written: False if no hypothesis has a true label.
     """
     found = {title: pooled(recordings[title], tasks[title]) for title in tasks}
     occurring = [
@@ -75,7 +76,7 @@ def plot_replay_confusion(
 
 
 def timeline_parts(recording: Recording) -> int:
-    """Return in how many pictures a recording's timeline is drawn; a very long one in part."""
+    """Return the number of parts of a recording's timeline, at most `MOST_PARTS`."""
     predictions = recording.predictions
     seconds = (predictions.last_ns - predictions.first_ns) / NANOSECONDS
     return max(1, min(MOST_PARTS, int(np.ceil(seconds / PART_SECONDS))))
@@ -90,14 +91,14 @@ def plot_replay_timeline(
 ) -> None:
     """Draw truth, best labels and events of one camera over time, bundle under bundle.
 
-    A label has one colour; the surer an answer, the stronger it is. An event's bar runs from its
-    START to its END; a triangle shows when it was told.
+    Each label has one colour, which is stronger the higher the score. An event's bar runs from
+    its START to its END; a triangle marks the time at which it was published.
 
     Args:
         path: The PNG file to write.
-        recordings: The recording as each bundle answered it, by the bundle's title.
-        tasks: The bundles' tasks, likewise.
-        part: Which `PART_SECONDS` of it.
+        recordings: The same recording with the predictions of each bundle, by the bundle's title.
+        tasks: The tasks of each bundle, by the bundle's title.
+        part: Which part of the recording, each `PART_SECONDS` long.
     """
     one = next(iter(recordings.values()))
     zero_ns = one.predictions.first_ns
@@ -119,22 +120,24 @@ def plot_replay_timeline(
             )
             for segment in one.truth.segments.get(name, ())
         ]
-        _draw(axis, truth, len(rows), colours, (left, right), written=True)
+        _draw(axis, truth, len(rows), colours, (left, right), named=True)
         rows.append('truth')
         for title, recording in recordings.items():
             task = next((task for task in tasks[title] if task.name == name), None)
             if task is None:
                 continue
             suffix = f', {title}' if len(recordings) > 1 else ''
-            _draw(axis, _answers(recording, task), len(rows), colours, (left, right))
+            _draw(axis, _best_labels(recording, task), len(rows), colours, (left, right))
             rows.append(f'best label{suffix}')
-            _draw(axis, _events(recording, name), len(rows), colours, (left, right), written=True)
-            told = [
+            _draw(axis, _events(recording, name), len(rows), colours, (left, right), named=True)
+            published = [
                 (each.published_ns - zero_ns) / NANOSECONDS
                 for each in recording.predictions.events
                 if each.event.task == name and each.event.type is EventType.START
             ]
-            axis.plot(told, [len(rows) + 0.34] * len(told), 'k^', markersize=5, clip_on=True)
+            axis.plot(
+                published, [len(rows) + 0.34] * len(published), 'k^', markersize=5, clip_on=True
+            )
             rows.append(f'events{suffix}')
         axis.set_yticks(range(len(rows)), rows, fontsize=8)
         axis.set_ylim(len(rows) - 0.5, -0.5)
@@ -147,13 +150,13 @@ def plot_replay_timeline(
 
 
 class _Colours:
-    """A colour for each label of a task, the same in all pictures of the same bundles."""
+    """A colour for each label of a task, the same in all plots of the same bundles."""
 
     def __init__(
         self, name: str, recording: Recording, tasks: Mapping[str, Sequence[TaskSpec]]
     ) -> None:
         all_colours = [colour for hue in _HUES for colour in colormaps[hue].colors]  # type: ignore[attr-defined]
-        # Neighbours in these maps are shades of one hue: every second one first.
+        # Neighbours in these maps are shades of one hue, so every second colour comes first.
         self._all = [*all_colours[::2], *all_colours[1::2]]
         of_bundles = [
             label
@@ -173,7 +176,7 @@ class _Colours:
         return to_rgb(self._all[self._of[label] % len(self._all)])
 
     def legend(self, axis: Axes) -> None:
-        """Name the colours of labels that stand in no bar."""
+        """Add a legend of the labels that no bar names."""
         unnamed = [label for label in self._of if label in self.drawn - self.named]
         if unnamed:
             axis.legend(
@@ -185,13 +188,13 @@ class _Colours:
             )
 
 
-def _answers(recording: Recording, task: TaskSpec) -> Bars:
+def _best_labels(recording: Recording, task: TaskSpec) -> Bars:
     predictions = recording.predictions
     scores_hk = predictions.scores_hk[task.name]
     times = (predictions.stamps_ns_h - predictions.first_ns) / NANOSECONDS
-    # An answer stands until the next one, but not across a gap.
+    # A bar reaches to the next hypothesis, but not across a gap.
     usual = float(np.median(np.diff(times))) if len(times) > 1 else 0.1
-    ends = np.minimum(np.append(times[1:], times[-1] + usual), times + 2.5 * usual)
+    ends = np.minimum(np.append(times[1:], times[-1] + usual), times + MAX_GAP_PERIODS * usual)
     return [
         (float(start), float(end), task.labels[best], float(scores_k[best]))
         for start, end, scores_k, best in zip(
@@ -203,13 +206,13 @@ def _answers(recording: Recording, task: TaskSpec) -> Bars:
 def _events(recording: Recording, task: str) -> Bars:
     return [
         (
-            (told.event.start_ns - recording.predictions.first_ns) / NANOSECONDS,
-            (told.event.stamp_ns - recording.predictions.first_ns) / NANOSECONDS,
-            told.event.label,
+            (timed.event.start_ns - recording.predictions.first_ns) / NANOSECONDS,
+            (timed.event.stamp_ns - recording.predictions.first_ns) / NANOSECONDS,
+            timed.event.label,
             1.0,
         )
-        for told in recording.predictions.events
-        if told.event.task == task and told.event.type is EventType.END
+        for timed in recording.predictions.events
+        if timed.event.task == task and timed.event.type is EventType.END
     ]
 
 
@@ -220,8 +223,9 @@ def _draw(
     colours: _Colours,
     limits: tuple[float, float],
     *,
-    written: bool = False,
+    named: bool = False,
 ) -> None:
+    """Draw bars into a row, with their labels if `named`."""
     left, right = limits
     for start, end, label, strength in bars:
         start, end = max(start, left), min(end, right)
@@ -231,7 +235,7 @@ def _draw(
         axis.broken_barh(
             [(start, end - start)], (row - 0.42, 0.84), facecolors=[(*colour, strength**2)]
         )
-        lines = _lines(label, (end - start) / (right - left)) if written else ''
+        lines = _lines(label, (end - start) / (right - left)) if named else ''
         if lines:
             colours.named.add(label)
             axis.text(
@@ -246,7 +250,7 @@ def _draw(
 
 
 def _lines(label: str, share: float) -> str:
-    """Lay a label out in one or two lines that fit into a share of the width; else nothing."""
+    """Return a label in one or two lines that fit into a share of the width, or nothing."""
     letters = share / _LETTER
     words = label.split(' ')
     breaks = ((' '.join(words[:place]), ' '.join(words[place:])) for place in range(1, len(words)))

@@ -1,4 +1,4 @@
-"""Driving the streaming recogniser with a recorded bag, as the node drives it with live images."""
+"""Drive the streaming recogniser with a recorded bag, as the node drives it with live images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,22 +23,22 @@ HYPOTHESES_TOPIC = '/perception/hypotheses'
 
 EVENTS_TOPIC = '/perception/events'
 
-# Frames that are given to the recogniser at once: enough to encode grid frames in batches, few
-# enough to keep their images in memory. A fixed number, for rounding depends on the batch.
+# Frames per call of the recogniser: enough to encode grid frames in batches, few enough to keep
+# their images in memory. The number is fixed because rounding depends on the batch.
 _BATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class CameraReplay:
-    """What the recogniser said about one camera of a bag.
+    """Hypotheses and events of one camera of a bag.
 
     Attributes:
         topic: The image topic, which names the camera.
-        first_ns: Stamp of its first frame.
-        last_ns: Stamp of its last frame.
-        counts: Frames by what became of them, as in `CameraStream`.
-        hypotheses: In the order of their stamps, smoothed if the settings say so.
-        events: In the order in which they were told.
+        first_ns: Stamp of the earliest frame, in nanoseconds.
+        last_ns: Stamp of the newest frame.
+        counts: Number of frames for each outcome, as in `CameraState`.
+        hypotheses: Hypotheses in the order of their stamps, smoothed if the settings say so.
+        events: Events in the order in which they were published.
     """
 
     topic: str
@@ -60,44 +60,45 @@ def replay_bag(
     top_k: int,
     shown: bool = True,
 ) -> list[CameraReplay]:
-    """Recognise what a bag shows, as fast as this machine can.
+    """Run the recogniser on a bag as fast as this machine can.
 
     Args:
         bag: The bag.
-        topics: Its cameras.
+        topics: Image topics, one for each camera.
         bundle: The model.
         encoder: Runs the bundle's backbone.
-        settings: Those of the node.
-        output: Takes hypotheses and events, recorded at the times of the frames they came with.
-        top_k: Labels of each task in a written hypothesis.
-        shown: Whether there is a progress bar.
+        settings: Settings of the stream, as the node has them.
+        output: Bag that receives hypotheses and events, each at the time at which the newest
+            frame of its window was recorded.
+        top_k: Labels per task in a written hypothesis.
+        shown: Whether to show a progress bar.
 
     Returns:
-        One for each topic.
+        One record for each topic.
 
     Raises:
-        BagError: The bag is damaged or cut short, its stamps go back further than late frames may
-            come, or a camera gave no hypothesis.
+        BagError: The bag is damaged or cut short, its stamps go back by more than
+            `order_tolerance`, or a camera gave no hypothesis.
         ValueError: The settings do not fit the bundle.
     """
     recogniser = settings.recogniser(bundle, encoder)
     postprocessor = Postprocessor(settings, max_gap_ns=recogniser.settings.max_gap_ns)
-    clock = _Stamps(bag, round(settings.order_tolerance * NANOSECONDS))
+    stamps = _StampCheck(bag, round(settings.order_tolerance * NANOSECONDS))
     hypotheses: dict[str, list[Hypothesis]] = {topic: [] for topic in topics}
     events: dict[str, list[TimedEvent]] = {topic: [] for topic in topics}
     problems: dict[str, str] = {}
 
-    def tell(found: list[Event], seen: Hypothesis) -> None:
+    def publish(found: list[Event], newest: Hypothesis) -> None:
         for event in found:
-            events[event.camera].append(TimedEvent(event=event, published_ns=seen.stamp_ns))
-            output.event(EVENTS_TOPIC, _bag_event(event), log_ns=seen.received_ns)
+            events[event.camera].append(TimedEvent(event=event, published_ns=newest.stamp_ns))
+            output.event(EVENTS_TOPIC, _bag_event(event), log_ns=newest.received_ns)
 
     total = sum(bag.topics[topic].messages for topic in topics)
-    frames = clock.watch(track(bag.frames(topics), bag.path.name, total, shown=shown))
+    frames = stamps.check(track(bag.frames(topics), bag.path.name, total, shown=shown))
     while batch := list(islice(frames, _BATCH)):
-        for given in recogniser.process(batch):
-            for answer in postprocessor.update(given):
-                hypothesis = answer.hypothesis
+        for raw in recogniser.process(batch):
+            for processed in postprocessor.update(raw):
+                hypothesis = processed.hypothesis
                 hypotheses[hypothesis.camera].append(hypothesis)
                 output.hypothesis(
                     HYPOTHESES_TOPIC,
@@ -106,18 +107,20 @@ def replay_bag(
                     top_k=top_k,
                     log_ns=hypothesis.received_ns,
                 )
-                tell(answer.events, hypothesis)
+                publish(processed.events, hypothesis)
         for problem in recogniser.problems:
             problems.setdefault(problem.camera, problem.detail)
     for topic in topics:
         if not hypotheses[topic]:
-            raise BagError(bag.path, _why_none(topic, recogniser, problems.get(topic, '')))
-        tell(postprocessor.close(topic), hypotheses[topic][-1])
+            raise BagError(
+                bag.path, _no_hypothesis_reason(topic, recogniser, problems.get(topic, ''))
+            )
+        publish(postprocessor.close(topic), hypotheses[topic][-1])
     return [
         CameraReplay(
             topic=topic,
-            first_ns=clock.first_ns[topic],
-            last_ns=clock.newest_ns[topic],
+            first_ns=stamps.first_ns[topic],
+            last_ns=stamps.newest_ns[topic],
             counts=dict(sorted(recogniser.cameras[topic].counts.items())),
             hypotheses=hypotheses[topic],
             events=events[topic],
@@ -126,11 +129,11 @@ def replay_bag(
     ]
 
 
-class _Stamps:
-    """First and newest stamp of each camera; refuses stamps that go back too far.
+class _StampCheck:
+    """Records the first and the newest stamp of each camera, and refuses large steps back.
 
-    A node would begin its window anew or drop the frame, and so would score fewer frames than the
-    recording has.
+    After a large step back a node restarts its window or drops the frame. The replay would then
+    score fewer frames than the recording has.
     """
 
     def __init__(self, bag: BagReader, tolerance_ns: int) -> None:
@@ -138,27 +141,28 @@ class _Stamps:
         self.first_ns: dict[str, int] = {}
         self.newest_ns: dict[str, int] = {}
 
-    def watch(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def check(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         for frame in frames:
-            # A frame without a stamp is the recogniser's to refuse and to count.
+            # The recogniser refuses and counts frames without a stamp.
             if frame.stamp_ns > 0:
-                self._take(frame.camera, frame.stamp_ns)
+                self._check_stamp(frame.camera, frame.stamp_ns)
             yield frame
 
-    def _take(self, topic: str, stamp_ns: int) -> None:
+    def _check_stamp(self, topic: str, stamp_ns: int) -> None:
         self.first_ns[topic] = min(stamp_ns, self.first_ns.get(topic, stamp_ns))
         newest_ns = self.newest_ns.get(topic, stamp_ns)
         if stamp_ns < newest_ns - self._tolerance_ns:
             raise BagError(
                 self._bag.path,
-                f'{topic}: stamps do not ascend: a frame of {stamp_ns / NANOSECONDS:.6f} s comes '
-                f'after one of {newest_ns / NANOSECONDS:.6f} s; expected header stamps that go '
-                f'back by {self._tolerance_ns / NANOSECONDS:g} s at most (order_tolerance)',
+                f'{topic}: stamps do not ascend: a frame of {stamp_ns / NANOSECONDS:.6f} s '
+                f'follows a frame of {newest_ns / NANOSECONDS:.6f} s; header stamps may go back '
+                f'by at most {self._tolerance_ns / NANOSECONDS:g} s (order_tolerance)',
             )
         self.newest_ns[topic] = max(newest_ns, stamp_ns)
 
 
-def _why_none(topic: str, recogniser: StreamingRecogniser, problem: str) -> str:
+def _no_hypothesis_reason(topic: str, recogniser: StreamingRecogniser, problem: str) -> str:
+    """Say why a camera gave no hypothesis, with the number of frames for each outcome."""
     spec = recogniser.bundle.spec
     stream = recogniser.cameras.get(topic)
     counts = dict(sorted(stream.counts.items())) if stream else {}

@@ -1,4 +1,8 @@
-"""The report of a replay: report.json, report.md, report.html; timing.json apart from them."""
+"""The report of a replay: report.json, report.md, report.html and timing.json.
+
+`report.json` holds all figures and no times of this run, so that equal inputs give equal bytes.
+The times are in `timing.json`. `ROWS` and `SHORT` name the figures of the tables.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -16,15 +20,17 @@ from step_ros.replay.scores import Recording, coverage, score_task
 from step_ros.reporting.html import html_report
 from step_ros.reporting.machine import machine
 from step_ros.reporting.markdown import MISSING, Grid, plain
-from step_ros.streaming.grid import NANOSECONDS
+from step_ros.streaming.grid import MAX_GAP_PERIODS, NANOSECONDS
 
-# ---- The rows of a replay's tables: which figures, what they are called, how they are written.
+# Folder of the report that holds its pictures.
+IMAGES = 'images'
 
+# Turns a figure into the text of a cell.
 Cell = Callable[[Any], str]
 
 
 def percent(value: Any) -> str:
-    """Write a share in percent."""
+    """Return a share as percent with one decimal."""
     return f'{100 * value:.1f}'
 
 
@@ -32,7 +38,7 @@ def _hundredths(value: Any) -> str:
     return f'{value:.2f}'
 
 
-# Title of a row, where its figure is in `score_task`, and how it is written.
+# Title of a row, keys of its figure in the content of `score_task`, and format of the figure.
 ROWS: tuple[tuple[str, tuple[str, ...], Cell], ...] = (
     ('hypotheses with a label at the newest frame', ('judged',), str),
     ('accuracy, %', ('newest', 'top1'), percent),
@@ -53,54 +59,37 @@ ROWS: tuple[tuple[str, tuple[str, ...], Cell], ...] = (
     ),
     ('edit score, %', ('segments', 'edit'), percent),
     ('actions', ('events', 'actions'), str),
-    ('told by an event, %', ('events', 'told_share'), percent),
+    ('detected by an event, %', ('events', 'told_share'), percent),
     ('detection delay, median, s', ('events', 'delay_s', 'p50'), _hundredths),
     ('detection delay, 95th percentile, s', ('events', 'delay_s', 'p95'), _hundredths),
     ('false events a minute', ('events', 'false_per_minute'), _hundredths),
-    ('order evidence of right answers, median', ('order_evidence', 'right', 'p50'), _hundredths),
-    ('order evidence of wrong answers, median', ('order_evidence', 'wrong', 'p50'), _hundredths),
     (
-        'order evidence of answers with the counterpart, median',
+        'order evidence of correct predictions, median',
+        ('order_evidence', 'right', 'p50'),
+        _hundredths,
+    ),
+    (
+        'order evidence of wrong predictions, median',
+        ('order_evidence', 'wrong', 'p50'),
+        _hundredths,
+    ),
+    (
+        'order evidence of predictions of the counterpart, median',
         ('order_evidence', 'to_counterpart', 'p50'),
         _hundredths,
     ),
 )
 
-# Of a single recording.
+# The same for the table of a single recording.
 SHORT = (
     ('accuracy, %', ('newest', 'top1'), percent),
     ('F1@50, %', ('segments', 'f1_50'), percent),
     ('edit, %', ('segments', 'edit'), percent),
-    ('told', ('events', 'told'), str),
+    ('detected', ('events', 'told'), str),
     ('of actions', ('events', 'actions'), str),
     ('delay, s', ('events', 'delay_s', 'p50'), _hundredths),
     ('false a minute', ('events', 'false_per_minute'), _hundredths),
 )
-
-
-def score_rows(scores: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Lay out what `score_task` said about several bundles, a column for each.
-
-    Returns:
-        Rows with their titles; those in which no bundle has a figure are left out.
-    """
-    rows = []
-    for title, path, written in ROWS:
-        cells = [figure(found, path, written) for found in scores]
-        if any(cell != MISSING for cell in cells):
-            rows.append((title, *cells))
-    return rows
-
-
-def figure(scores: Mapping[str, Any], path: Sequence[str], written: Cell) -> str:
-    """Write the figure that stands under some keys; a dash where there is none."""
-    value: Any = scores
-    for key in path:
-        value = None if value is None else value.get(key)
-    return MISSING if value is None else written(value)
-
-
-IMAGES = 'images'
 
 
 def write_replay_report(
@@ -109,12 +98,12 @@ def write_replay_report(
     """Write the report into a folder.
 
     Args:
-        result: What came of it.
+        result: The replay.
         output: The folder.
         more: Lines of further sections, in Markdown.
 
     Returns:
-        The content of report.json: the same bags, bundles and settings give the same bytes, on
+        The content of report.json. The same bags, bundles and settings give the same bytes, on
         the same machine with the same number of threads.
     """
     output.mkdir(parents=True, exist_ok=True)
@@ -128,7 +117,7 @@ def write_replay_report(
             'replays': [asdict(each) for each in result.times],
         },
     )
-    # Pictures of an earlier report would stay where this one has fewer.
+    # An earlier report may have had more pictures; the surplus would stay in the folder.
     for kind in ('confusion', 'timeline'):
         for picture in (output / IMAGES).glob(f'{kind}-*.png'):
             picture.unlink()
@@ -139,7 +128,7 @@ def write_replay_report(
 
 
 def report_content(result: ReplayResult) -> dict[str, Any]:
-    """Return all figures: `bundles`, `settings`, `overall`, `recordings` and `failures`."""
+    """Return all figures, as `bundles`, `settings`, `overall`, `recordings` and `failures`."""
     ignored = result.plan.settings.events().ignored_labels
     tasks = {each.title: each.spec.tasks for each in result.bundles}
     titles = [each.title for each in result.bundles]
@@ -170,6 +159,37 @@ def report_content(result: ReplayResult) -> dict[str, Any]:
     }
 
 
+def score_rows(scores: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Return the table rows of one task, a column for each bundle.
+
+    Args:
+        scores: Content of `score_task` for each bundle.
+
+    Returns:
+        Title and cells of each row; a row in which no bundle has a figure is left out.
+    """
+    rows = []
+    for title, keys, write in ROWS:
+        cells = [figure(found, keys, write) for found in scores]
+        if any(cell != MISSING for cell in cells):
+            rows.append((title, *cells))
+    return rows
+
+
+def figure(scores: Mapping[str, Any], keys: Sequence[str], write: Cell) -> str:
+    """Return the figure under nested keys as text, or a dash if it is missing.
+
+    Args:
+        scores: Content of `score_task`.
+        keys: The keys, outermost first.
+        write: Format of the figure.
+    """
+    value: Any = scores
+    for key in keys:
+        value = None if value is None else value.get(key)
+    return MISSING if value is None else write(value)
+
+
 def _scores(
     recordings: Sequence[Recording], tasks: Sequence[TaskSpec], ignored: frozenset[str]
 ) -> dict[str, Any]:
@@ -177,14 +197,16 @@ def _scores(
 
 
 def _recording(result: ReplayResult, recordings: Mapping[str, Recording]) -> dict[str, Any]:
+    """Return the figures of one recording with every bundle."""
+    # The time of the recording and its true labels are the same for every bundle.
     one = next(iter(recordings.values()))
     plan = result.plan
     ignored = plan.settings.events().ignored_labels
-    answered = {}
+    by_bundle = {}
     for bundle in result.bundles:
         predictions = recordings[bundle.title].predictions
-        max_gap = plan.settings.max_gap or 2.5 * bundle.spec.frame_period
-        answered[bundle.title] = {
+        max_gap = plan.settings.max_gap or MAX_GAP_PERIODS * bundle.spec.frame_period
+        by_bundle[bundle.title] = {
             'hypotheses': len(predictions.stamps_ns_h),
             'coverage': coverage(predictions, max_age_ns=round(max_gap * NANOSECONDS)),
             'frames': dict(predictions.counts),
@@ -195,7 +217,7 @@ def _recording(result: ReplayResult, recordings: Mapping[str, Recording]) -> dic
         'camera': one.predictions.topic,
         'seconds': round((one.predictions.last_ns - one.predictions.first_ns) / NANOSECONDS, 3),
         'segments': {task: len(some) for task, some in sorted(one.truth.segments.items())},
-        'bundles': answered,
+        'bundles': by_bundle,
     }
 
 
@@ -212,19 +234,21 @@ def _markdown(result: ReplayResult, content: dict[str, Any], output: Path) -> li
         dict.fromkeys(task for each in content['bundles'].values() for task in each['tasks'])
     )
     for task in names:
-        lines += _task(result, content, task, output)
+        lines += _task_section(result, content, task, output)
     if content['recordings']:
         lines += ['## Recordings', '', _coverage_grid(content, titles).markdown(), '']
         lines += [
-            'In the timelines, a colour is the stronger the surer the answer; a triangle '
-            'shows when an event was told.',
+            'In the timelines, a colour is stronger the higher the score; a triangle marks the '
+            'time at which an event was published.',
             '',
         ]
     for number, one in enumerate(content['recordings']):
-        lines += _of_recording(result, number, one, output)
+        lines += _recording_section(result, number, one, output)
     if content['failures']:
         lines += ['## Bags that could not be replayed', '']
-        lines += [f'- {plain(name)}: {plain(why)}' for name, why in content['failures'].items()]
+        lines += [
+            f'- {plain(name)}: {plain(reason)}' for name, reason in content['failures'].items()
+        ]
     return lines
 
 
@@ -232,20 +256,21 @@ def _introduction(content: dict[str, Any]) -> str:
     settings = content['settings']
     recordings, failures = len(content['recordings']), len(content['failures'])
     seconds = sum(each['seconds'] for each in content['recordings'])
-    said = (
-        f'{recordings} recordings of {seconds:.1f} s together'
+    return (
+        f'{recordings} recordings of {seconds:.1f} s in total'
         + (f'; {failures} bags could not be replayed (below)' if failures else '')
         + f'. Events: on at {settings["on_threshold"]:g}, off below '
-        f'{settings["off_threshold"]:g}, for at least {settings["minimum_duration"]:g} s, breaks '
-        f'up to {settings["minimum_gap"]:g} s; scores '
+        f'{settings["off_threshold"]:g}, for at least {settings["minimum_duration"]:g} s, gaps up '
+        f'to {settings["minimum_gap"]:g} s; scores '
         + (f'smoothed over {settings["smoothing"]:g} s' if settings['smoothing'] else 'unsmoothed')
-        + '. A hypothesis is judged by the label at its newest frame; a settled window is one in '
-        'which a single label is true throughout.'
+        + '. A hypothesis is judged by the true label at its newest frame. In a settled window a '
+        'single label is true throughout.'
     )
-    return said
 
 
-def _task(result: ReplayResult, content: dict[str, Any], task: str, output: Path) -> list[str]:
+def _task_section(
+    result: ReplayResult, content: dict[str, Any], task: str, output: Path
+) -> list[str]:
     predicting = [
         each for each in result.bundles if task in content['bundles'][each.title]['tasks']
     ]
@@ -263,8 +288,8 @@ def _task(result: ReplayResult, content: dict[str, Any], task: str, output: Path
     )
     if drawn:
         lines += [
-            'Share of the hypotheses of each label (row) by answer (column), in percent; '
-            'counterparts are framed.',
+            'Share of the hypotheses of each true label (row) by predicted label (column), in '
+            'percent; counterparts are framed.',
             '',
             f'![Confusion of {plain(task)}]({IMAGES}/{picture.name})',
             '',
@@ -292,7 +317,7 @@ def _coverage_grid(content: dict[str, Any], titles: Sequence[str]) -> Grid:
     return Grid(head=tuple(head), rows=tuple(rows))
 
 
-def _of_recording(
+def _recording_section(
     result: ReplayResult, number: int, one: dict[str, Any], output: Path
 ) -> list[str]:
     lines = [f'### {plain(one["bag"])}, `{one["camera"]}`', '']
@@ -300,7 +325,7 @@ def _of_recording(
     for title, found in one['bundles'].items():
         for task, scores in found['tasks'].items():
             if scores['judged']:
-                cells = [figure(scores, path, written) for _, path, written in SHORT]
+                cells = [figure(scores, keys, write) for _, keys, write in SHORT]
                 rows.append((plain(task), plain(title), *cells))
     if rows:
         head = ('task', 'bundle', *(title for title, _, _ in SHORT))

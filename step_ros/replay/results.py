@@ -1,4 +1,7 @@
-"""What a bundle said about a bag, kept in a folder so that it need not be asked again."""
+"""Predictions of a bundle for a bag, and the folder that keeps them for later runs.
+
+The folder holds `answers.json` (facts and events) and `answers.npz` (stamps and scores).
+"""
 
 import hashlib
 import json
@@ -16,7 +19,7 @@ from step_ros.model.weights import file_digest
 from step_ros.replay.recognise import CameraReplay
 from step_ros.streaming.postprocessing.events import Event, EventType
 
-# Raised whenever the same bag, bundle and settings give other answers than before.
+# Raise this number when the same bag, bundle and settings give other predictions than before.
 FORMAT = 1
 _ARRAYS, _FACTS = 'answers.npz', 'answers.json'
 
@@ -27,14 +30,14 @@ class CameraPredictions:
 
     Attributes:
         topic: The image topic.
-        first_ns: Stamp of its first frame.
-        last_ns: Stamp of its last frame.
-        counts: Frames by what became of them.
-        stamps_ns_h: Stamp of each hypothesis' newest frame, ascending.
-        starts_ns_h: Stamp of its oldest frame.
-        scores_hk: Scores by task, in the order of its labels.
-        order_evidence_h: Order evidence by task.
-        events: In the order in which they were told.
+        first_ns: Stamp of the earliest frame, in nanoseconds.
+        last_ns: Stamp of the newest frame.
+        counts: Number of frames for each outcome.
+        stamps_ns_h: Stamp of each window's newest frame, ascending, `[h]`.
+        starts_ns_h: Stamp of each window's oldest frame, `[h]`.
+        scores_hk: Scores `[h, k]` by task, in the order of the task's labels.
+        order_evidence_h: Order evidence `[h]` by task.
+        events: Events in the order in which they were published.
     """
 
     topic: str
@@ -50,12 +53,12 @@ class CameraPredictions:
 
 @dataclass(frozen=True, kw_only=True)
 class BagPredictions:
-    """What a bundle said about a bag.
+    """Predictions of a bundle for all cameras of a bag.
 
     Attributes:
         key: Digest of bag, bundle and settings.
-        seconds: How long it took.
-        cameras: One for each image topic.
+        seconds: Time that recognising took.
+        cameras: One record for each image topic.
     """
 
     key: str
@@ -64,7 +67,7 @@ class BagPredictions:
 
 
 def camera_predictions(replay: CameraReplay) -> CameraPredictions:
-    """Lay out what was said about a camera, as arrays."""
+    """Return the hypotheses of a camera as arrays."""
     hypotheses = replay.hypotheses
     tasks = [task.spec.name for task in hypotheses[0].tasks]
     return CameraPredictions(
@@ -87,10 +90,10 @@ def camera_predictions(replay: CameraReplay) -> CameraPredictions:
 
 
 def bag_digest(path: Path) -> str:
-    """Return a digest of all of a bag's bytes.
+    """Return a digest of all bytes of a bag.
 
     Raises:
-        BagError: It is missing, no bag, or damaged.
+        BagError: The bag is missing or damaged, or the path is no bag.
     """
     files = list(read_contents(path).files)
     if (path / METADATA).is_file():
@@ -99,13 +102,13 @@ def bag_digest(path: Path) -> str:
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
-    """Return a digest of what can be written as JSON."""
+    """Return a digest of content that can be written as JSON."""
     text = json.dumps(content, sort_keys=True)
     return f'sha256:{hashlib.sha256(text.encode()).hexdigest()}'
 
 
 def save_predictions(folder: Path, predictions: BagPredictions) -> None:
-    """Write answers into a folder that exists."""
+    """Write predictions into a folder that exists."""
     arrays: dict[str, np.ndarray] = {}
     for place, camera in enumerate(predictions.cameras):
         arrays |= {f'{place}/stamps': camera.stamps_ns_h, f'{place}/starts': camera.starts_ns_h}
@@ -125,7 +128,8 @@ def save_predictions(folder: Path, predictions: BagPredictions) -> None:
                 'counts': dict(camera.counts),
                 'tasks': list(camera.scores_hk),
                 'events': [
-                    {**asdict(told.event), 'told_ns': told.published_ns} for told in camera.events
+                    {**asdict(timed.event), 'told_ns': timed.published_ns}
+                    for timed in camera.events
                 ],
             }
             for camera in predictions.cameras
@@ -135,10 +139,12 @@ def save_predictions(folder: Path, predictions: BagPredictions) -> None:
 
 
 def load_predictions(folder: Path) -> BagPredictions:
-    """Read what `save_answers` wrote.
+    """Read predictions from a folder that `save_predictions` filled.
 
     Raises:
         OSError: A file is missing.
+        KeyError: A key or an array is missing.
+        ValueError: A file has another format.
     """
     facts = json.loads((folder / _FACTS).read_text(encoding='utf-8'))
     with np.load(folder / _ARRAYS) as arrays:

@@ -1,4 +1,9 @@
-"""Replay evaluation: bags through the streaming recogniser, and what their labels say about it."""
+"""Replay evaluation: run recorded bags through the streaming recogniser of every bundle.
+
+A `ReplayPlan` says how to replay, `replay` does it, and a `ReplayResult` holds the predictions
+beside the true labels. Each bag and bundle has a folder in the output. The folder appears whole,
+with the digest of everything that determines the predictions, so that a later run can reuse it.
+"""
 
 import shutil
 import time
@@ -12,6 +17,7 @@ import torch
 from step_ros.datasets.readers.bag import find_bags
 from step_ros.encoders.base import TorchEncoder
 from step_ros.evaluation.ground_truth import Truth
+from step_ros.files import replace_folder
 from step_ros.io.bags.metadata import BagError, is_bag
 from step_ros.io.bags.reader import BagReader
 from step_ros.io.bags.writer import BagWriter
@@ -29,9 +35,11 @@ from step_ros.replay.results import (
     save_predictions,
 )
 from step_ros.replay.scores import Recording
+from step_ros.streaming.grid import NANOSECONDS
 from step_ros.streaming.settings import StreamSettings
 
-# ---- What is to be replayed, how, and what came of it.
+# Folder of the output that holds the predictions, as BAGS/NAME/BUNDLE.
+BAGS = 'bags'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +47,10 @@ class ReplayPlan:
     """How bags are replayed.
 
     Attributes:
-        labels: Where the true labels are, as `read_labels` takes it.
-        topics: Image topics; empty for all that a bag has.
-        settings: Those of the node.
-        top_k: Labels of each task in a written hypothesis.
+        labels: Source of the true labels, as `read_labels` takes it.
+        topics: Image topics; empty for all image topics of a bag.
+        settings: Settings of the stream, as the node has them.
+        top_k: Labels per task in a written hypothesis.
         device: Where encoder and heads run.
     """
 
@@ -55,12 +63,12 @@ class ReplayPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayedBundle:
-    """A bundle that answers.
+    """A bundle that is evaluated.
 
     Attributes:
-        title: What a report calls it.
+        title: Name of the bundle in a report.
         path: Its folder.
-        spec: What its `bundle.yaml` says.
+        spec: Content of its `bundle.yaml`.
     """
 
     title: str
@@ -69,13 +77,13 @@ class ReplayedBundle:
 
     @property
     def model_id(self) -> str:
-        """Name and digest of everything that decides an answer."""
+        """Name of the bundle and digest of everything that determines its predictions."""
         return model_id(self.spec)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayTime:
-    """How long a bundle took for a bag, and whether that was in an earlier run."""
+    """Time that a bundle took for a bag; `resumed` if an earlier run spent it."""
 
     bag: str
     path: str
@@ -87,14 +95,14 @@ class ReplayTime:
 
 @dataclass(kw_only=True)
 class ReplayResult:
-    """What came of replaying bags.
+    """Predictions and true labels of all bags.
 
     Attributes:
-        plan: How.
+        plan: How the bags were replayed.
         bundles: The bundles.
-        recordings: By the bundle's title, in the same order for each.
-        failures: Why bags could not be replayed, by their names.
-        times: How long it took.
+        recordings: Recordings by the bundle's title, in the same order for each bundle.
+        failures: For each bag that could not be replayed, its name and the reason.
+        times: Time taken for each bag and bundle.
     """
 
     plan: ReplayPlan
@@ -102,9 +110,6 @@ class ReplayResult:
     recordings: dict[str, list[Recording]]
     failures: dict[str, str] = field(default_factory=dict)
     times: list[ReplayTime] = field(default_factory=list)
-
-
-BAGS = 'bags'
 
 
 def replay(
@@ -115,37 +120,38 @@ def replay(
     output: Path,
     shown: bool = True,
 ) -> ReplayResult:
-    """Replay bags, each with every bundle; what an earlier run finished is not done again.
+    """Replay each bag with every bundle, and reuse the predictions of earlier runs.
 
-    A bag that cannot be replayed with one of the bundles is left out for all of them, so that
-    they are compared on the same recordings.
+    If a bag fails with one bundle, it is left out for all bundles, so that they are compared on
+    the same recordings.
 
     Args:
         bags: Bags, or folders of bags.
         bundles: Folders of bundles.
-        plan: How.
-        output: Folder that keeps the answers, and a bag of hypotheses and events beside them.
-        shown: Whether there are progress bars.
+        plan: How to replay.
+        output: Folder for the predictions, and for a bag of hypotheses and events beside them.
+        shown: Whether to show progress bars.
 
     Raises:
         BundleError: A bundle is damaged.
         DatasetError: The file of labels cannot be used.
         ValueError: A bundle is given twice, or the settings do not fit it.
     """
-    contestants = _name_bundles(bundles)
+    named_bundles = _name_bundles(bundles)
     result = ReplayResult(
         plan=plan,
-        bundles=contestants,
-        recordings={bundle.title: [] for bundle in contestants},
+        bundles=named_bundles,
+        recordings={bundle.title: [] for bundle in named_bundles},
     )
     models = _Models(plan)
     for name, path in name_bags(bags).items():
         try:
             found = _replay_one(name, path, models, result, output=output, shown=shown)
         except BagError as error:
-            # A report names the bag, not where it lies on this machine.
-            why = str(error).removeprefix(f'{error.path}: ')
-            result.failures[name] = why.replace(str(path.resolve()), name).replace(str(path), name)
+            # A report names the bag, not its path on this machine.
+            reason = str(error).removeprefix(f'{error.path}: ')
+            reason = reason.replace(str(path.resolve()), name).replace(str(path), name)
+            result.failures[name] = reason
             continue
         for title, recordings in found.items():
             result.recordings[title] += recordings
@@ -153,7 +159,13 @@ def replay(
 
 
 def name_bags(paths: Sequence[Path]) -> dict[str, Path]:
-    """Find the bags in folders; a folder without any stands for itself, to be complained about."""
+    """Return the bags at some paths by unique names.
+
+    A folder without bags is returned as if it were a bag: reading it fails with a clear message.
+
+    Args:
+        paths: Bags, or folders of bags.
+    """
     named: dict[str, Path] = {}
     taken: Counter[str] = Counter()
     for path in paths:
@@ -169,6 +181,7 @@ def name_bags(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def _name_bundles(paths: Sequence[Path]) -> tuple[ReplayedBundle, ...]:
+    """Title each bundle by its name, or by its model id where several share the name."""
     specs = [(path, read_spec(path)) for path in paths]
     names = Counter(spec.name for _, spec in specs)
     bundles = tuple(
@@ -179,12 +192,12 @@ def _name_bundles(paths: Sequence[Path]) -> tuple[ReplayedBundle, ...]:
     )
     for title, count in Counter(bundle.title for bundle in bundles).items():
         if count > 1:
-            raise ValueError(f'bundle {title} is given {count} times; expected different ones')
+            raise ValueError(f'bundle {title} is given {count} times; give each bundle once')
     return bundles
 
 
 class _Models:
-    """Bundles, loaded when the first bag needs them."""
+    """Bundles, each loaded when the first bag needs it."""
 
     def __init__(self, plan: ReplayPlan) -> None:
         self._device = plan.device
@@ -207,9 +220,10 @@ def _replay_one(
     output: Path,
     shown: bool,
 ) -> dict[str, list[Recording]]:
+    """Replay one bag with every bundle; return its recordings by the bundle's title."""
     plan = result.plan
     bag = BagReader(path)
-    topics = _cameras(bag, plan.topics)
+    topics = _image_topics(bag, plan.topics)
     truths = read_labels(bag, plan.labels, topics)
     for truth in truths.values():
         for bundle in result.bundles:
@@ -219,11 +233,13 @@ def _replay_one(
     times = []
     for bundle in result.bundles:
         folder = output / BAGS / name / bundle.model_id
-        key = _key(digest, bundle, plan, topics)
-        predictions = _finished(folder, key)
+        key = _predictions_key(digest, bundle, plan, topics)
+        predictions = _load_finished(folder, key)
         resumed = predictions is not None
         if predictions is None:
-            predictions = _answer(bag, topics, bundle, models, plan, folder, key=key, shown=shown)
+            predictions = _recognise(
+                bag, topics, bundle, models, plan, folder, key=key, shown=shown
+            )
         recordings[bundle.title] = [
             Recording(bag=name, predictions=camera, truth=truths.get(camera.topic, Truth()))
             for camera in predictions.cameras
@@ -235,24 +251,24 @@ def _replay_one(
                 path=str(path.resolve()),
                 bundle=bundle.model_id,
                 seconds=round(predictions.seconds, 3),
-                recorded_seconds=round(recorded_ns / 1e9, 3),
+                recorded_seconds=round(recorded_ns / NANOSECONDS, 3),
                 resumed=resumed,
             )
         )
+    # The images' times are the same for every bundle.
     for each in recordings[result.bundles[0].title]:
-        of_camera = each.predictions
         check_within(
             path,
-            of_camera.topic,
+            each.predictions.topic,
             each.truth,
-            first_ns=of_camera.first_ns,
-            last_ns=of_camera.last_ns,
+            first_ns=each.predictions.first_ns,
+            last_ns=each.predictions.last_ns,
         )
     result.times += times
     return recordings
 
 
-def _cameras(bag: BagReader, topics: Sequence[str]) -> tuple[str, ...]:
+def _image_topics(bag: BagReader, topics: Sequence[str]) -> tuple[str, ...]:
     if topics:
         bag.require_images(topics)
         return tuple(topics)
@@ -262,8 +278,10 @@ def _cameras(bag: BagReader, topics: Sequence[str]) -> tuple[str, ...]:
     return bag.image_topics
 
 
-def _key(digest: str, bundle: ReplayedBundle, plan: ReplayPlan, topics: Sequence[str]) -> str:
-    """Digest everything that decides the answers."""
+def _predictions_key(
+    digest: str, bundle: ReplayedBundle, plan: ReplayPlan, topics: Sequence[str]
+) -> str:
+    """Return a digest of everything that determines the predictions."""
     return digest_of(
         {
             'format': FORMAT,
@@ -273,23 +291,24 @@ def _key(digest: str, bundle: ReplayedBundle, plan: ReplayPlan, topics: Sequence
             'settings': asdict(plan.settings),
             'top_k': plan.top_k,
             'device': plan.device.type,
-            # The order of summation, and so the last bit, hangs on these.
+            # These set the order of summation, and so the last bit of a score.
             'threads': torch.get_num_threads(),
             'torch': torch.__version__,
         }
     )
 
 
-def _finished(folder: Path, key: str) -> BagPredictions | None:
+def _load_finished(folder: Path, key: str) -> BagPredictions | None:
+    """Return the predictions of an earlier run, or None where there are none with this key."""
     try:
         predictions = load_predictions(folder)
     except (OSError, ValueError, KeyError):
-        # Nothing is there, or what an older version wrote.
+        # The folder is missing or damaged, or an older version wrote it.
         return None
     return predictions if predictions.key == key else None
 
 
-def _answer(
+def _recognise(
     bag: BagReader,
     topics: Sequence[str],
     bundle: ReplayedBundle,
@@ -300,12 +319,9 @@ def _answer(
     key: str,
     shown: bool,
 ) -> BagPredictions:
-    """Replay a bag into a folder, which appears as a whole once it is finished."""
+    """Run a bundle on a bag, and replace the folder of its predictions once it has finished."""
     model, encoder = models.load(bundle)
-    partial = folder.with_name(f'{folder.name}.partial')
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with replace_folder(folder) as partial:
         started = time.monotonic()
         with BagWriter(partial / 'bag', 'mcap') as writer:
             cameras = replay_bag(
@@ -324,8 +340,6 @@ def _answer(
             cameras=tuple(camera_predictions(camera) for camera in cameras),
         )
         save_predictions(partial, predictions)
+        # Predictions of other settings or of a damaged run make way only now.
         shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return predictions

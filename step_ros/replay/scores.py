@@ -1,4 +1,4 @@
-"""How good a bundle's answers are on recordings; `docs/replay.md` defines every figure."""
+"""Scores of a bundle's predictions on recordings; `docs/replay.md` defines every figure."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -16,18 +16,19 @@ from step_ros.replay.results import CameraPredictions
 from step_ros.reporting.percentiles import percentiles
 
 DIGITS = 4
-# Of what `task_metrics` tells, that which is meant for clips with training counts or a top five.
+# The metrics of `task_metrics` that a replay reports. Left out are the top five and the halves by
+# training clips (`top5`, `common`, `rare`), which are meant for clips of a dataset.
 _FRAME_METRICS = (
     *('top1', 'balanced', 'symmetric_top1', 'within_pair', 'to_counterpart', 'other_top1'),
     *('calibration_error', 'labels'),
 )
-# Stands in sequences of labels for moments that are not judged.
+# In a sequence of label indices: a moment that has no true label and is not judged.
 _UNKNOWN = -1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """Answers about one camera of a bag, and what was true.
+    """Predictions for one camera of a bag, and its true labels.
 
     Attributes:
         bag: Name of the bag.
@@ -44,8 +45,8 @@ class Recording:
 
         Args:
             task: The task.
-            settled: Only where one label is true all through the window; else the label at the
-                newest frame counts.
+            settled: Whether one label must be true throughout the window; otherwise the label at
+                the newest frame counts.
         """
         places = {label: place for place, label in enumerate(task.labels)}
         predictions = self.predictions
@@ -59,11 +60,11 @@ class Recording:
 
 
 def coverage(predictions: CameraPredictions, *, max_age_ns: int) -> float:
-    """Return the share of a recording at which there is an answer that is not too old.
+    """Return the share of a recording's time with a prediction that is not too old.
 
     Args:
         predictions: The predictions of a bundle for one camera.
-        max_age_ns: How long an answer stands without another one.
+        max_age_ns: How long a prediction stands if no other follows, in nanoseconds.
     """
     total_ns = predictions.last_ns - predictions.first_ns
     until_ns = np.append(predictions.stamps_ns_h[1:], predictions.last_ns)
@@ -74,17 +75,17 @@ def coverage(predictions: CameraPredictions, *, max_age_ns: int) -> float:
 def score_task(
     recordings: Sequence[Recording], task: TaskSpec, *, ignored: Collection[str]
 ) -> dict[str, Any]:
-    """Score the answers of one task on some recordings together.
+    """Return the scores of one task on several recordings together.
 
     Args:
-        recordings: The recordings; those without labels of the task count for nothing.
+        recordings: The recordings; recordings without labels of the task are left out.
         task: The task.
-        ignored: Labels that say that nothing happens: no segments and no events.
+        ignored: Labels of idleness, which make neither segments nor events.
 
     Returns:
-        `hypotheses`, `judged`, `settled`; `newest` and `settled_windows`: frame-wise metrics at
-        the newest frame and on settled windows, None where none is judged; `segments`: F1 and
-        edit score; `events`; `order_evidence`.
+        The counts `hypotheses`, `judged` and `settled`; the frame-wise metrics at the newest
+        frame, `newest`, and on settled windows, `settled_windows`, None where no hypothesis is
+        judged; F1 and edit score, `segments`; `events`; `order_evidence`.
     """
     judged = [each for each in recordings if each.truth.segments.get(task.name)]
     newest = _frame_metrics(judged, task, settled=False)
@@ -158,7 +159,7 @@ def _event_metrics(
     for each in recordings:
         predictions = each.predictions
         counts += count_events(
-            [told for told in predictions.events if told.event.task == task.name],
+            [timed for timed in predictions.events if timed.event.task == task.name],
             each.truth.segments[task.name],
             first_ns=predictions.first_ns,
             last_ns=predictions.last_ns,
@@ -177,7 +178,7 @@ def _event_metrics(
 
 
 def _order_evidence(recordings: Sequence[Recording], task: TaskSpec) -> dict[str, Any]:
-    """Tell right from wrong answers by their order evidence, among labels with a counterpart."""
+    """Summarise the order evidence of correct and wrong predictions with a counterpart."""
     scores_hk, targets_h, evidence_h = pooled(recordings, task)
     partner_k = np.array(
         [
@@ -186,12 +187,12 @@ def _order_evidence(recordings: Sequence[Recording], task: TaskSpec) -> dict[str
         ]
     )
     predicted_h = scores_hk.argmax(axis=1)
-    asked = (partner_k[predicted_h] != _UNKNOWN) & ~np.isnan(evidence_h)
-    right = predicted_h == targets_h
+    counted = (partner_k[predicted_h] != _UNKNOWN) & ~np.isnan(evidence_h)
+    correct = predicted_h == targets_h
     groups: Mapping[str, np.ndarray] = {
-        'right': asked & right,
-        'wrong': asked & ~right,
-        'to_counterpart': asked & (partner_k[predicted_h] == targets_h),
+        'right': counted & correct,
+        'wrong': counted & ~correct,
+        'to_counterpart': counted & (partner_k[predicted_h] == targets_h),
     }
     return {
         name: {

@@ -1,4 +1,4 @@
-"""Whether what a node said agrees with the replay, and what explains where it does not."""
+"""Agreement of a node's output with the replay, and the causes that explain differences."""
 
 import math
 from dataclasses import replace
@@ -27,7 +27,7 @@ COUNT = 10
 
 
 def offline():
-    """What a replay says once a second, from 4 s to 13 s."""
+    """Return the predictions of a replay, one a second from 4 s to 13 s."""
     push_h = np.linspace(0.1, 0.9, COUNT)
     event = Event(
         camera=CAMERA,
@@ -58,7 +58,7 @@ def tally(newest_s, *, received, waiting=0, **lost):
 
 
 def online(predictions, tallies=None):
-    """What a node says that agrees."""
+    """Return output of a node that agrees with the predictions."""
     return NodeOutput(
         model_id='some@1',
         hypotheses=[
@@ -81,42 +81,43 @@ def online(predictions, tallies=None):
         events=[
             OnlineEvent(
                 camera=CAMERA,
-                type=int(told.event.type),
-                task=told.event.task,
-                label=told.event.label,
-                stamp_ns=told.event.stamp_ns,
-                start_ns=told.event.start_ns,
-                score=told.event.score,
+                type=int(timed.event.type),
+                task=timed.event.task,
+                label=timed.event.label,
+                stamp_ns=timed.event.stamp_ns,
+                start_ns=timed.event.start_ns,
+                score=timed.event.score,
             )
-            for told in predictions.events
+            for timed in predictions.events
         ],
         tallies={CAMERA: tallies or [tally(7, received=7), tally(13, received=13, late=1)]},
     )
 
 
-def with_score(said, place, score):
-    """Let one hypothesis say something else."""
-    hypotheses = list(said.hypotheses)
+def with_score(output, place, score):
+    """Return output in which one hypothesis has another score."""
+    hypotheses = list(output.hypotheses)
     scores = {'action': {'idle': 1 - score, 'push': score}}
     hypotheses[place] = replace(hypotheses[place], scores=scores)
-    return replace(said, hypotheses=hypotheses)
+    return replace(output, hypotheses=hypotheses)
 
 
-def without(said, *places):
-    hypotheses = [each for place, each in enumerate(said.hypotheses) if place not in places]
-    return replace(said, hypotheses=hypotheses)
+def without(output, *places):
+    """Return output in which some hypotheses are missing."""
+    hypotheses = [each for place, each in enumerate(output.hypotheses) if place not in places]
+    return replace(output, hypotheses=hypotheses)
 
 
-def test_scores_that_differ_by_rounding_agree():
+def test_scores_equal_up_to_rounding_agree():
     found = compare(offline(), [TASK], online(offline()))
     assert found.agrees
     assert (found.both, found.offline, found.online, found.events) == (COUNT, COUNT, COUNT, 1)
     assert 0 < found.greatest_score < 1e-7
-    # What the replay drops as well is no loss.
+    # The replay drops the late frame, too, so it is no loss.
     assert (found.losses, found.differences) == ([], [])
 
 
-def test_a_score_of_its_own_is_not_explained():
+def test_different_score_without_loss_disagrees():
     found = compare(offline(), [TASK], with_score(online(offline()), 3, 0.2))
     assert not found.agrees
     (different,) = found.different
@@ -125,42 +126,42 @@ def test_a_score_of_its_own_is_not_explained():
     assert different.score == pytest.approx(0.1 + 0.8 / 3 - 0.2)
 
 
-def test_a_label_that_was_not_told_differs_as_much_as_can_be():
-    said = online(offline())
-    first = replace(said.hypotheses[0], scores={'action': {'idle': 0.9}})
-    found = compare(offline(), [TASK], replace(said, hypotheses=[first, *said.hypotheses[1:]]))
+def test_unpublished_label_counts_as_greatest_difference():
+    output = online(offline())
+    first = replace(output.hypotheses[0], scores={'action': {'idle': 0.9}})
+    found = compare(offline(), [TASK], replace(output, hypotheses=[first, *output.hypotheses[1:]]))
     assert found.greatest_score == 1.0
     assert not found.agrees
 
 
-def test_a_missing_hypothesis_is_not_explained_where_nothing_was_lost():
+def test_missing_hypothesis_without_loss_disagrees():
     found = compare(offline(), [TASK], without(online(offline()), 0, 5))
     assert [each.cause for each in found.only_offline] == ['', '']
     assert not found.agrees
 
 
-def test_frames_that_never_came_explain_a_late_start():
-    said = online(offline(), [tally(7, received=4), tally(13, received=10, late=1)])
-    found = compare(offline(), [TASK], without(said, 0, 1, 6))
+def test_frames_not_received_explain_a_late_start():
+    output = online(offline(), [tally(7, received=4), tally(13, received=10, late=1)])
+    found = compare(offline(), [TASK], without(output, 0, 1, 6))
     assert [each.cause for each in found.only_offline] == [START, START, NOT_RECEIVED]
     assert found.agrees
 
 
-def test_a_loss_explains_what_comes_after_it_alone():
+def test_loss_explains_only_later_differences():
     tallies = [tally(6, received=6), tally(9, received=9, overload=2), tally(13, received=13)]
     tallies[2] = replace(tallies[2], lost={'overload': 2, 'late': 1})
-    said = without(online(offline(), tallies), 4, 5)
-    found = compare(offline(), [TASK], said)
+    output = without(online(offline(), tallies), 4, 5)
+    found = compare(offline(), [TASK], output)
     assert [each.cause for each in found.only_offline] == ['overload', 'overload']
     assert found.agrees
-    # What is explained does not count; the other windows do.
+    # Explained differences do not count; the other windows do.
     assert 0 < found.greatest_score < 1e-7
-    assert not compare(offline(), [TASK], without(said, 0)).agrees
-    # The window after it is a shorter one; its events may differ, too.
-    assert compare(offline(), [TASK], replace(with_score(said, 6, 0.1), events=[])).agrees
+    assert not compare(offline(), [TASK], without(output, 0)).agrees
+    # The window after the loss differs, so its events may differ, too.
+    assert compare(offline(), [TASK], replace(with_score(output, 6, 0.1), events=[])).agrees
 
 
-def test_what_is_lost_may_have_waited_before():
+def test_loss_begins_at_the_last_empty_queue():
     tallies = [
         tally(2, received=2),
         tally(4, received=4, waiting=2),
@@ -174,57 +175,57 @@ def test_what_is_lost_may_have_waited_before():
     ]
 
 
-def test_a_frame_that_came_twice_is_no_loss():
+def test_duplicate_frame_is_no_loss():
     assert find_losses([tally(2, received=3, duplicate=1)], {}) == []
 
 
 @pytest.mark.parametrize('change', [{'label': 'idle'}, {'stamp_ns': 8 * SECOND}, {'score': 0.7}])
-def test_an_event_differs_only_where_a_hypothesis_does(change):
-    said = online(offline())
-    other = replace(said, events=[replace(said.events[0], **change)])
+def test_different_event_without_different_hypothesis_disagrees(change):
+    output = online(offline())
+    other = replace(output, events=[replace(output.events[0], **change)])
     assert not compare(offline(), [TASK], other).agrees
-    assert not compare(offline(), [TASK], replace(said, events=[])).agrees
+    assert not compare(offline(), [TASK], replace(output, events=[])).agrees
 
 
-def test_order_evidence_may_not_have_been_asked_for():
+def test_order_evidence_missing_on_both_sides_agrees():
     predictions = replace(offline(), order_evidence_h={'action': np.full(COUNT, np.nan)})
     assert compare(predictions, [TASK], online(predictions)).agrees
     assert not compare(predictions, [TASK], online(offline())).agrees
 
 
-def test_answers_are_kept_in_a_file(tmp_path):
-    said = online(offline())
-    unknown = replace(said.hypotheses[0], order_evidence={'action': math.nan})
-    said = replace(said, hypotheses=[unknown, *said.hypotheses[1:]])
-    said.save(tmp_path / 'online.json')
+def test_node_output_survives_its_file(tmp_path):
+    output = online(offline())
+    unknown = replace(output.hypotheses[0], order_evidence={'action': math.nan})
+    output = replace(output, hypotheses=[unknown, *output.hypotheses[1:]])
+    output.save(tmp_path / 'online.json')
     loaded = NodeOutput.load(tmp_path / 'online.json')
-    assert loaded.hypotheses[1:] == said.hypotheses[1:]
+    assert loaded.hypotheses[1:] == output.hypotheses[1:]
     assert math.isnan(loaded.hypotheses[0].order_evidence['action'])
-    assert (loaded.events, loaded.tallies) == (said.events, said.tallies)
+    assert (loaded.events, loaded.tallies) == (output.events, output.tallies)
 
 
 @pytest.mark.parametrize('content', ['[]', '{"hypotheses": []}', 'hello', '{"hypotheses": [1]}'])
-def test_a_file_of_something_else_is_refused(tmp_path, content):
+def test_file_with_other_content_is_refused(tmp_path, content):
     path = tmp_path / 'online.json'
     path.write_text(content)
-    with pytest.raises(ValueError, match='expected what replay_recorder writes'):
+    with pytest.raises(ValueError, match='expected a file that replay_recorder wrote'):
         NodeOutput.load(path)
 
 
-def test_the_report_says_what_differs_and_why():
+def test_report_lists_differences_and_causes():
     tallies = [tally(6, received=6), tally(13, received=12, overload=2, late=1)]
-    said = replace(without(online(offline(), tallies), 4, 5), events=[])
-    found = compare(offline(), [TASK], with_score(said, 0, 0.5))
+    output = replace(without(online(offline(), tallies), 4, 5), events=[])
+    found = compare(offline(), [TASK], with_score(output, 0, 0.5))
     one = RecordingAgreement(
         bag='monday', bundle='tiny', camera=CAMERA, first_ns=SECOND, found=found
     )
     text = '\n'.join(agreement_section([one]))
     for line in (
-        'frames that the node never got: 1',
-        'left out by the node: 2 overload, from 4.999 s to 12.000 s',
+        'frames that never reached the node: 1',
+        'dropped by the node: 2 overload, from 4.999 s to 12.000 s',
         f'only the replay has a hypothesis at 7.000 s, 8.000 s: {NOT_RECEIVED}, overload',
         f'scores or windows differ at 3.000 s: {NOT_RECEIVED}',
-        'only the replay tells START of action *push* at 8.000 s',
+        'only the replay published START of action *push* at 8.000 s',
     ):
         assert line in text, text
     (line,) = agreement_summary([one])

@@ -1,4 +1,4 @@
-"""True labels of a bag: from events and CSV files, and what is refused with a reason."""
+"""True labels of a bag from events and CSV files, and the errors that name bad labels."""
 
 import re
 
@@ -17,7 +17,7 @@ FRONT, SIDE = '/front/image_raw', '/side/image_raw'
 
 
 def spans(truth, task='verb'):
-    """Return segments in seconds from the first image; None for no end."""
+    """Return the segments in seconds from the first image; None for no end."""
     return [
         (
             segment.label,
@@ -30,7 +30,7 @@ def spans(truth, task='verb'):
 
 @pytest.fixture
 def events_bag(tmp_path, bag_image):
-    """Write a bag of one image and some events: (type, label, seconds, start in seconds)."""
+    """Write a bag of one image and events, as (type, label, seconds, start in seconds)."""
 
     def write(*events, frame_id=''):
         path = tmp_path / 'bag'
@@ -54,7 +54,7 @@ def events_bag(tmp_path, bag_image):
 # ---- events
 
 
-def test_events_become_segments_and_touching_ones_of_a_label_are_joined(put_bag, tmp_path):
+def test_touching_segments_of_a_label_are_joined(put_bag, tmp_path):
     labelled = [
         (0.0, 0.2, {'verb': 'push', 'object': 'box'}),
         (0.2, 0.4, {'verb': 'pull', 'object': 'box'}),
@@ -67,7 +67,7 @@ def test_events_become_segments_and_touching_ones_of_a_label_are_joined(put_bag,
         assert spans(truth, 'object') == [('box', 0.0, 0.4)]
 
 
-def test_what_the_recording_cut_off_is_completed(events_bag):
+def test_actions_cut_off_by_the_recording_are_completed(events_bag):
     bag = events_bag(
         (END, 'push', 0.5, -1.0),
         (START, 'pull', 0.5, 0.5),
@@ -78,7 +78,7 @@ def test_what_the_recording_cut_off_is_completed(events_bag):
     assert spans(truth) == [('push', -1.0, 0.5), ('pull', 0.5, 1.0), ('push', 2.0, None)]
 
 
-def test_events_of_a_camera_are_those_with_its_frame_id(put_bag, tmp_path):
+def test_events_belong_to_cameras_with_their_frame_id(put_bag, tmp_path):
     labelled = [(0.0, 0.2, {'verb': 'push'})]
     frame_ids = {FRONT: 'front', SIDE: 'side'}
     bag = BagReader(
@@ -95,12 +95,12 @@ def test_events_of_a_camera_are_those_with_its_frame_id(put_bag, tmp_path):
         read_labels(bag, '', [SIDE])
 
 
-def test_without_labels_there_is_no_truth(put_bag, tmp_path):
+def test_bag_without_labels_has_no_truth(put_bag, tmp_path):
     assert read_labels(BagReader(put_bag(tmp_path / 'bag', FRONT)), '', [FRONT]) == {}
 
 
 @pytest.mark.parametrize(
-    ('events', 'why'),
+    ('events', 'reason'),
     [
         ([(START, 'push', 0, 0), (START, 'push', 1, 1)], 'an END before the next START'),
         ([(END, 'push', 1, None)], 'a START first'),
@@ -113,12 +113,12 @@ def test_without_labels_there_is_no_truth(put_bag, tmp_path):
         ),
     ],
 )
-def test_odd_events_are_refused(events_bag, events, why):
-    with pytest.raises(BagError, match=why):
+def test_contradictory_events_are_refused(events_bag, events, reason):
+    with pytest.raises(BagError, match=reason):
         read_labels(events_bag(*events), '/truth', [FRONT])
 
 
-def test_a_topic_that_does_not_do_is_refused(put_bag, events_bag, tmp_path):
+def test_topic_without_events_is_refused(put_bag, events_bag, tmp_path):
     bag = BagReader(put_bag(tmp_path / 'other', FRONT, labelled=[(0, 1, {'verb': 'push'})]))
     with pytest.raises(BagError, match=r"'/nothing'.*no such topic.*/camera/truth"):
         read_labels(bag, '/nothing', [FRONT])
@@ -126,7 +126,7 @@ def test_a_topic_that_does_not_do_is_refused(put_bag, events_bag, tmp_path):
         read_labels(bag, FRONT, [FRONT])
 
 
-def test_several_topics_of_events_want_a_choice(tmp_path, bag_image):
+def test_several_topics_of_events_need_a_choice(tmp_path, bag_image):
     with BagWriter(tmp_path / 'bag') as writer:
         for topic in ('/a', '/b'):
             event = BagEvent(type=START, stamp_ns=ZERO, start_ns=ZERO, task='verb', label='push')
@@ -140,7 +140,7 @@ def test_several_topics_of_events_want_a_choice(tmp_path, bag_image):
 
 @pytest.fixture
 def table(put_bag, tmp_path):
-    """Write labels.csv beside two bags, read it for the first: `table(*rows)`."""
+    """Write labels.csv beside two bags and read it for the first bag: `table(*rows)`."""
     put_bag(tmp_path / 'one', FRONT, SIDE)
     put_bag(tmp_path / 'two', FRONT, SIDE)
 
@@ -152,7 +152,7 @@ def table(put_bag, tmp_path):
     return read
 
 
-def test_rows_become_segments_of_the_cameras_they_name(table):
+def test_rows_label_the_cameras_they_name(table):
     truths = table(
         'video,start,end,view,verb,object',
         'one,0,0.1,,push,',
@@ -166,14 +166,18 @@ def test_rows_become_segments_of_the_cameras_they_name(table):
     assert spans(truths[SIDE], 'object')[0][0] == 'box'
 
 
-def test_a_row_without_times_labels_the_whole_bag(table):
+def test_row_without_times_labels_the_whole_bag(table):
     assert spans(table('video,start,end,verb', 'one,,,push')[FRONT]) == [('push', 0.0, None)]
 
 
 @pytest.mark.parametrize(
-    ('rows', 'error', 'why'),
+    ('rows', 'error', 'reason'),
     [
-        (['video,start,end,verb', 'two,0,1,push'], BagError, 'no row of labels.*they name two'),
+        (
+            ['video,start,end,verb', 'two,0,1,push'],
+            BagError,
+            'no row of labels.*the rows name two',
+        ),
         (['video,start,end,view,verb', 'one,0,1,/top,push'], BagError, "csv:2: view '/top'"),
         (
             ['video,start,end,view,verb', f'one,0,1,{SIDE},push'],
@@ -188,8 +192,8 @@ def test_a_row_without_times_labels_the_whole_bag(table):
         (['video,start,end,verb'], DatasetError, 'expected rows'),
     ],
 )
-def test_odd_tables_are_refused(table, rows, error, why):
-    with pytest.raises(error, match=why):
+def test_bad_tables_are_refused(table, rows, error, reason):
+    with pytest.raises(error, match=reason):
         table(*rows)
 
 
@@ -204,20 +208,22 @@ def truth_of(label, start_s, end_s, task='verb'):
     return truth
 
 
-def test_labels_that_the_bundle_does_not_know_are_refused(put_bag, tmp_path, tiny_bundle):
+def test_labels_unknown_to_the_bundle_are_refused(put_bag, tmp_path, tiny_bundle):
     bag = BagReader(put_bag(tmp_path / 'bag', FRONT))
     tasks, name = tiny_bundle.spec.tasks, tiny_bundle.model_id
     check_labels(bag, truth_of('push', 0, 1), tasks, name)
     with pytest.raises(BagError, match=rf"verb 'shove'.*{re.escape(name)}.*rest, push, pull"):
         check_labels(bag, truth_of('shove', 0, 1), tasks, name)
-    with pytest.raises(BagError, match=r'of the tasks mood; expected one.*action, verb, object'):
+    with pytest.raises(
+        BagError, match=r'of the tasks mood; expected a task.*action, verb, object'
+    ):
         check_labels(bag, truth_of('calm', 0, 1, task='mood'), tasks, name)
 
 
-def test_labels_outside_of_the_images_are_refused(tmp_path):
+def test_labels_outside_the_images_are_refused(tmp_path):
     times = {'first_ns': ZERO, 'last_ns': ZERO + 5 * SECOND}
     for start_s, end_s in ((-1, 1), (4, 9), (5, 9)):
         check_within(tmp_path, FRONT, truth_of('push', start_s, end_s), **times)
     for start_s, end_s in ((-2, 0), (6, 9)):
-        with pytest.raises(BagError, match=f"verb 'push'.*outside of the images of {FRONT}"):
+        with pytest.raises(BagError, match=f"verb 'push'.*outside the images of {FRONT}"):
             check_within(tmp_path, FRONT, truth_of('push', start_s, end_s), **times)

@@ -1,4 +1,4 @@
-"""Pictures of a replay: what is in them, and how many there are."""
+"""Plots of a replay: their number, their size, and when there is none."""
 
 import numpy as np
 import pytest
@@ -54,11 +54,11 @@ def recording(seconds, *, labelled=True, seed=0):
     ('seconds', 'parts'),
     [(1, 1), (PART_SECONDS, 1), (PART_SECONDS + 1, 2), (10_000, MOST_PARTS)],
 )
-def test_a_long_recording_is_drawn_in_parts(seconds, parts):
+def test_long_recording_is_drawn_in_parts(seconds, parts):
     assert timeline_parts(recording(int(seconds))) == parts
 
 
-def test_a_timeline_has_a_row_more_for_each_bundle_and_the_same_bytes_again(tmp_path):
+def test_timeline_grows_with_bundles_and_repeats_its_bytes(tmp_path):
     one, other = recording(6), recording(6, seed=1)
     sizes = []
     for name, recordings in (
@@ -75,7 +75,7 @@ def test_a_timeline_has_a_row_more_for_each_bundle_and_the_same_bytes_again(tmp_
     assert (tmp_path / 'one.png').read_bytes() == (tmp_path / 'again.png').read_bytes()
 
 
-def test_confusion_wants_labels(tmp_path):
+def test_confusion_needs_true_labels(tmp_path):
     path = tmp_path / 'confusion.png'
     assert not plot_replay_confusion(path, {'a': [recording(3, labelled=False)]}, {'a': TASK})
     assert not path.exists()

@@ -1,4 +1,4 @@
-"""Replay end to end: bags of noise through a tiny bundle, and what is left behind."""
+"""Replay end to end: bags of noise through a tiny bundle, and the files that it writes."""
 
 import json
 import re
@@ -24,12 +24,17 @@ ZERO = 1_700_000_000 * 10**9
 SECOND = 10**9
 FRONT, SIDE = '/front/image_raw', '/side/image_raw/compressed'
 LABELS = (('pick up', 'push'), ('lay down', 'pull'), ('idle', 'rest'))
-# Answers of a tiny, untrained model are unsure.
-EAGER = {'on_threshold': 0.2, 'off_threshold': 0.1, 'minimum_duration': 0.1, 'minimum_gap': 0.1}
+# The scores of a tiny, untrained model are low.
+LOW_THRESHOLDS = {
+    'on_threshold': 0.2,
+    'off_threshold': 0.1,
+    'minimum_duration': 0.1,
+    'minimum_gap': 0.1,
+}
 
 
 def plan(*, labels='', topics=(), **changes):
-    values = {**load_defaults('perception.yaml'), **EAGER, **changes}
+    values = {**load_defaults('perception.yaml'), **LOW_THRESHOLDS, **changes}
     return ReplayPlan(
         labels=labels,
         topics=topics,
@@ -72,7 +77,7 @@ def put_noise():
 
 @pytest.fixture(scope='module')
 def bags(put_noise, tmp_path_factory):
-    """Write two good bags into a folder: of one camera, and of two."""
+    """Write two good bags into a folder, one of one camera and one of two."""
     folder = tmp_path_factory.mktemp('bags')
     put_noise(folder / 'one', FRONT)
     put_noise(folder / 'two', FRONT, SIDE, storage='sqlite3', seed=1)
@@ -83,36 +88,36 @@ def run(paths, bundles, output, **changes):
     return replay(paths, [each.path for each in bundles], plan(**changes), output=output)
 
 
-def said(bundle, bag, topics, batch):
-    """Drive the recogniser by hand, with so many frames at a time."""
+def recognise(bundle, bag, topics, batch):
+    """Return the hypotheses of the recogniser, called with `batch` frames at a time."""
     settings = plan().settings
     encoder = TorchEncoder(bundle.model.backbone, device=choose_device('cpu'))
     recogniser = settings.recogniser(bundle, encoder)
     frames = list(BagReader(bag).frames(topics))
-    turns = [frames[at : at + batch] for at in range(0, len(frames), batch)]
-    return list(chain.from_iterable(recogniser.process(turn) for turn in turns))
+    batches = [frames[at : at + batch] for at in range(0, len(frames), batch)]
+    return list(chain.from_iterable(recogniser.process(batch) for batch in batches))
 
 
-# ---- answers
+# ---- predictions
 
 
 @pytest.mark.parametrize('name', ['one', 'two'])
-def test_the_answers_are_those_of_the_recogniser_frame_by_frame(name, bags, tiny_bundle, tmp_path):
+def test_predictions_equal_the_recogniser_frame_by_frame(name, bags, tiny_bundle, tmp_path):
     result = run([bags / name], [tiny_bundle], tmp_path)
     assert not result.failures
     topics = BagReader(bags / name).image_topics
-    expected = said(tiny_bundle, bags / name, topics, batch=1)
+    expected = recognise(tiny_bundle, bags / name, topics, batch=1)
     recordings = result.recordings['tiny']
     assert [each.predictions.topic for each in recordings] == list(topics)
     for recording in recordings:
         predictions = recording.predictions
-        ours = [each for each in expected if each.camera == predictions.topic]
-        assert predictions.stamps_ns_h.tolist() == [each.stamp_ns for each in ours]
-        assert predictions.starts_ns_h.tolist() == [each.window_start_ns for each in ours]
+        of_camera = [each for each in expected if each.camera == predictions.topic]
+        assert predictions.stamps_ns_h.tolist() == [each.stamp_ns for each in of_camera]
+        assert predictions.starts_ns_h.tolist() == [each.window_start_ns for each in of_camera]
         for place, spec in enumerate(tiny_bundle.spec.tasks):
             np.testing.assert_allclose(
                 predictions.scores_hk[spec.name],
-                np.stack([each.tasks[place].scores_k for each in ours]),
+                np.stack([each.tasks[place].scores_k for each in of_camera]),
                 atol=1e-5,
             )
         assert predictions.counts['received'] == 60
@@ -124,8 +129,8 @@ def test_hypotheses_and_events_are_written_to_a_bag(bags, tiny_bundle, tmp_path)
     (metadata,) = tmp_path.glob('bags/**/metadata.yaml')
     written = BagReader(metadata.parent)
     events = list(written.events())
-    told = [each for one in result.recordings['tiny'] for each in one.predictions.events]
-    assert sorted(map(about, events)) == sorted(about(each.event) for each in told)
+    published = [each for one in result.recordings['tiny'] for each in one.predictions.events]
+    assert sorted(map(about, events)) == sorted(about(each.event) for each in published)
     for camera in (FRONT, SIDE):
         for task in ('action', 'verb', 'object'):
             types = [e.type for e in events if (e.camera, e.task) == (camera, task)]
@@ -149,7 +154,7 @@ def about(event):
 # ---- the report
 
 
-def test_two_runs_give_the_same_report_to_the_byte(bags, tiny_bundle, tmp_path):
+def test_two_runs_write_the_same_report_bytes(bags, tiny_bundle, tmp_path):
     texts = []
     for name in ('first', 'second'):
         output = tmp_path / name
@@ -167,9 +172,7 @@ def test_two_runs_give_the_same_report_to_the_byte(bags, tiny_bundle, tmp_path):
     assert [each['path'] for each in timing['replays']] == [str(bags / 'one'), str(bags / 'two')]
 
 
-def test_the_report_holds_every_figure_of_two_bundles_side_by_side(
-    bags, tiny_bundle, orderless_bundle, tmp_path
-):
+def test_report_shows_two_bundles_side_by_side(bags, tiny_bundle, orderless_bundle, tmp_path):
     result = run([bags / 'one'], [tiny_bundle, orderless_bundle], tmp_path)
     content = write_replay_report(result, tmp_path)
     titles = [tiny_bundle.model_id, orderless_bundle.model_id]
@@ -180,7 +183,7 @@ def test_the_report_holds_every_figure_of_two_bundles_side_by_side(
         ordered['order_evidence'] != orderless['order_evidence']
     )
     for name in ('p50', 'mean'):
-        # Without positions the reversed window answers the same.
+        # Without positions the reversed window gives the same scores.
         assert orderless['order_evidence']['wrong'][name] in (None, 0.0)
     assert content['overall'][titles[0]]['object']['newest'] is None
     assert 0.5 < content['recordings'][0]['bundles'][titles[0]]['coverage'] < 1
@@ -188,14 +191,14 @@ def test_the_report_holds_every_figure_of_two_bundles_side_by_side(
     for title in (
         *('accuracy, %', 'balanced accuracy, %', 'symmetric accuracy, %', 'F1@10', 'F1@25'),
         *('F1@50', 'edit score', 'detection delay, median', '95th percentile', 'false events'),
-        *('covered, %', 'order evidence of right', 'order evidence of wrong', *titles),
+        *('covered, %', 'order evidence of correct', 'order evidence of wrong', *titles),
     ):
         assert title in text
     page = (tmp_path / 'report.html').read_text()
     assert page.count('data:image/png;base64,') == len(list((tmp_path / 'images').iterdir())) == 3
 
 
-def test_a_bag_without_labels_is_replayed_without_a_verdict(put_noise, tiny_bundle, tmp_path):
+def test_bag_without_labels_gets_no_scores(put_noise, tiny_bundle, tmp_path):
     put_noise(tmp_path / 'bag', FRONT, labels=())
     result = run([tmp_path / 'bag'], [tiny_bundle], tmp_path / 'out')
     content = write_replay_report(result, tmp_path / 'out')
@@ -203,7 +206,7 @@ def test_a_bag_without_labels_is_replayed_without_a_verdict(put_noise, tiny_bund
     assert content['recordings'][0]['bundles']['tiny']['hypotheses'] > 10
 
 
-def test_smoothing_is_the_node_s(bags, tiny_bundle, tmp_path):
+def test_smoothing_equals_an_exponential_mean(bags, tiny_bundle, tmp_path):
     raw = run([bags / 'one'], [tiny_bundle], tmp_path / 'raw')
     smooth = run([bags / 'one'], [tiny_bundle], tmp_path / 'smooth', smoothing=0.3)
     one, other = (
@@ -218,7 +221,7 @@ def test_smoothing_is_the_node_s(bags, tiny_bundle, tmp_path):
 # ---- resuming
 
 
-def test_what_is_finished_is_not_done_again(bags, tiny_bundle, tmp_path, monkeypatch):
+def test_finished_bags_are_reused(bags, tiny_bundle, tmp_path, monkeypatch):
     first = write_replay_report(run([bags], [tiny_bundle], tmp_path), tmp_path)
 
     def refuse(*_, **__):
@@ -232,7 +235,7 @@ def test_what_is_finished_is_not_done_again(bags, tiny_bundle, tmp_path, monkeyp
         run([bags], [tiny_bundle], tmp_path, on_threshold=0.3)
 
 
-def test_a_run_that_was_broken_off_goes_on(bags, tiny_bundle, tmp_path, monkeypatch):
+def test_interrupted_run_continues(bags, tiny_bundle, tmp_path, monkeypatch):
     do, done = module.replay_bag, []
 
     def interrupt(bag, *arguments, **options):
@@ -250,12 +253,12 @@ def test_a_run_that_was_broken_off_goes_on(bags, tiny_bundle, tmp_path, monkeypa
     assert [each.resumed for each in result.times] == [True, False]
 
 
-def test_damaged_results_and_changed_bags_are_done_again(put_noise, tiny_bundle, tmp_path):
+def test_damaged_results_and_changed_bags_are_replayed_again(put_noise, tiny_bundle, tmp_path):
     bag, output = tmp_path / 'bag', tmp_path / 'out'
     put_noise(bag, FRONT)
     first = run([bag], [tiny_bundle], output)
-    (predictions,) = output.glob('bags/**/answers.json')
-    predictions.write_text('{')
+    (facts,) = output.glob('bags/**/answers.json')
+    facts.write_text('{')
     assert not run([bag], [tiny_bundle], output).times[0].resumed
     assert run([bag], [tiny_bundle], output).times[0].resumed
     shutil.rmtree(bag)
@@ -285,14 +288,14 @@ BAD = {
     'cut sqlite3': ({'storage': 'sqlite3'}, _cut, 'bad.db3 is damaged or was cut short'),
     'stamps': ({'stamps_ns': BACK}, None, f'{FRONT}: stamps do not ascend.*order_tolerance'),
     'unknown label': ({'labels': [('juggle', 'push')]}, None, "action 'juggle'.*does not know"),
-    'labels outside': ({'stamps_ns': ELSEWHEN}, None, 'outside of the images of'),
+    'labels outside': ({'stamps_ns': ELSEWHEN}, None, 'outside the images of'),
     'too short': (FEW, None, 'no window of 4 frames.*frames: 1 new, 1 off_grid, 3 received'),
 }
 
 
 @pytest.fixture
 def fail(tiny_bundle, tmp_path):
-    """Replay a folder of bags; return why each failed: `fail(folder, good=[...], **plan)`."""
+    """Replay a folder and return the reasons of failures: `fail(folder, good=[...], **plan)`."""
 
     def check(folder, *, good, **changes):
         output = tmp_path / 'out'
@@ -305,14 +308,15 @@ def fail(tiny_bundle, tmp_path):
         assert all(name in text for name in result.failures)
         assert str(folder) not in text
         assert not list(output.glob('**/*.partial'))
-        return {name.removeprefix(f'{folder.name}/'): why for name, why in result.failures.items()}
+        failures = result.failures.items()
+        return {name.removeprefix(f'{folder.name}/'): reason for name, reason in failures}
 
     return check
 
 
 @pytest.mark.parametrize('kind', BAD)
-def test_a_bad_bag_is_named_with_the_reason_and_others_go_on(kind, put_noise, fail, tmp_path):
-    options, spoil, why = BAD[kind]
+def test_bad_bag_is_reported_and_others_continue(kind, put_noise, fail, tmp_path):
+    options, spoil, reason = BAD[kind]
     folder = tmp_path / 'bags'
     put_noise(folder / 'good', FRONT)
     put_noise(folder / 'bad', FRONT, **options)
@@ -320,10 +324,10 @@ def test_a_bad_bag_is_named_with_the_reason_and_others_go_on(kind, put_noise, fa
         spoil(folder / 'bad')
     failures = fail(folder, good=['good'])
     assert list(failures) == ['bad']
-    assert re.search(why, failures['bad']), failures
+    assert re.search(reason, failures['bad']), failures
 
 
-def test_topics_that_a_bag_has_not_are_refused_with_those_it_has(put_noise, fail, tmp_path):
+def test_missing_image_topic_is_refused_with_a_list(put_noise, fail, tmp_path):
     folder = tmp_path / 'bags'
     put_noise(folder / 'one', FRONT)
     put_noise(folder / 'two', FRONT, SIDE)
@@ -333,19 +337,19 @@ def test_topics_that_a_bag_has_not_are_refused_with_those_it_has(put_noise, fail
     assert re.search("'/truth': its type is step_ros/msg/ActionEvent.*images", failures['one'])
 
 
-def test_a_topic_of_labels_that_a_bag_has_not_is_refused(put_noise, fail, tmp_path):
+def test_missing_label_topic_is_refused_with_a_list(put_noise, fail, tmp_path):
     put_noise(tmp_path / 'bags' / 'one', FRONT)
     failures = fail(tmp_path / 'bags', good=[], labels='/nothing')
     assert re.search("'/nothing': there is no such topic.*action events: /truth", failures['one'])
 
 
-def test_a_bag_without_images_says_what_it_holds(put_noise, fail, tmp_path):
+def test_bag_without_images_is_refused_with_its_topics(put_noise, fail, tmp_path):
     put_noise(tmp_path / 'bags' / 'one')
     failures = fail(tmp_path / 'bags', good=[])
     assert 'no topic with images; it holds /truth (step_ros/msg/ActionEvent)' in failures['one']
 
 
-def test_what_is_no_bag_is_said(tiny_bundle, tmp_path):
+def test_paths_that_are_no_bags_are_reported(tiny_bundle, tmp_path):
     (tmp_path / 'empty').mkdir()
     (tmp_path / 'notes.txt').write_text('no bag')
     paths = [tmp_path / name for name in ('empty', 'notes.txt', 'nowhere')]
@@ -355,7 +359,7 @@ def test_what_is_no_bag_is_said(tiny_bundle, tmp_path):
     assert 'there is no such bag' in failures['nowhere']
 
 
-def test_images_that_cannot_be_converted_are_counted_and_named(fail, tmp_path, bag_image):
+def test_unknown_encoding_is_counted_and_named(fail, tmp_path, bag_image):
     folder = tmp_path / 'bags'
     folder.mkdir()
     with BagWriter(folder / 'odd', 'sqlite3') as writer:
@@ -367,6 +371,6 @@ def test_images_that_cannot_be_converted_are_counted_and_named(fail, tmp_path, b
     assert re.search("30 unknown_encoding; .*'yuv999'", failures['odd']), failures
 
 
-def test_the_same_bundle_twice_is_refused(bags, tiny_bundle, tmp_path):
+def test_same_bundle_twice_is_refused(bags, tiny_bundle, tmp_path):
     with pytest.raises(ValueError, match='is given 2 times'):
         run([bags], [tiny_bundle, tiny_bundle], tmp_path)

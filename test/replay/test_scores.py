@@ -1,4 +1,4 @@
-"""Scores of a recording worked out by hand."""
+"""Scores of small recordings, against figures worked out by hand."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ IDLE, OPEN, CLOSE = range(3)
 
 
 def recording(predictions, segments, *, evidence=None, events=()):
-    """One hypothesis a second from second 2 on, over windows of two seconds."""
+    """Return one hypothesis a second from second 2 on, over windows of two seconds."""
     stamps = np.arange(2, 2 + len(predictions)) * SECOND
     scores = np.full((len(predictions), 3), 0.1)
     scores[np.arange(len(predictions)), predictions] = 0.8
@@ -46,7 +46,7 @@ def recording(predictions, segments, *, evidence=None, events=()):
     )
 
 
-# Stamps 2 to 9; 'open' is true until 5, nothing is known from 5 to 7, then 'close'.
+# Stamps 2 to 9. The label is 'open' until 5, unknown from 5 to 7, then 'close'.
 ONE = recording(
     [OPEN, OPEN, CLOSE, IDLE, IDLE, OPEN, CLOSE, CLOSE],
     [('open', 0, 5), ('close', 7, 10)],
@@ -60,7 +60,7 @@ def score(*recordings):
 
 def test_hypotheses_are_judged_at_their_newest_frame():
     found = score(ONE)
-    # 2, 3, 4 open; 5 is the end, still covered by nothing newer; 6 unknown; 7, 8, 9 close.
+    # 2, 3, 4 open; 5 is the end of open, and no newer segment begins there; 6 unknown; 7 on close.
     assert ONE.targets(TASK).tolist() == [OPEN, OPEN, OPEN, OPEN, -1, CLOSE, CLOSE, CLOSE]
     assert (found['hypotheses'], found['judged']) == (8, 7)
     assert found['newest']['top1'] == pytest.approx(4 / 7, abs=1e-4)
@@ -77,16 +77,16 @@ def test_settled_windows_lie_in_one_segment():
     assert found['settled_windows']['top1'] == pytest.approx(3 / 5)
 
 
-def test_segments_leave_out_what_is_ignored_and_what_has_no_label():
-    # Answers: open(2) close(1) [idle] [unknown] open(1) close(2); truth: open(4), close(3).
+def test_segments_skip_ignored_labels_and_unlabelled_time():
+    # Predictions: open(2) close(1) [idle] [unknown] open(1) close(2); true: open(4), close(3).
     found = score(ONE)['segments']
     assert (found['true'], found['predicted']) == (2, 4)
-    # open 2/4; close(1): 0 with the later one; close(2) 2/3.
+    # Overlaps: open(2) 2/4; close(1) 0 with the later close; close(2) 2/3.
     assert found['f1_50'] == pytest.approx(2 * 2 / (2 * 2 + 2), abs=1e-4)
     assert found['edit'] == pytest.approx(1 - 2 / 4)
 
 
-def test_order_evidence_of_right_and_wrong_answers():
+def test_order_evidence_of_correct_and_wrong_predictions():
     found = score(ONE)['order_evidence']
     assert found['right'] == {
         'count': 4,
@@ -98,18 +98,18 @@ def test_order_evidence_of_right_and_wrong_answers():
     assert found['to_counterpart'] == found['wrong']
 
 
-def test_recordings_are_taken_together_and_those_without_labels_count_for_nothing():
+def test_recordings_are_pooled_and_unlabelled_ones_skipped():
     other = recording([CLOSE] * 3, [('close', 0, 9)])
     unlabelled = recording([CLOSE] * 3, [])
     found = score(ONE, other, unlabelled)
     assert found['judged'] == 10
     assert found['newest']['top1'] == pytest.approx(7 / 10)
     assert found['segments']['edit'] == pytest.approx((0.5 + 1) / 2)
-    nothing = score(unlabelled)
-    assert (nothing['judged'], nothing['newest'], nothing['segments']) == (0, None, None)
+    found = score(unlabelled)
+    assert (found['judged'], found['newest'], found['segments']) == (0, None, None)
 
 
-def test_events_of_the_task_are_held_against_its_segments():
+def test_events_are_scored_against_the_segments_of_their_task():
     event = Event(
         camera='/front',
         frame_id='',
@@ -130,7 +130,7 @@ def test_events_of_the_task_are_held_against_its_segments():
     assert found['false_per_minute'] == 0.0
 
 
-def test_coverage_ends_when_an_answer_is_too_old():
-    predictions = recording([OPEN] * 3, []).predictions  # 0 to 4; answers at 2, 3, 4
+def test_coverage_ends_when_a_prediction_is_too_old():
+    predictions = recording([OPEN] * 3, []).predictions  # 0 to 4; predictions at 2, 3, 4
     assert coverage(predictions, max_age_ns=SECOND) == pytest.approx(2 / 4)
     assert coverage(predictions, max_age_ns=SECOND // 2) == pytest.approx(1 / 4)
