@@ -1,7 +1,7 @@
-"""Compute and trainable parameters of every method, beside the papers' figures.
+"""Multiply-adds and trainable parameters of every method, beside the papers' figures.
 
-The papers' figures are typed in with their tables; ours are counted on the real modules at the
-papers' setting: ViT-B at 224 px, 16 frames, one view, 33 labels (IKEA-ASM) for every task.
+The papers' figures are copied from their tables. Ours are counted on the real modules in the
+papers' setting: ViT-B at 224 px, 16 frames, one view, and 33 labels (IKEA-ASM) for every task.
 """
 
 import math
@@ -40,17 +40,17 @@ THREE_VIEWS = 'the paper counts three views of 16 frames'
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A way of recognising actions, and what the papers say it costs.
+    """A way of recognising actions, and its cost in the papers.
 
     Attributes:
-        name: What it is called in the table.
-        head: Name of its head.
-        options: What differs from that head's defaults.
-        peft: What is inserted into the backbone; None leaves it frozen as it is.
-        tasks: Tasks that are decided at once.
-        paper_params_m: Trainable parameters that the papers report, in millions.
-        paper_gflops: What they report, by backbone.
-        note: What to know when the figures are compared.
+        name: Name in the table.
+        head: Name of its head in the registry.
+        options: Options that differ from the head's defaults.
+        peft: Name of the adapters in the backbone; None for the frozen backbone.
+        tasks: Number of tasks that the method predicts.
+        paper_params_m: Trainable parameters in the papers, in millions.
+        paper_gflops: GFLOPs in the papers, by backbone.
+        note: Source of the papers' figures, and how they differ from ours.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Method:
 
     @property
     def passes(self) -> int:
-        """Passes through the backbone: one, or one for each task that has its own adapters."""
+        """Backbone passes: one, or one per task if the method has adapters."""
         return self.tasks if self.peft else 1
 
 
@@ -75,13 +75,13 @@ class Row:
     Attributes:
         method: The method's name.
         backbone: The backbone's title.
-        tasks: Tasks that are decided at once.
-        params_m: Trainable parameters in millions, of all tasks.
-        gflops_full: Every multiply-add of backbone, adapters and heads, in units of 1e9.
-        gflops: The same by the papers' convention (`model/complexity.py`).
-        paper_params_m: What the papers report; None where they do not.
-        paper_gflops: Likewise.
-        note: What to know when the figures are compared.
+        tasks: Number of tasks that the method predicts.
+        params_m: Trainable parameters of all tasks, in millions.
+        gflops_full: Multiply-adds of backbone, adapters and heads, in units of 1e9.
+        gflops: Multiply-adds by the papers' convention (`model/complexity.py`), in units of 1e9.
+        paper_params_m: Trainable parameters in the papers, in millions; None if not reported.
+        paper_gflops: GFLOPs in the papers; None if not reported.
+        note: Source of the papers' figures, and how they differ from ours.
     """
 
     method: str
@@ -95,7 +95,7 @@ class Row:
     note: str = ''
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the row for a JSON file, figures to four digits behind the point."""
+        """Return the row for a JSON file, with figures rounded to four decimals."""
         values = {key: value for key, value in vars(self).items() if key != 'note'}
         return {
             key: round(value, 4) if isinstance(value, float) else value
@@ -105,15 +105,15 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class GridRow:
-    """What a STEP head costs on a grid of tokens; full counts, in units of 1e9.
+    """The cost of a STEP head on a grid of tokens; full counts, in units of 1e9.
 
     Attributes:
         backbone: The backbone's title.
-        token_grid: Rows and columns of patch tokens; the first of a backbone's rows has a token
-            for each patch, as in the papers.
+        token_grid: Rows and columns of patch tokens; the first row of a backbone has one token
+            per patch, as in the papers.
         tokens: Patch tokens of a frame.
         head_gflops: Multiply-adds of the head on one window.
-        frame_gflops: Multiply-adds of the backbone on one frame, on any token grid.
+        frame_gflops: Multiply-adds of the backbone on one frame; equal for all token grids.
     """
 
     backbone: str
@@ -255,7 +255,12 @@ def count_method(method: Method, backbone_title: str) -> Row:
 
 @cache
 def counted_backbone(title: str, peft: str | None) -> tuple[Backbone, Cost]:
-    """Return a backbone, perhaps with adapters, on the meta device, and the cost of one view."""
+    """Return a backbone on the meta device, and its cost on the frames of one view.
+
+    Args:
+        title: The backbone's title in `PUBLISHED`.
+        peft: Name of the adapters to insert; None for none.
+    """
     backbone: Backbone = on_meta(
         create_backbone, PUBLISHED[title].name, weights='random', image_size=(SIZE, SIZE)
     )
@@ -265,7 +270,7 @@ def counted_backbone(title: str, peft: str | None) -> tuple[Backbone, Cost]:
 
 
 def grid_rows() -> list[GridRow]:
-    """Count a STEP head on square blocks of averaged tokens, of every size that fits."""
+    """Count a STEP head on every token grid whose blocks of patches are square."""
     found = []
     for title in BACKBONES:
         backbone, cost = counted_backbone(title, None)
@@ -297,7 +302,10 @@ def grid_rows() -> list[GridRow]:
 
 
 def scaling(backbone_title: str, most_tasks: int) -> dict[str, list[float]]:
-    """Return the full count for 1 to `most_tasks` tasks, by method (STEP Fig. 4, one view)."""
+    """Return the full counts for 1 to `most_tasks` tasks by method, for one view.
+
+    Source: Fig. 4 of the human-robot interaction paper.
+    """
     chosen = {
         'STEP': Method(name='step', head='step', options=MLP),
         'VPT-Deep + linear': Method(name='vpt', head='linear', peft='vpt-deep'),
@@ -315,11 +323,13 @@ def scaling(backbone_title: str, most_tasks: int) -> dict[str, list[float]]:
 
 
 def plot_scaling(path: Path, *, most_tasks: int = 5) -> None:
-    """Draw the multiply-adds of each method for one to several tasks, for both backbones.
+    """Draw the multiply-adds of each method against the number of tasks, for both backbones.
+
+    Source: Fig. 4 of the human-robot interaction paper.
 
     Args:
         path: Image file to write; its folder is made.
-        most_tasks: Where the horizontal axis ends.
+        most_tasks: Largest number of tasks on the horizontal axis.
     """
     figure = Figure(figsize=(11, 4.5), layout='constrained')
     axes = figure.subplots(1, len(BACKBONES), sharey=True)

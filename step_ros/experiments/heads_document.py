@@ -1,6 +1,6 @@
-"""`docs/heads.md`, written from the registry and counted on the real modules."""
+"""The generator of `docs/heads.md`: texts from the registries, counts on the real modules."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from step_ros.experiments.complexity import CLASSES, DINOV2, FRAMES, SIZE, counted_backbone
 from step_ros.model.backbone import create_backbone
@@ -8,20 +8,21 @@ from step_ros.model.complexity import count_head, on_meta, trainable_parameters
 from step_ros.model.heads.registry import HEADS, HeadEntry, create_head
 from step_ros.model.peft.registry import PEFT_METHODS
 from step_ros.model.pretrained import PUBLISHED
+from step_ros.reporting.markdown import markdown_table
 
 TOKENS = {'patches': 'n', 'cls': '1', 'all': '1+n'}
 
 TOP = """# Heads, adapters and backbones
 
-Written by `make docs` from the registries; do not edit. Parameters and multiply-adds (one counts
-one; torch's counter on the real modules) are for {backbone} at {size} px, {frames} frames,
-{classes} labels, with the options shown. `step_ros complexity` prints the same beside the papers'
-figures.
+`make docs` writes this page from the registries; do not edit it. Parameters and multiply-adds are
+counted on the real modules by torch's counter, for {backbone} at {size} px, {frames} frames and
+{classes} labels, with the options shown. One GFLOP is 1e9 multiply-adds. `step_ros complexity`
+prints these figures beside those of the papers.
 
-A head takes the tokens of a window, `[b, t, n, d]`, and gives logits, `[b, k]`. It consumes the
-patches of each frame, its CLS token, or all (the CLS token first). *Order-aware* heads can tell a
-window from the same frames in another order; the others cannot, whatever their weights. Property
-tests hold every head to it.
+A head turns the tokens of a window, `[b, t, n, d]`, into logits, `[b, k]`. It consumes the patches
+of each frame, the CLS token of each frame, or all of them (the CLS token first). The logits of an
+*order-aware* head depend on the order of the frames. The logits of the other heads do not, for any
+weights. Property tests check this for every head.
 
 ```python
 from step_ros.model.heads.registry import create_head
@@ -29,53 +30,55 @@ from step_ros.model.heads.registry import create_head
 head = create_head('step', width=768, frames=16, tokens=256, classes=33, positions='hybrid')
 ```
 
-In a bundle, `heads: {{name: ..., options: {{...}}}}` chooses the head; the node follows.
+In a bundle, `heads: {{name: ..., options: {{...}}}}` chooses the head, and the node runs it.
 
 ## Heads
 """
 
 MIDDLE = """
-STEP's ablations are options of `step`: `block` (Tables 9, 19 of the longer STEP paper),
-`positions` (11, 14, 18), `pooling` (10), `cls` (13), any number of frames (21); `positions` on
-`attentive` and `self-attention` is Table 20. With `classifier='mlp'` (width, width/2, labels) the
-trainable parameters are the papers' 0.3, 2.6 and 7.3 M.
+The ablations of STEP are options of `step`. The tables are those of the longer STEP paper: `block`
+(Tables 9, 19), `positions` (11, 14, 18), `pooling` (10), `cls` (13), any number of frames (21).
+`positions` on `attentive` and `self-attention` is Table 20. With `classifier='mlp'` (width,
+width/2, labels) the trainable parameters are those of the papers: 0.3, 2.6 and 7.3 M.
 
-`StepHead.attention_maps` gives, for each frame, where the global CLS token looks, and how much
-each patch is looked at on average (the column means: what a patch counts in the mean that is
-classified). Below is a window of the shipped model, every second frame, drawn by `make docs`: the
-frames, the CLS token's attention, the column means. The CLS token is one of 385 in that mean and
-looks at nothing in particular; the column means follow the hand.
+`StepHead.attention_maps` returns two maps for each frame. One holds the attention of the global
+CLS token to each patch. The other holds the attention that each patch receives on average: the
+column means, which are the weights of the patches in the mean that is classified. `make docs`
+draws them for a window of the shipped model, every second frame. From top to bottom: the frames,
+the attention of the CLS token, the column means. The CLS token is one of 385 tokens in that mean,
+and its attention favours no part of the image. The column means follow the hand.
 
 ![Frames of picking up a bottle, attention of the CLS token, column means](images/attention.png)
 
 ## Adapters inside the backbone
 
-For comparison with STEP (Tables I, II, IV, V). `insert_adapters(backbone, name, frames=16)` puts
-them into a frozen ViT; the counts are what they add to it. Image adapters treat each frame on its
-own, so they stream, and go into a bundle. Video adapters mix the frames of a window, which has to
-be encoded anew for every hypothesis: they can be trained and evaluated, a bundle refuses them.
+The papers compare STEP with adapters (Tables I, II, IV, V). `insert_adapters(backbone, name,
+frames=16)` inserts them into a frozen ViT; the figures are the additional cost. Image adapters
+encode each frame on its own: a stream can use them, and a bundle can hold them. Video adapters mix
+the frames of a window, so every hypothesis would encode the whole window again. They can be
+trained and evaluated, but a bundle refuses them.
 """
 
 BOTTOM = """
-With adapters, every task has its own backbone pass; STEP's heads share one:
+With adapters, every task needs its own backbone pass. The heads of STEP share one pass:
 
 ![Compute against the number of tasks](images/complexity.png)
 
 ## Backbones
 
-Any vision transformer of timm will do. These are meant:
+Most vision transformers of timm work. These are tested:
 """
 
 
 def heads_document() -> str:
-    """Write the whole document."""
+    """Return the whole document as Markdown."""
     parts = [
         TOP.format(backbone=DINOV2, size=SIZE, frames=FRAMES, classes=CLASSES),
-        *_table(_HEAD_TITLES, _head_rows()),
+        markdown_table(_HEAD_TITLES, list(_head_rows())),
         MIDDLE,
-        *_table(_ADAPTER_TITLES, _adapter_rows()),
+        markdown_table(_ADAPTER_TITLES, list(_adapter_rows())),
         BOTTOM,
-        *_table(_BACKBONE_TITLES, _backbone_rows()),
+        markdown_table(_BACKBONE_TITLES, list(_backbone_rows())),
     ]
     return '\n'.join(parts) + '\n'
 
@@ -91,19 +94,21 @@ _HEAD_TITLES = (
     'options and defaults',
 )
 _ADAPTER_TITLES = ('name', 'source', 'streams', 'parameters M', 'GFLOPs added', 'options')
-_BACKBONE_TITLES = ('', "timm's name", 'width', 'patches at 224 px', 'CLS token', '')
-
-
-def _table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
-    lines = [titles, tuple('---' for _ in titles), *rows]
-    return ['| ' + ' | '.join(cells) + ' |' for cells in lines]
+_BACKBONE_TITLES = (
+    'backbone',
+    "timm's name",
+    'width',
+    'patches at 224 px',
+    'CLS token',
+    'remark',
+)
 
 
 def _options(entry: HeadEntry) -> str:
     return ', '.join(f'`{key}={value}`' for key, value in entry.options.items())
 
 
-def _head_rows() -> Iterable[tuple[str, ...]]:
+def _head_rows() -> Iterator[tuple[str, ...]]:
     backbone, _ = counted_backbone(DINOV2, None)
     for name, entry in HEADS.items():
         head = on_meta(
@@ -126,7 +131,7 @@ def _head_rows() -> Iterable[tuple[str, ...]]:
         )
 
 
-def _adapter_rows() -> Iterable[tuple[str, ...]]:
+def _adapter_rows() -> Iterator[tuple[str, ...]]:
     _, bare = counted_backbone(DINOV2, None)
     for name, method in PEFT_METHODS.items():
         backbone, cost = counted_backbone(DINOV2, name)
@@ -142,7 +147,7 @@ def _adapter_rows() -> Iterable[tuple[str, ...]]:
         )
 
 
-def _backbone_rows() -> Iterable[tuple[str, ...]]:
+def _backbone_rows() -> Iterator[tuple[str, ...]]:
     for title, published in PUBLISHED.items():
         backbone = on_meta(
             create_backbone, published.name, weights='random', image_size=(SIZE, SIZE)

@@ -10,17 +10,17 @@ from step_ros.model.tokens import check_choice
 
 Block = Literal['attn', 'attn+ln+skip', 'full']
 
-# Rows of queries whose attention weights are held at once when only their sums are wanted.
-_ROWS = 1024
+# Query rows whose attention weights are in memory at the same time, where only sums are needed.
+BLOCK_ROWS = 1024
 
 
-def chosen_attention_heads(width: int, wanted: int | None) -> int:
-    """Return the number of attention heads: what is wanted, or one per 64 channels as in ViTs.
+def resolve_attention_heads(width: int, wanted: int | None) -> int:
+    """Return `wanted`, or one attention head per 64 channels, as in ViTs, if it is None.
 
-    The papers do not give theirs.
+    The papers do not give their number of attention heads.
 
     Raises:
-        ValueError: It does not divide the width; lists the numbers that do.
+        ValueError: The number does not divide the width; lists the numbers that do.
     """
     if wanted is None:
         wanted = max(1, width // 64)
@@ -28,7 +28,7 @@ def chosen_attention_heads(width: int, wanted: int | None) -> int:
     if not whole or wanted < 1 or width % wanted:
         divisors = ', '.join(str(n) for n in range(1, min(width, 64) + 1) if width % n == 0)
         raise ValueError(
-            f'attention_heads={wanted!r} does not divide width={width}; these do: {divisors}'
+            f'attention_heads={wanted!r} does not divide width={width}; choose from {divisors}'
         )
     return wanted
 
@@ -43,7 +43,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, width: int, *, attention_heads: int | None = None) -> None:
         super().__init__()
-        self.attention_heads = chosen_attention_heads(width, attention_heads)
+        self.attention_heads = resolve_attention_heads(width, attention_heads)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
@@ -62,15 +62,26 @@ class SelfAttention(nn.Module):
         return out
 
     def row_weights(self, x_bld: Tensor, row: int) -> Tensor:
-        """Return how much one token attends to each token, mean over attention heads, `[b, l]`."""
+        """Return the attention weights of one query, mean over attention heads, `[b, l]`.
+
+        Args:
+            x_bld: Tokens of the whole sequence.
+            row: Position of the query in the sequence.
+        """
         q, k, _ = self._project(x_bld)
         return self._weights(q[:, :, row : row + 1], k).mean(dim=1)[:, 0]
 
-    def column_means(self, x_bld: Tensor) -> Tensor:
-        """Return how much each token is attended to, mean over queries and heads, `[b, l]`."""
+    def column_means(self, x_bld: Tensor, *, block_rows: int = BLOCK_ROWS) -> Tensor:
+        """Return the attention that each token receives, mean over queries and heads, `[b, l]`.
+
+        Args:
+            x_bld: Tokens of the whole sequence.
+            block_rows: Queries whose weights are in memory at the same time.
+        """
         q, k, _ = self._project(x_bld)
         sums = [
-            self._weights(rows, k).mean(dim=1).sum(dim=1) for rows in torch.split(q, _ROWS, dim=2)
+            self._weights(rows, k).mean(dim=1).sum(dim=1)
+            for rows in torch.split(q, block_rows, dim=2)
         ]
         return torch.stack(sums).sum(dim=0) / x_bld.shape[1]
 
@@ -96,7 +107,7 @@ class CrossAttention(nn.Module):
 
     def __init__(self, width: int, *, attention_heads: int | None = None) -> None:
         super().__init__()
-        self.attention_heads = chosen_attention_heads(width, attention_heads)
+        self.attention_heads = resolve_attention_heads(width, attention_heads)
         self.query = nn.Linear(width, width)
         self.kv = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
@@ -121,7 +132,7 @@ class CrossAttention(nn.Module):
 
 
 def feed_forward(width: int) -> nn.Sequential:
-    """A transformer's feed-forward part: four times the width, GELU."""
+    """Return the feed-forward part of a transformer: four times the width, GELU."""
     return nn.Sequential(
         nn.Linear(width, 4 * width),
         nn.GELU(),
@@ -130,15 +141,16 @@ def feed_forward(width: int) -> nn.Sequential:
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention with as much of a transformer block around it as is asked for.
+    """Self-attention, alone or inside a part of a transformer block.
 
-    Source: Tables 9 and 19 of the longer STEP paper. The papers' figure does not say where the
-    norms stand; they stand before the attention and before the feed-forward, as in ViTs.
+    Source: Tables 9 and 19 of the longer STEP paper. The papers' figure does not show where the
+    norms stand. Here they stand before the attention and before the feed-forward, as in ViTs.
 
     Args:
         width: Channels of a token (d).
         attention_heads: Number of attention heads; None for one per 64 channels.
-        block: `attn` (STEP: attention alone), `attn+ln+skip`, or `full` (feed-forward too).
+        block: `attn` (attention alone, as in STEP), `attn+ln+skip` (with norm and skip), or `full`
+            (with the feed-forward too).
     """
 
     def __init__(
@@ -165,5 +177,5 @@ class AttentionBlock(nn.Module):
         return x_bld
 
     def attention_input(self, x_bld: Tensor) -> Tensor:
-        """Return what the attention itself sees of the block's input, `[b, l, d]`."""
+        """Return the input of the attention for this input of the block, `[b, l, d]`."""
         return x_bld if self.attention_norm is None else self.attention_norm(x_bld)

@@ -1,4 +1,8 @@
-"""A model bundle: a folder with `bundle.yaml`, `heads.safetensors`, maybe backbone weights."""
+"""A model bundle: save a model to a folder, and load it back with every file checked.
+
+The folder holds `bundle.yaml` and `heads.safetensors`, and optionally the weights of the backbone
+(`backbone.safetensors`) and of the adapters in it (`adapters.safetensors`).
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -34,11 +38,14 @@ from step_ros.model.peft.registry import (
 )
 from step_ros.model.weights import WeightsError, file_digest, save_weights
 
-# ---- Files of a bundle: what is wrong with them, and what is in them.
+SPEC_FILE = 'bundle.yaml'
+HEADS_FILE = 'heads.safetensors'
+BACKBONE_FILE = 'backbone.safetensors'
+ADAPTERS_FILE = 'adapters.safetensors'
 
-# A bundle's YAML has a few hundred values; by aliases a page of it has more than memory can hold.
+# A bundle's YAML has a few hundred values. With aliases, one page can expand to more values than
+# fit into memory.
 MOST_BYTES = 1 << 20
-
 MOST_VALUES = 100_000
 
 
@@ -48,126 +55,12 @@ class BundleError(RuntimeError):
     Args:
         path: The file at fault.
         field: The field or tensor at fault; empty for the file as a whole.
-        why: What is wrong, and what was expected.
+        why: The fault and the expected content.
     """
 
     def __init__(self, path: Path, field: str, why: str) -> None:
         super().__init__(f'{path}: {field + ": " if field else ""}{why}')
         self.path, self.field = path, field
-
-
-def read_yaml(path: Path) -> Any:
-    """Read a YAML file of a bundle: plain values alone, and not too many.
-
-    Raises:
-        BundleError: It is no YAML, too large, or says the same thing too often by aliases.
-    """
-    if path.stat().st_size > MOST_BYTES:
-        raise BundleError(path, '', f'larger than {MOST_BYTES} bytes')
-    try:
-        loader = yaml.SafeLoader(path.read_text(encoding='utf-8'))
-        node = loader.get_single_node()
-        if node is not None and _values(node, {}) > MOST_VALUES:
-            raise BundleError(path, '', f'more than {MOST_VALUES} values, aliases counted')
-        return None if node is None else loader.construct_document(node)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(path, '', f'not readable as YAML: {error}') from error
-
-
-def _values(node: yaml.Node, known: dict[int, int]) -> int:
-    """Count the values of a node, those behind an alias each time; without end within itself."""
-    if not isinstance(node, yaml.CollectionNode):
-        return 1
-    if id(node) not in known:
-        known[id(node)] = MOST_VALUES  # until it is known: where it holds itself, there is no end
-        # A sequence has nodes, a mapping has pairs of them.
-        parts = [each for part in node.value for each in (part if type(part) is tuple else [part])]
-        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
-    return known[id(node)]
-
-
-def read_tensors(path: Path, *, digest: str, field: str) -> dict[str, Tensor]:
-    """Read a safetensors file that `bundle.yaml` names.
-
-    Args:
-        path: The file.
-        digest: What its bytes must have.
-        field: The part of `bundle.yaml` that names it, for messages.
-
-    Raises:
-        BundleError: The file is missing, altered or damaged.
-    """
-    if not path.is_file():
-        raise BundleError(path, '', f'no such file; bundle.yaml names it in {field}.weights')
-    found = file_digest(path)
-    if found != digest:
-        raise BundleError(
-            path, f'{field}.digest', f'the file has {found}, bundle.yaml expects {digest}'
-        )
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise BundleError(path, '', f'not a safetensors file: {error}') from error
-
-
-# ---- Adapters of a backbone in a bundle: saved beside the heads, put back when it is loaded.
-
-ADAPTERS_FILE = 'adapters.safetensors'
-
-
-def refuse_temporal(name: str) -> None:
-    """Refuse adapters through which a frame's tokens depend on other frames.
-
-    Raises:
-        ValueError: They are such.
-    """
-    if name in PEFT_METHODS and PEFT_METHODS[name].temporal:
-        streaming = ', '.join(key for key, method in PEFT_METHODS.items() if not method.temporal)
-        raise ValueError(
-            f'adapters {name!r} mix the frames of a window inside the backbone, but a stream '
-            f'encodes each frame once; these stream: {streaming}'
-        )
-
-
-def save_adapters(folder: Path, backbone: Backbone) -> AdaptersSpec | None:
-    """Write what was inserted into a backbone; return how `bundle.yaml` describes it."""
-    if backbone.adapters is None:
-        return None
-    name, options = backbone.adapters
-    tensors = {key: value.contiguous().cpu() for key, value in adapter_state(backbone).items()}
-    (folder / ADAPTERS_FILE).write_bytes(save(tensors))
-    digest = file_digest(folder / ADAPTERS_FILE)
-    return AdaptersSpec(name=name, options=options, digest=digest)
-
-
-def load_adapters(folder: Path, backbone: Backbone, spec: AdaptersSpec, *, frames: int) -> None:
-    """Insert adapters into a backbone and load their weights; they no longer train.
-
-    Raises:
-        BundleError: The method or an option is unknown, or the weights do not fit.
-    """
-    path = folder / spec.weights
-    try:
-        refuse_temporal(spec.name)
-        # What the weights replace at once must not use up the program's random numbers.
-        with torch.random.fork_rng(devices=[]):
-            insert_adapters(backbone, spec.name, frames=frames, **spec.options)
-    except (TypeError, ValueError) as error:
-        raise BundleError(folder / 'bundle.yaml', 'backbone.adapters', str(error)) from error
-    try:
-        load_adapter_state(
-            backbone, read_tensors(path, digest=spec.digest, field='backbone.adapters')
-        )
-    except ValueError as error:
-        raise BundleError(path, '', str(error)) from error
-    backbone.requires_grad_(False)
-
-
-SPEC_FILE = 'bundle.yaml'
-
-HEADS_FILE = 'heads.safetensors'
-
-BACKBONE_FILE = 'backbone.safetensors'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +69,7 @@ class Bundle:
 
     Attributes:
         path: Its folder.
-        spec: What its `bundle.yaml` says.
+        spec: The content of its `bundle.yaml`.
         model: Backbone and heads, in evaluation mode.
     """
 
@@ -186,84 +79,20 @@ class Bundle:
 
     @property
     def model_id(self) -> str:
-        """Name and digest of everything that decides an answer."""
+        """Name of the bundle and digest of all fields that affect its scores."""
         return model_id(self.spec)
 
 
 def model_id(spec: BundleSpec) -> str:
-    """Return the bundle's name and a digest of everything that decides an answer."""
-    decisive = spec.model_dump_json(
+    """Return the bundle's name and a digest of all fields that affect its scores."""
+    fields = spec.model_dump_json(
         exclude={'description', 'license', 'provenance', 'metrics', 'name'}, exclude_none=True
     )
-    return f'{spec.name}@{hashlib.sha256(decisive.encode()).hexdigest()[:12]}'
-
-
-class HeadKind(Protocol):
-    """What says which heads to build."""
-
-    @property
-    def name(self) -> str:
-        """Kind of head, as in docs/heads.md."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Options of that kind."""
-
-
-def create_heads(
-    kind: HeadKind, tasks: Sequence[TaskSpec], *, width: int, frames: int, tokens: int
-) -> dict[str, Head]:
-    """Build a fresh head for each task.
-
-    Args:
-        kind: Name and options of the heads, in a bundle or in a recipe.
-        tasks: What they decide.
-        width: Channels of a token.
-        frames: Frames in a window.
-        tokens: Patches of a frame.
-
-    Raises:
-        ValueError: The kind or an option is unknown or does not fit; lists what would.
-    """
-    return {
-        task.name: create_head(
-            kind.name,
-            width=width,
-            frames=frames,
-            tokens=tokens,
-            classes=len(task.labels),
-            **kind.options,
-        )
-        for task in tasks
-    }
-
-
-def read_spec(folder: Path) -> BundleSpec:
-    """Read and validate `bundle.yaml` alone.
-
-    Raises:
-        BundleError: The file is missing, is no YAML, is too large or breaks the schema.
-    """
-    path = folder / SPEC_FILE
-    if not folder.is_dir():
-        raise BundleError(folder, '', 'no such folder; a bundle is a folder with bundle.yaml')
-    if not path.is_file():
-        raise BundleError(path, '', 'no such file; a bundle is a folder with bundle.yaml')
-    content = read_yaml(path)
-    if not isinstance(content, dict):
-        raise BundleError(path, '', f'expected a mapping, found {type(content).__name__}')
-    try:
-        return BundleSpec.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = '.'.join(str(part) for part in first['loc'])
-        given = repr(first['input'])[:80]
-        more = f' (and {error.error_count() - 1} more)' if error.error_count() > 1 else ''
-        raise BundleError(path, field, f'{first["msg"]}; found {given}{more}') from error
+    return f'{spec.name}@{hashlib.sha256(fields.encode()).hexdigest()[:12]}'
 
 
 def load_bundle(folder: Path) -> Bundle:
-    """Load a bundle and check that it is whole.
+    """Load a bundle and check all of its files.
 
     Raises:
         BundleError: A file is missing, damaged or altered, or the parts do not fit together.
@@ -290,6 +119,55 @@ def load_bundle(folder: Path) -> Bundle:
     return Bundle(path=folder, spec=spec, model=model.eval())
 
 
+def _load_backbone(folder: Path, spec: BundleSpec) -> Backbone:
+    given = spec.backbone
+    local = given.weights not in (HUB, RANDOM)
+    try:
+        backbone = create_backbone(
+            given.name,
+            weights=folder / given.weights if local else given.weights,
+            image_size=(spec.image.height, spec.image.width),
+            digest=None if given.weights == RANDOM else given.digest,
+            seed=int(given.digest.removeprefix('random:')) if given.weights == RANDOM else 0,
+            arguments=given.arguments,
+        )
+    except WeightsError as error:
+        raise BundleError(folder / SPEC_FILE, 'backbone.weights', str(error)) from error
+    except (ValueError, AssertionError) as error:
+        raise BundleError(folder / SPEC_FILE, 'backbone', str(error)) from error
+    if given.token_grid is not None:
+        try:
+            backbone.average_onto(given.token_grid)
+        except ValueError as error:
+            raise BundleError(folder / SPEC_FILE, 'backbone.token_grid', str(error)) from error
+    if given.adapters is not None:
+        load_adapters(folder, backbone, given.adapters, frames=spec.frames)
+    # The heads were trained with the bundle's normalisation; a later timm may have another one.
+    backbone.mean, backbone.std = spec.image.mean, spec.image.std
+    return backbone
+
+
+def _load_heads(folder: Path, spec: BundleSpec, model: MultiTaskModel) -> None:
+    path = folder / spec.heads.weights
+    tensors = read_tensors(path, digest=spec.heads.digest, field='heads')
+    expected = model.heads.state_dict()
+    for key in sorted(expected.keys() | tensors.keys()):
+        if key not in tensors:
+            raise BundleError(path, key, 'tensor is missing; a task in bundle.yaml needs it')
+        if key not in expected:
+            raise BundleError(path, key, 'tensor belongs to no task in bundle.yaml')
+        if tensors[key].shape != expected[key].shape:
+            raise BundleError(
+                path,
+                key,
+                f'tensor has shape {list(tensors[key].shape)}, '
+                f'bundle.yaml requires {list(expected[key].shape)}',
+            )
+        if not bool(tensors[key].isfinite().all()):
+            raise BundleError(path, key, 'tensor has values that are not finite')
+    model.heads.load_state_dict(tensors)
+
+
 def save_bundle(
     folder: Path,
     model: MultiTaskModel,
@@ -304,19 +182,19 @@ def save_bundle(
     """Write a bundle and load it back.
 
     Args:
-        folder: Where to; made if it does not exist.
+        folder: Folder of the bundle; made if it does not exist.
         model: Backbone and heads made by `create_head`, in the order of `tasks`.
         name: Name of the bundle.
         frame_period: Seconds between two frames of a window.
-        tasks: What the heads decide.
-        backbone_weights: `hub` or `random` to name the backbone's weights, or the name of a
+        tasks: Labels of each head.
+        backbone_weights: `hub` or `random` to refer to the backbone's weights, or the name of a
             .safetensors file to save them in the bundle.
-        backbone_arguments: Constructor arguments the backbone was made with.
+        backbone_arguments: The `arguments` with which `create_backbone` made the backbone.
         about: Further fields of `BundleSpec`: description, license, provenance, metrics.
 
     Raises:
-        BundleError: What was written does not load.
-        ValueError: The heads are not of one kind.
+        BundleError: The written bundle does not load.
+        ValueError: The heads differ in kind, options or frames, or the adapters mix frames.
     """
     head = _common_head(model)
     backbone = model.backbone
@@ -363,61 +241,200 @@ def save_bundle(
 
 
 def _common_head(model: MultiTaskModel) -> Head:
-    """Return a head that speaks for all: the bundle describes them once."""
+    """Return one head for all: `bundle.yaml` describes their kind and options once.
+
+    Raises:
+        ValueError: The heads differ, or `create_head` did not make them.
+    """
     heads = [head for head in model.heads.values() if isinstance(head, Head)]
     kinds = {f'{head.name} of {head.frames} frames with {head.options}' for head in heads}
     if len(kinds) != 1 or not heads[0].name:
         raise ValueError(
-            'a bundle takes heads made by `create_head` that are alike in kind, options and '
-            f'frames; found {sorted(kinds)}'
+            'a bundle needs heads made by `create_head` with the same kind, options and frames; '
+            f'found {sorted(kinds)}'
         )
     return heads[0]
 
 
-def _load_backbone(folder: Path, spec: BundleSpec) -> Backbone:
-    given = spec.backbone
-    local = given.weights not in (HUB, RANDOM)
-    try:
-        backbone = create_backbone(
-            given.name,
-            weights=folder / given.weights if local else given.weights,
-            image_size=(spec.image.height, spec.image.width),
-            digest=None if given.weights == RANDOM else given.digest,
-            seed=int(given.digest.removeprefix('random:')) if given.weights == RANDOM else 0,
-            arguments=given.arguments,
+class HeadKind(Protocol):
+    """Name and options of the heads to build: `HeadsSpec` of a bundle, or those of a recipe."""
+
+    @property
+    def name(self) -> str:
+        """Kind of head; see docs/heads.md."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the kind."""
+
+
+def create_heads(
+    kind: HeadKind, tasks: Sequence[TaskSpec], *, width: int, frames: int, tokens: int
+) -> dict[str, Head]:
+    """Build a new head for each task.
+
+    Args:
+        kind: Name and options of the heads.
+        tasks: Tasks with their labels.
+        width: Channels of a token (d).
+        frames: Frames in a window (T).
+        tokens: Patches of a frame (n).
+
+    Raises:
+        ValueError: The kind or an option is unknown or does not fit; lists the valid ones.
+    """
+    return {
+        task.name: create_head(
+            kind.name,
+            width=width,
+            frames=frames,
+            tokens=tokens,
+            classes=len(task.labels),
+            **kind.options,
         )
-    except WeightsError as error:
-        raise BundleError(folder / SPEC_FILE, 'backbone.weights', str(error)) from error
-    except (ValueError, AssertionError) as error:
-        raise BundleError(folder / SPEC_FILE, 'backbone', str(error)) from error
-    if given.token_grid is not None:
-        try:
-            backbone.average_onto(given.token_grid)
-        except ValueError as error:
-            raise BundleError(folder / SPEC_FILE, 'backbone.token_grid', str(error)) from error
-    if given.adapters is not None:
-        load_adapters(folder, backbone, given.adapters, frames=spec.frames)
-    # The bundle's normalisation is what the heads were trained with, whatever timm says today.
-    backbone.mean, backbone.std = spec.image.mean, spec.image.std
-    return backbone
+        for task in tasks
+    }
 
 
-def _load_heads(folder: Path, spec: BundleSpec, model: MultiTaskModel) -> None:
-    path = folder / spec.heads.weights
-    tensors = read_tensors(path, digest=spec.heads.digest, field='heads')
-    expected = model.heads.state_dict()
-    for key in sorted(expected.keys() | tensors.keys()):
-        if key not in tensors:
-            raise BundleError(path, key, 'tensor is missing; the tasks in bundle.yaml need it')
-        if key not in expected:
-            raise BundleError(path, key, 'tensor belongs to no task in bundle.yaml')
-        if tensors[key].shape != expected[key].shape:
-            raise BundleError(
-                path,
-                key,
-                f'tensor has shape {list(tensors[key].shape)}, '
-                f'bundle.yaml asks for {list(expected[key].shape)}',
-            )
-        if not bool(tensors[key].isfinite().all()):
-            raise BundleError(path, key, 'tensor has values that are not finite')
-    model.heads.load_state_dict(tensors)
+def read_spec(folder: Path) -> BundleSpec:
+    """Read and validate `bundle.yaml`, without loading weights.
+
+    Raises:
+        BundleError: The file is missing, is not YAML, is too large or breaks the schema.
+    """
+    path = folder / SPEC_FILE
+    if not folder.is_dir():
+        raise BundleError(folder, '', 'no such folder; a bundle is a folder with bundle.yaml')
+    if not path.is_file():
+        raise BundleError(path, '', 'no such file; a bundle is a folder with bundle.yaml')
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise BundleError(path, '', f'expected a mapping, found {type(content).__name__}')
+    try:
+        return BundleSpec.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = '.'.join(str(part) for part in first['loc'])
+        given = repr(first['input'])[:80]
+        more = f' (and {error.error_count() - 1} more)' if error.error_count() > 1 else ''
+        raise BundleError(path, field, f'{first["msg"]}; found {given}{more}') from error
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file of a bundle, with plain values only.
+
+    Raises:
+        BundleError: The file is not YAML, is larger than `MOST_BYTES`, or has more than
+            `MOST_VALUES` values after expanding aliases.
+    """
+    if path.stat().st_size > MOST_BYTES:
+        raise BundleError(path, '', f'larger than {MOST_BYTES} bytes')
+    try:
+        loader = yaml.SafeLoader(path.read_text(encoding='utf-8'))
+        node = loader.get_single_node()
+        if node is not None and _count_values(node, {}) > MOST_VALUES:
+            raise BundleError(path, '', f'more than {MOST_VALUES} values, aliases counted')
+        return None if node is None else loader.construct_document(node)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(path, '', f'not readable as YAML: {error}') from error
+
+
+def _count_values(node: yaml.Node, counts: dict[int, int]) -> int:
+    """Count the values of a node after expanding aliases.
+
+    Args:
+        node: A node of a YAML document.
+        counts: Values of the nodes that were counted before, by `id`; this function adds to it.
+    """
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in counts:
+        # A node that contains itself is endless: its inner copy counts as too many values.
+        counts[id(node)] = MOST_VALUES
+        # A sequence has nodes, a mapping has pairs of nodes.
+        parts = [each for part in node.value for each in (part if type(part) is tuple else [part])]
+        counts[id(node)] = 1 + sum(_count_values(part, counts) for part in parts)
+    return counts[id(node)]
+
+
+def read_tensors(path: Path, *, digest: str, field: str) -> dict[str, Tensor]:
+    """Read a safetensors file that `bundle.yaml` names.
+
+    Args:
+        path: The file.
+        digest: The expected digest of its bytes.
+        field: The field of `bundle.yaml` that names the file, for messages.
+
+    Raises:
+        BundleError: The file is missing, altered or damaged.
+    """
+    if not path.is_file():
+        raise BundleError(path, '', f'no such file; bundle.yaml names it in {field}.weights')
+    found = file_digest(path)
+    if found != digest:
+        raise BundleError(
+            path, f'{field}.digest', f'the file has {found}, bundle.yaml expects {digest}'
+        )
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise BundleError(path, '', f'not a safetensors file: {error}') from error
+
+
+def refuse_temporal(name: str) -> None:
+    """Check that a frame's tokens do not depend on other frames through these adapters.
+
+    Raises:
+        ValueError: The adapters mix frames; lists those that stream.
+    """
+    if name in PEFT_METHODS and PEFT_METHODS[name].temporal:
+        streaming = ', '.join(key for key, method in PEFT_METHODS.items() if not method.temporal)
+        raise ValueError(
+            f'adapters {name!r} mix the frames of a window inside the backbone, but a stream '
+            f'encodes each frame once; these stream: {streaming}'
+        )
+
+
+def save_adapters(folder: Path, backbone: Backbone) -> AdaptersSpec | None:
+    """Write the adapters of a backbone; return their description for `bundle.yaml`.
+
+    Args:
+        folder: Folder of the bundle.
+        backbone: The backbone; without adapters nothing is written and None is returned.
+    """
+    if backbone.adapters is None:
+        return None
+    name, options = backbone.adapters
+    tensors = {key: value.contiguous().cpu() for key, value in adapter_state(backbone).items()}
+    (folder / ADAPTERS_FILE).write_bytes(save(tensors))
+    digest = file_digest(folder / ADAPTERS_FILE)
+    return AdaptersSpec(name=name, options=options, digest=digest)
+
+
+def load_adapters(folder: Path, backbone: Backbone, spec: AdaptersSpec, *, frames: int) -> None:
+    """Insert adapters into a backbone, load their weights and freeze them.
+
+    Args:
+        folder: Folder of the bundle.
+        backbone: The backbone without adapters.
+        spec: Description of the adapters in `bundle.yaml`.
+        frames: Frames in a window (T).
+
+    Raises:
+        BundleError: The method or an option is unknown, or the weights do not fit.
+    """
+    path = folder / spec.weights
+    try:
+        refuse_temporal(spec.name)
+        # The loaded weights replace the random ones: keep the program's random state.
+        with torch.random.fork_rng(devices=[]):
+            insert_adapters(backbone, spec.name, frames=frames, **spec.options)
+    except (TypeError, ValueError) as error:
+        raise BundleError(folder / 'bundle.yaml', 'backbone.adapters', str(error)) from error
+    try:
+        load_adapter_state(
+            backbone, read_tensors(path, digest=spec.digest, field='backbone.adapters')
+        )
+    except ValueError as error:
+        raise BundleError(path, '', str(error)) from error
+    backbone.requires_grad_(False)

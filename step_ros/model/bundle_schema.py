@@ -1,4 +1,4 @@
-"""What `bundle.yaml` may say: the schema of a model bundle, and of a task's labels."""
+"""The schema of `bundle.yaml`: backbone, heads, image size, and the labels of each task."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -18,7 +18,7 @@ Name = Annotated[str, Field(min_length=1, pattern=r'^[A-Za-z0-9][A-Za-z0-9._ -]*
 
 
 class TaskSpec(StrictModel):
-    """What one head decides."""
+    """A task: the labels that one head predicts."""
 
     name: Name
     labels: tuple[str, ...] = Field(
@@ -36,54 +36,59 @@ class TaskSpec(StrictModel):
     def _check_name(cls, name: str) -> str:
         # Heads and their tensors go by the task's name, which torch restricts.
         if '.' in name or hasattr(nn.ModuleDict(), name):
-            raise ValueError(f'{name!r} is no name for a task: reserved, or with a dot')
+            raise ValueError(
+                f'task name {name!r} has a dot or is reserved by torch.nn.ModuleDict; rename it'
+            )
         return name
 
     @model_validator(mode='after')
     def _check_labels(self) -> 'TaskSpec':
         if len(set(self.labels)) != len(self.labels) or not all(self.labels):
             raise ValueError(f'labels of task {self.name!r} are empty or repeat')
-        # They come to terminals, where an escape is a command.
+        # Labels are printed to terminals, where an escape sequence is a command.
         if odd := [label for label in self.labels if not label.isprintable()]:
             raise ValueError(f'labels of task {self.name!r} are not printable: {odd}')
         for label, partner in self.counterparts.items():
             for name in (label, partner):
                 if name not in self.labels:
-                    raise ValueError(f'counterpart {name!r} is no label of task {self.name!r}')
+                    raise ValueError(f'counterpart {name!r} is not a label of task {self.name!r}')
             if self.counterparts.get(partner) != label or label == partner:
                 raise ValueError(
                     f'counterparts of task {self.name!r} must go both ways: '
-                    f'{label!r} -> {partner!r} has no way back'
+                    f'{label!r} -> {partner!r} needs {partner!r} -> {label!r}, '
+                    'and a label cannot be its own counterpart'
                 )
         return self
 
 
 class ImageSpec(StrictModel):
-    """What the encoder sees: the image's largest centred part of this shape, at this size."""
+    """The encoder's input: the largest centred part of an image with this shape, scaled to it."""
 
     height: Count = Field(description='pixels')
     width: Count = Field(description='pixels')
     mean: tuple[float, float, float] = Field(description='channel means of RGB in [0, 1]')
-    std: tuple[Share, Share, Share] = Field(description='channel standard deviations, likewise')
+    std: tuple[Share, Share, Share] = Field(
+        description='channel standard deviations of RGB in [0, 1]'
+    )
 
 
 class AdaptersSpec(StrictModel):
-    """What was inserted into the backbone and trained with the heads."""
+    """The adapters that were inserted into the backbone and trained with the heads."""
 
     name: str = Field(description='method, as in docs/heads.md')
     options: dict[str, Any] = Field(
-        default_factory=dict, description="options of that method; else the method's defaults"
+        default_factory=dict, description='options of the method; the others keep its defaults'
     )
     weights: Literal['adapters.safetensors'] = 'adapters.safetensors'
     digest: Digest
 
 
 class BackboneSpec(StrictModel):
-    """The frozen encoder, and where its weights are."""
+    """The frozen backbone and the place of its weights."""
 
     name: str = Field(min_length=1, description="timm's name of the architecture")
     arguments: dict[str, Any] = Field(
-        default_factory=dict, description='constructor arguments of an architecture of our own'
+        default_factory=dict, description="further arguments of timm's constructor"
     )
     weights: str = Field(
         min_length=1,
@@ -92,42 +97,43 @@ class BackboneSpec(StrictModel):
     digest: str = Field(description='sha256:... of the weight file, or random:SEED')
     token_grid: tuple[Count, Count] | None = Field(
         default=None,
-        description='rows and columns onto which patch tokens are averaged; none: one per patch',
+        description='rows and columns onto which patch tokens are averaged; null: one per patch',
     )
     adapters: AdaptersSpec | None = Field(
-        default=None, description='trained parts inside the backbone; none in STEP itself'
+        default=None, description='trained parts inside the backbone; STEP itself has none'
     )
 
     @model_validator(mode='after')
     def _check_weights(self) -> 'BackboneSpec':
         if self.weights == 'random':
             if not self.digest.removeprefix('random:').isdigit():
-                raise ValueError(f'digest {self.digest!r}: random weights want random:SEED')
+                raise ValueError(f'digest {self.digest!r}: random weights need random:SEED')
         elif not self.digest.startswith('sha256:'):
             raise ValueError(f'digest {self.digest!r}: expected sha256:...')
         elif self.weights != 'hub' and not re.fullmatch(
             r'[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors', self.weights
         ):
             raise ValueError(
-                f'weights {self.weights!r}: hub, random or a .safetensors file beside bundle.yaml'
+                f'weights {self.weights!r}: expected hub, random or the name of a .safetensors '
+                'file beside bundle.yaml'
             )
         return self
 
 
 class HeadsSpec(StrictModel):
-    """The heads: one architecture, one set of weights for each task."""
+    """The heads: one architecture, and a set of weights for each task."""
 
     name: str = Field(default='step', description='kind of head, as in docs/heads.md')
     options: dict[str, Any] = Field(
         default_factory=dict,
-        description="options of that kind; what is left out has the kind's default",
+        description='options of that kind; the others keep its defaults',
     )
     weights: Literal['heads.safetensors'] = 'heads.safetensors'
     digest: Digest
 
 
 class BundleSpec(StrictModel):
-    """Everything in `bundle.yaml`."""
+    """All fields of `bundle.yaml`."""
 
     format: Literal[1] = 1
     name: Name
@@ -146,5 +152,5 @@ class BundleSpec(StrictModel):
     def _check_tasks(self) -> 'BundleSpec':
         names = [task.name for task in self.tasks]
         if len(set(names)) != len(names):
-            raise ValueError(f'tasks repeat: {names}')
+            raise ValueError(f'task names repeat: {names}')
         return self

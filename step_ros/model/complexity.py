@@ -1,11 +1,11 @@
 """Trainable parameters and multiply-adds, counted on the real modules.
 
-The modules are run on torch's meta device, which knows shapes and does no arithmetic, under
-torch's own counter. A multiply-add counts one, as in the papers (torch counts it two).
+The modules run on torch's meta device, which knows shapes and does no arithmetic. Torch's own
+counter counts the operations. A multiply-add counts one here, as in the papers, and two in torch.
 
-The papers' convention, derived from their figures: in the backbone, adapters included, the
-products of the attention (query times key, weights times value) are left out; in a head they count
-twice.
+The papers follow another convention, derived here from their figures. In the backbone, adapters
+included, they leave out the products of the attention (query times key, weights times value). In a
+head they count these products twice.
 """
 
 from dataclasses import dataclass
@@ -18,14 +18,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from step_ros.model.heads.base import Head
 from step_ros.model.tokens import tokens_per_frame
 
-# What torch calls the products of the attention; all else that it counts is linear or convolution.
+# Torch's names of the attention's products. The counter's other operations are linear layers and
+# convolutions.
 _ATTENTION_PRODUCTS = ('bmm', 'baddbmm', 'scaled_dot_product', 'flash_attention')
 _GIGA = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Compute of one pass.
+    """Multiply-adds of one forward pass.
 
     Attributes:
         linear: Multiply-adds of linear layers and convolutions, in units of 1e9.
@@ -37,23 +38,25 @@ class Cost:
 
     @property
     def full(self) -> float:
-        """Every multiply-add, in units of 1e9."""
+        """All multiply-adds, in units of 1e9."""
         return self.linear + self.attention
 
 
 def count_cost(module: nn.Module, x: Tensor) -> Cost:
-    """Count one forward pass.
+    """Count the multiply-adds of one forward pass.
 
     Args:
-        module: On the meta device.
+        module: A module on the meta device.
         x: Its input, on the meta device.
 
     Raises:
-        ValueError: Something is not on the meta device: counting would compute.
+        ValueError: The module or the input is not on the meta device.
     """
     devices = {tensor.device.type for tensor in (x, *module.parameters())}
     if devices != {'meta'}:
-        raise ValueError(f'expected module and input on the meta device, found {devices}')
+        raise ValueError(
+            f'expected module and input on the meta device, found {devices}; use `on_meta`'
+        )
     with FlopCounterMode(display=False) as counter:
         module(x)
     linear = attention = 0.0
@@ -66,10 +69,10 @@ def count_cost(module: nn.Module, x: Tensor) -> Cost:
 
 
 def count_head(head: Head, *, patches: int) -> Cost:
-    """Count a head on one window.
+    """Count the multiply-adds of a head on one window.
 
     Args:
-        head: On the meta device.
+        head: A head on the meta device.
         patches: Patches of a frame.
     """
     tokens = tokens_per_frame(head.consumes, patches)
@@ -77,17 +80,17 @@ def count_head(head: Head, *, patches: int) -> Cost:
 
 
 def as_in_the_papers(backbone: Cost, heads: list[Cost]) -> float:
-    """Return what the papers would report for one backbone pass and its heads, in 1e9."""
+    """Return the papers' count of one backbone pass and its heads, in units of 1e9."""
     return backbone.linear + sum(head.linear + 2 * head.attention for head in heads)
 
 
 def full(backbone: Cost, heads: list[Cost]) -> float:
-    """Return every multiply-add of one backbone pass and its heads, in 1e9."""
+    """Return the full count of one backbone pass and its heads, in units of 1e9."""
     return backbone.full + sum(head.full for head in heads)
 
 
 def trainable_parameters(*modules: nn.Module) -> int:
-    """Return how many parameters training changes: those that require a gradient."""
+    """Return the number of parameters that require a gradient."""
     return sum(
         parameter.numel()
         for module in modules
@@ -97,6 +100,6 @@ def trainable_parameters(*modules: nn.Module) -> int:
 
 
 def on_meta(build: Any, *args: Any, **options: Any) -> Any:
-    """Build something on the meta device: shapes alone, no memory, no time."""
+    """Return `build(*args, **options)`, built on the meta device: shapes without values."""
     with torch.device('meta'):
         return build(*args, **options)

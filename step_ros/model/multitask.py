@@ -1,4 +1,7 @@
-"""Several tasks in one backbone pass (Sec. IV.D of the human-robot interaction paper)."""
+"""A model of several tasks that share one backbone pass.
+
+Source: Sec. IV.D of the human-robot interaction paper.
+"""
 
 from collections.abc import Mapping
 
@@ -10,12 +13,11 @@ from step_ros.model.heads.base import Head
 
 
 class MultiTaskModel(nn.Module):
-    """A frozen backbone, perhaps with adapters, and one head per task.
+    """A frozen backbone, optionally with adapters, and one head per task.
 
     Args:
-        backbone: The frozen encoder.
-        heads: A head for each task, in the order of the tasks; all consume the same tokens, which
-            the backbone gives from then on.
+        backbone: The frozen encoder. It is set to return the tokens that the heads consume.
+        heads: A head for each task, in the order of the tasks; all consume the same tokens.
 
     Raises:
         ValueError: The heads consume different tokens, or tokens that the backbone does not have.
@@ -35,10 +37,10 @@ class MultiTaskModel(nn.Module):
         return tuple(self.heads)
 
     def predict(self, x_btnd: Tensor) -> dict[str, Tensor]:
-        """Run all heads on tokens that were encoded before.
+        """Run all heads on windows of encoded tokens.
 
         Args:
-            x_btnd: Tokens of windows, oldest frame first.
+            x_btnd: Tokens, oldest frame first.
 
         Returns:
             Logits `[b, k]` of each task.

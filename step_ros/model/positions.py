@@ -1,4 +1,4 @@
-"""Positional encodings: what tells a head in which order the frames came."""
+"""Positional encodings: embeddings by which a head knows the order of the frames."""
 
 import math
 from typing import Literal
@@ -15,9 +15,9 @@ EMBEDDING_STD = 0.02
 
 
 def sinusoids(frames: int, width: int) -> Tensor:
-    """Return the fixed encoding of Vaswani et al. 2017, Sec. 3.5, `[t, d]`: sines, then cosines.
+    """Return the fixed encoding of Vaswani et al. 2017, Sec. 3.5, `[t, d]`.
 
-    Even channels hold the sine and odd ones the cosine of the same angle.
+    Each even channel holds the sine of an angle, the odd channel after it the cosine.
     """
     steps_t1 = torch.arange(frames, dtype=torch.float64)[:, None]
     pairs = torch.arange(math.ceil(width / 2), dtype=torch.float64)
@@ -34,11 +34,11 @@ class FramePositions(nn.Module):
     Args:
         kind: `learnable` (one row per frame, the papers' STEP), `fixed` (sinusoids), `hybrid`
             (their sum), `token-wise` (one row per token of the window), or `after` (learnable
-            rows that are meant for the attention's output).
+            rows for the output of the attention).
         width: Channels of a token (d).
         frames: Frames in a window (T).
-        tokens: Tokens of a frame; needed for `token-wise` alone.
-        std: Standard deviation of the learnable rows at the start. The papers do not give it.
+        tokens: Tokens of a frame; only `token-wise` needs it.
+        std: Initial standard deviation of the learnable rows. The papers do not give it.
 
     Attributes:
         learned_td: Learnable rows, `[t, d]` (`[t, n, d]` token-wise); None for `fixed`.
@@ -62,7 +62,7 @@ class FramePositions(nn.Module):
         if not std > 0:
             raise ValueError(f'position_std={std!r}: expected more than 0')
         if kind == 'none':
-            raise ValueError("positions='none' has no embeddings")
+            raise ValueError("positions='none' has no embeddings; use `create_positions`")
         self.kind = kind
         self.learned_td = None
         if kind == 'token-wise':
@@ -73,7 +73,7 @@ class FramePositions(nn.Module):
             self.learned_td = nn.Parameter(torch.empty(frames, width))
         if self.learned_td is not None:
             nn.init.trunc_normal_(self.learned_td, std=std)
-        # Not part of the weights: it follows from the shape.
+        # The sinusoids follow from the shape, so they are not saved with the weights.
         fixed = sinusoids(frames, width) if kind in ('fixed', 'hybrid') else None
         self.register_buffer('fixed_td', fixed, persistent=False)
 
@@ -83,7 +83,7 @@ class FramePositions(nn.Module):
         return self.kind != 'token-wise'
 
     def table(self) -> Tensor:
-        """Return what is added: `[t, 1, d]`, or `[t, n, d]` token-wise."""
+        """Return the embeddings that are added, `[t, 1, d]`, or `[t, n, d]` token-wise."""
         if not self.frame_wise:
             assert self.learned_td is not None
             return self.learned_td
@@ -94,7 +94,7 @@ class FramePositions(nn.Module):
         """Add the embeddings to the tokens of windows, `[b, t, n, d]` to `[b, t, n, d]`.
 
         Raises:
-            ValueError: Token-wise embeddings are for another number of tokens.
+            ValueError: Token-wise embeddings were made for another number of tokens.
         """
         table = self.table()
         if table.shape[1] not in (1, x_btnd.shape[2]):
@@ -113,10 +113,10 @@ def create_positions(
     tokens: int | None = None,
     std: float = EMBEDDING_STD,
 ) -> FramePositions | None:
-    """Return the embeddings of a kind, None for `none`.
+    """Return the embeddings of a kind; None for `none`.
 
     Raises:
-        ValueError: The kind is unknown, or `token-wise` without a number of tokens.
+        ValueError: The kind is unknown, or it is `token-wise` and `tokens` is None.
     """
     if kind == 'none':
         return None

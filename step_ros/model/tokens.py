@@ -1,4 +1,4 @@
-"""Which tokens of a frame a head consumes, and how many there are."""
+"""The kinds of tokens that a head can consume, and their number in a frame."""
 
 from typing import Any, Literal, get_args
 
@@ -8,33 +8,33 @@ TokenKind = Literal['patches', 'cls', 'all']
 
 
 def tokens_per_frame(kind: TokenKind, patches: int) -> int:
-    """Return how many tokens of a frame a head consumes, given the number of its patches."""
+    """Return the number of tokens of this kind in a frame with this number of patches."""
     return {'patches': patches, 'cls': 1, 'all': patches + 1}[kind]
 
 
 def select_tokens(x_btnd: Tensor, *, given: TokenKind, wanted: TokenKind) -> Tensor:
-    """Take from the tokens of windows those that a head consumes.
+    """Return the tokens that a head consumes, out of the tokens of windows.
 
     Args:
-        x_btnd: Tokens; the CLS token comes first where `all` are given.
-        given: What they are.
-        wanted: What the head consumes.
+        x_btnd: Tokens; in `all`, the CLS token of a frame comes first.
+        given: The kind of `x_btnd`.
+        wanted: The kind that the head consumes.
 
     Raises:
-        ValueError: They are not among those given.
+        ValueError: The wanted tokens are not among the given ones.
     """
     if given == wanted:
         return x_btnd
     if given != 'all':
-        raise ValueError(f'a head wants the tokens {wanted!r}; there are only {given!r}')
+        raise ValueError(f'the head consumes {wanted!r} tokens; only {given!r} tokens are given')
     return x_btnd[:, :, :1] if wanted == 'cls' else x_btnd[:, :, 1:]
 
 
 def check_choice(option: str, value: Any, choices: Any) -> None:
-    """Refuse a value that is not among the choices of a `Literal` type.
+    """Check that a value is among the choices of a `Literal` type.
 
     Raises:
-        ValueError: It is not; lists the choices.
+        ValueError: The value is not among the choices; lists them.
     """
     if value not in get_args(choices):
         raise ValueError(f'{option}={value!r}: expected one of {", ".join(get_args(choices))}')

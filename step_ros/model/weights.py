@@ -1,4 +1,4 @@
-"""Weights of a backbone in a safetensors file: where from, whether whole, whether they fit."""
+"""Weights of a backbone: download or read a safetensors file, check it, load it."""
 
 import hashlib
 import math
@@ -14,30 +14,24 @@ from safetensors.torch import load_file, save
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
-# Where a file says for which rows and columns of patches its positional embeddings are.
+# Key of a file's metadata: the rows and columns of patches of its positional embeddings.
 GRID_KEY = 'patch_grid'
-# Parts of published weight files that are not the encoder: classifiers and training aids.
+
+# Tensors of published weight files beside the encoder: classifiers and training aids.
 BESIDE_THE_ENCODER = ('head.', 'head_dist.', 'fc_norm.', 'attn_pool.', 'mask_token', 'pre_logits.')
 
 
 class WeightsError(RuntimeError):
-    """The weights of a backbone are missing, damaged or not the ones that were asked for."""
-
-
-def file_digest(path: Path) -> str:
-    """Return `sha256:` and the hexadecimal SHA-256 of a file's bytes."""
-    sha = hashlib.sha256()
-    with path.open('rb') as file:
-        while block := file.read(1 << 20):
-            sha.update(block)
-    return f'sha256:{sha.hexdigest()}'
+    """The weights of a backbone are missing, damaged or not the requested ones."""
 
 
 def download(name: str) -> Path:
-    """Fetch the file that timm's entry for an architecture points to, or find it cached.
+    """Return the path of the weight file in timm's entry for an architecture.
+
+    The file comes from the cache of the Hugging Face hub, or is downloaded to it.
 
     Raises:
-        WeightsError: There is none, or the Hugging Face hub cannot be reached.
+        WeightsError: timm names no file, or the Hugging Face hub is out of reach.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
@@ -49,25 +43,69 @@ def download(name: str) -> Path:
             'give the path of a safetensors file'
         )
     try:
-        # The safetensors file by name: timm alone would fall back to a pickled one.
+        # Without the name of the safetensors file, timm would fall back to a pickled file.
         return Path(hf_hub_download(config.hf_hub_id, 'model.safetensors'))
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise WeightsError(
             f'weights of backbone {name!r} could not be downloaded from {config.hf_hub_id} '
-            f'({type(error).__name__}: {error}); download them elsewhere and give the path of '
-            'model.safetensors'
+            f'({type(error).__name__}: {error}); download them on another machine and give the '
+            'path of model.safetensors'
         ) from error
 
 
-def load_weights(vit: Any, path: Path, *, name: str, grid: tuple[int, int] | None = None) -> None:
-    """Load a safetensors file into a model of timm, every tensor, resampling positions at need.
+def checked_digest(path: Path, digest: str | None) -> str:
+    """Return the digest of a safetensors file after checking the file.
 
     Args:
-        vit: Where to.
+        path: The file.
+        digest: The expected digest; None to accept any.
+
+    Raises:
+        WeightsError: The file is missing, damaged, not a safetensors file or has another digest.
+    """
+    if not path.is_file():
+        raise WeightsError(f'weights {path} do not exist')
+    if path.suffix != '.safetensors':
+        raise WeightsError(
+            f'weights {path} are not a .safetensors file; no other format is loaded, because '
+            'pickled files can run code'
+        )
+    found = file_digest(path)
+    if digest is not None and digest != found:
+        raise WeightsError(f'weights {path} have digest {found}, expected {digest}')
+    try:
+        with safe_open(path, framework='pt') as file:
+            file.keys()
+    except SafetensorError as error:
+        raise WeightsError(f'weights {path} are damaged: {error}') from error
+    return found
+
+
+def file_digest(path: Path) -> str:
+    """Return the digest of a file: `sha256:` and the hexadecimal SHA-256 of its bytes."""
+    sha = hashlib.sha256()
+    with path.open('rb') as file:
+        while block := file.read(1 << 20):
+            sha.update(block)
+    return f'sha256:{sha.hexdigest()}'
+
+
+def published_grid(vit: Any, name: str) -> tuple[int, int]:
+    """Return rows and columns of patches of the weights in timm's entry for an architecture."""
+    height, width = timm.get_pretrained_cfg(name).input_size[1:]
+    patch_height, patch_width = vit.patch_embed.patch_size
+    return height // patch_height, width // patch_width
+
+
+def load_weights(vit: Any, path: Path, *, name: str, grid: tuple[int, int] | None = None) -> None:
+    """Load a safetensors file into a timm model; resample positional embeddings if needed.
+
+    Args:
+        vit: The timm model.
         path: The file.
         name: timm's name of the architecture, for messages.
-        grid: Rows and columns of patches that the file's positional embeddings are for; None to
-            ask the file's metadata (`save_weights` writes it), or else take a square.
+        grid: Rows and columns of patches of the file's positional embeddings. None reads them
+            from the file's metadata (see `save_weights`), or assumes a square.
 
     Raises:
         WeightsError: A tensor is missing, has another shape, is not finite or belongs to another
@@ -85,7 +123,7 @@ def load_weights(vit: Any, path: Path, *, name: str, grid: tuple[int, int] | Non
     expected = vit.state_dict()
     for key in sorted(found.keys() - expected.keys()):
         if not key.startswith(BESIDE_THE_ENCODER):
-            refuse(key, 'is not part of it')
+            refuse(key, 'is not part of this architecture')
         del found[key]
     for key, tensor in sorted(expected.items()):
         if key not in found:
@@ -105,17 +143,10 @@ def save_weights(state: Mapping[str, Tensor], path: Path, *, grid: tuple[int, in
     Args:
         state: The weights.
         path: The file.
-        grid: Rows and columns of patches that the positional embeddings are for.
+        grid: Rows and columns of patches of the positional embeddings.
     """
     tensors = {key: value.contiguous().cpu() for key, value in state.items()}
     path.write_bytes(save(tensors, metadata={GRID_KEY: f'{grid[0]}x{grid[1]}'}))
-
-
-def published_grid(vit: Any, name: str) -> tuple[int, int]:
-    """Return the grid of the weights that timm's entry for the architecture points to."""
-    height, width = timm.get_pretrained_cfg(name).input_size[1:]
-    patch_height, patch_width = vit.patch_embed.patch_size
-    return height // patch_height, width // patch_width
 
 
 def _parse_grid(text: str) -> tuple[int, int] | None:
@@ -126,7 +157,17 @@ def _parse_grid(text: str) -> tuple[int, int] | None:
 def _resampled(
     pos_1ld: Tensor, shape: torch.Size, new: tuple[int, int], grid: tuple[int, int] | None
 ) -> Tensor:
-    """Resample positional embeddings from their own grid, where it is known, to a new one."""
+    """Resample positional embeddings from their grid to a new one.
+
+    Args:
+        pos_1ld: The embeddings, prefix tokens first.
+        shape: Shape of the embeddings that the model expects.
+        new: Rows and columns of patches of the model.
+        grid: Rows and columns of patches of `pos_1ld`; None if they are unknown.
+
+    Returns:
+        The resampled embeddings; `pos_1ld` unchanged if the grids agree or `grid` does not fit.
+    """
     tokens = new[0] * new[1]
     prefix = shape[1] - tokens
     old = pos_1ld.shape[1] - prefix
@@ -142,28 +183,3 @@ def _resampled(
         num_prefix_tokens=prefix,
     )
     return resampled
-
-
-def checked_digest(path: Path, digest: str | None) -> str:
-    """Return the digest of a safetensors file.
-
-    Args:
-        path: The file.
-        digest: What it must be; None to accept any.
-
-    Raises:
-        WeightsError: The file is missing, damaged, no safetensors file or has another digest.
-    """
-    if not path.is_file():
-        raise WeightsError(f'weights {path} do not exist')
-    if path.suffix != '.safetensors':
-        raise WeightsError(f'weights {path} are not a .safetensors file; nothing else is loaded')
-    found = file_digest(path)
-    if digest is not None and digest != found:
-        raise WeightsError(f'weights {path} have digest {found}, expected {digest}')
-    try:
-        with safe_open(path, framework='pt') as file:
-            file.keys()
-    except SafetensorError as error:
-        raise WeightsError(f'weights {path} are damaged: {error}') from error
-    return found

@@ -1,4 +1,4 @@
-"""The table against the papers: what agrees does so on the real modules."""
+"""The complexity table: counts on the real modules against the papers' figures."""
 
 import json
 from itertools import pairwise
@@ -28,7 +28,7 @@ def rows():
     return {(row.method, row.backbone, row.tasks): row for row in complexity_rows()}
 
 
-# 002 Tables I and V.
+# Tables I and V of the human-robot interaction paper.
 PAPER = [
     ('linear', CLIP, 1, 269.6),
     ('linear', DINOV2, 1, 351.5),
@@ -45,38 +45,36 @@ PAPER = [
 
 
 @pytest.mark.parametrize(('method', 'backbone', 'tasks', 'paper'), PAPER)
-def test_by_the_papers_convention_compute_agrees_within_one_percent(
-    rows, method, backbone, tasks, paper
-):
+def test_gflops_agree_with_the_papers_within_1_percent(rows, method, backbone, tasks, paper):
     row = rows[method, backbone, tasks]
     assert row.paper_gflops == paper
     assert row.gflops == pytest.approx(paper, rel=0.01)
 
 
-def test_the_full_count_of_the_backbone(rows):
+def test_full_count_exceeds_the_papers_convention(rows):
     assert rows['linear', DINOV2, 1].gflops_full == pytest.approx(370.6, abs=0.05)
     assert rows['linear', DINOV2, 1].gflops == pytest.approx(351.1, abs=0.05)
 
 
-def test_three_views_explain_the_papers_st_adapter_on_clip(rows):
+def test_three_views_explain_st_adapter_on_clip(rows):
     row = rows['st-adapter', CLIP, 1]
     assert 3 * row.gflops_full == pytest.approx(911, rel=0.01)
     assert 3 * rows['st-adapter', DINOV2, 1].gflops_full > 1.05 * 1099
 
 
-def test_like_for_like_three_tasks_cost_adapters_two_to_three_times_step(rows):
+def test_three_tasks_cost_adapters_2_to_3_times_step(rows):
     for backbone in BACKBONES:
         ratio = rows['st-adapter', backbone, 3].gflops_full / rows['step', backbone, 3].gflops_full
         assert 2 < ratio < 3
 
 
-def test_every_head_and_every_adapter_is_in_the_table(rows):
+def test_table_has_every_head_and_every_adapter(rows):
     methods = ' '.join(method for method, *_ in rows)
     for name in [*HEADS, *PEFT_METHODS]:
         assert name in methods
 
 
-def test_compute_grows_with_tasks_for_adapters_and_hardly_for_step():
+def test_gflops_grow_with_tasks_for_adapters_not_for_step():
     for title in BACKBONES:
         lines = scaling(title, 3)
         for name, gflops in lines.items():
@@ -86,13 +84,14 @@ def test_compute_grows_with_tasks_for_adapters_and_hardly_for_step():
                 assert gflops[2] == pytest.approx(3 * gflops[0])
 
 
-def test_fewer_tokens_cost_a_head_less_and_the_backbone_as_much():
+def test_fewer_tokens_make_the_head_cheaper():
     rows = grid_rows()
     dinov2 = [row for row in rows if row.backbone == DINOV2]
     assert [row.token_grid for row in dinov2] == [(16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]
     assert [row.tokens for row in dinov2] == [256, 64, 16, 4, 1]
     assert {row.frame_gflops for row in dinov2} == {dinov2[0].frame_gflops}
-    # Between linear, which the projections are, and quadratic, which the attention's products are.
+    # A quarter of the tokens costs a quarter of the projections (linear) and a sixteenth of the
+    # attention's products (quadratic).
     for finer, coarser in pairwise(dinov2):
         assert 3.5 < finer.head_gflops / coarser.head_gflops < 16
     step = count_method(next(method for method in METHODS if method.name == 'step'), DINOV2)
@@ -106,7 +105,7 @@ def test_fewer_tokens_cost_a_head_less_and_the_backbone_as_much():
     }
 
 
-def test_the_command_prints_the_table_and_writes_the_rows(tmp_path):
+def test_command_prints_the_table_and_writes_the_rows(tmp_path):
     written = tmp_path / 'deep' / 'rows.json'
     result = CliRunner().invoke(app, ['complexity', '--json', str(written)])
     assert result.exit_code == 0, result.output
@@ -121,7 +120,7 @@ def test_the_command_prints_the_table_and_writes_the_rows(tmp_path):
     assert step['paper_gflops'] == 536.5
 
 
-def test_the_plot_is_an_image(tmp_path):
+def test_plot_is_an_image(tmp_path):
     path = tmp_path / 'plots' / 'scaling.png'
     plot_scaling(path, most_tasks=3)
     assert cv2.imread(str(path)).std() > 10

@@ -1,4 +1,4 @@
-"""docs/heads.md is what the registries say."""
+"""docs/heads.md agrees with the registries."""
 
 from pathlib import Path
 
@@ -12,13 +12,13 @@ from step_ros.model.pretrained import PUBLISHED
 DOCUMENT = Path(__file__).resolve().parents[2] / 'docs' / 'heads.md'
 
 
-def test_the_document_is_up_to_date():
+def test_document_is_up_to_date():
     assert DOCUMENT.read_text(encoding='utf-8') == heads_document(), 'run `make docs`'
 
 
 @pytest.mark.parametrize('title', PUBLISHED)
-def test_every_published_backbone_gives_tokens(title):
-    """Architecture and shapes; the weights are on the hub."""
+def test_every_published_backbone_returns_tokens(title):
+    """Check architecture and shapes with random weights; the published ones are on the hub."""
     backbone = create_backbone(
         PUBLISHED[title].name, weights='random', image_size=(224, 224), arguments={'depth': 1}
     )

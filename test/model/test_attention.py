@@ -1,9 +1,8 @@
-"""Attention maps: they are the weights of the attention, and lie where the patches lie."""
+"""Attention equals torch's, and attention maps are laid out like the patches."""
 
 import pytest
 import torch
 
-from step_ros.model import attention
 from step_ros.model.attention import CrossAttention, SelfAttention
 from step_ros.model.heads.registry import create_head
 
@@ -24,7 +23,7 @@ def torchs_weights(module, x_bld):
     return theirs(x_bld, x_bld, x_bld, need_weights=True)[1]
 
 
-def test_rows_and_columns_are_those_of_torchs_attention():
+def test_row_weights_and_column_means_equal_torch():
     torch.manual_seed(0)
     module = SelfAttention(12, attention_heads=2).double()
     x_bld = window().flatten(1, 2)
@@ -34,16 +33,15 @@ def test_rows_and_columns_are_those_of_torchs_attention():
     torch.testing.assert_close(module.column_means(x_bld), weights_bll.mean(dim=1))
 
 
-def test_columns_in_blocks_of_rows_are_the_same(monkeypatch):
+def test_column_means_in_blocks_are_the_same():
     torch.manual_seed(0)
     module = SelfAttention(12, attention_heads=2).double()
     x_bld = window().flatten(1, 2)
     whole = module.column_means(x_bld)
-    monkeypatch.setattr(attention, '_ROWS', 5)
-    torch.testing.assert_close(module.column_means(x_bld), whole)
+    torch.testing.assert_close(module.column_means(x_bld, block_rows=5), whole)
 
 
-def test_cross_attention_is_torchs():
+def test_cross_attention_equals_torch():
     torch.manual_seed(0)
     ours = CrossAttention(12, attention_heads=2).double()
     theirs = torch.nn.MultiheadAttention(12, 2, batch_first=True, dtype=torch.float64)
@@ -59,7 +57,7 @@ def test_cross_attention_is_torchs():
 
 
 @pytest.mark.parametrize('block', ['attn', 'attn+ln+skip', 'full'])
-def test_maps_of_step_are_its_blocks_weights_without_the_cls_token(block):
+def test_maps_of_step_are_the_weights_on_its_patches(block):
     torch.manual_seed(0)
     head = create_head('step', **GIVEN, block=block).double()
     x_btnd = window()
@@ -74,7 +72,7 @@ def test_maps_of_step_are_its_blocks_weights_without_the_cls_token(block):
     torch.testing.assert_close(maps.cls_btn.sum(dim=(1, 2)) + rest_b, torch.ones_like(rest_b))
 
 
-def test_maps_with_per_frame_cls_tokens_hold_the_patches_alone():
+def test_maps_leave_out_per_frame_cls_tokens():
     torch.manual_seed(0)
     head = create_head('self-attention', **GIVEN).double()
     x_btnd = window(tokens=5)
@@ -85,8 +83,8 @@ def test_maps_with_per_frame_cls_tokens_hold_the_patches_alone():
     torch.testing.assert_close(maps.columns_btn, expected_btn)
 
 
-def test_columns_are_what_each_patch_counts_in_the_pooled_mean():
-    """mean_i(A_i V) = (mean_i A_i) V, with one attention head."""
+def test_column_means_weigh_patches_in_the_pooled_mean():
+    """With one attention head, mean_i(A_i V) = (mean_i A_i) V."""
     torch.manual_seed(0)
     head = create_head('step', **{**GIVEN, 'attention_heads': 1}).double()
     x_btnd = window()

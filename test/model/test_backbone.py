@@ -1,4 +1,4 @@
-"""The backbone: right tokens, and frozen for good."""
+"""The backbone returns the right tokens and stays frozen."""
 
 import re
 
@@ -26,7 +26,7 @@ CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711
         ('vit_base_patch16_clip_224.openai', (14, 14), 768, 12, CLIP),
     ],
 )
-def test_structure_of_the_papers_backbones(name, grid, width, depth, mean_std):
+def test_papers_backbones_have_the_right_structure(name, grid, width, depth, mean_std):
     with torch.device('meta'):
         backbone = create_backbone(name, weights='random', image_size=(224, 224))
     assert backbone.grid_size == grid
@@ -67,14 +67,14 @@ def test_tokens_are_the_patches_after_the_final_norm(name, depth, tokens, prefix
     assert (patches_bnd.var(dim=-1, unbiased=False) - 1).abs().max() < 1e-2
 
 
-def test_without_an_image_size_the_architectures_own_is_used():
+def test_default_image_size_is_that_of_the_architecture():
     backbone = create_backbone(
         'vit_tiny_patch16_224', weights='random', arguments={'embed_dim': 32, 'num_heads': 2}
     )
     assert backbone.image_size == (224, 224)
 
 
-def test_an_architecture_without_cls_token_gives_patches_alone():
+def test_architecture_without_cls_token_returns_patches():
     backbone = create_backbone(
         'vit_base_patch16_siglip_224',
         weights='random',
@@ -91,7 +91,7 @@ def test_an_architecture_without_cls_token_gives_patches_alone():
 
 
 def test_tokens_go_row_by_row_from_the_top_left(tiny_backbone):
-    # Without blocks, a token sees nothing but its own patch.
+    # Without blocks, a token depends on its own patch only.
     backbone = tiny_backbone(arguments={'depth': 0})
     plain = torch.zeros(1, 3, 32, 48)
     for row in range(2):
@@ -120,12 +120,12 @@ def test_unknown_names_are_refused(name, weights, tiny_backbone, save_weights, t
 
 
 @pytest.mark.parametrize('name', ['resnet18', 'mobilenetv3_small_050', 'mixer_s16_224'])
-def test_architectures_without_patch_tokens_are_refused(name):
+def test_architecture_without_patch_tokens_is_refused(name):
     with pytest.raises(ValueError, match=f'{name}.*not a vision transformer'):
         create_backbone(name, weights='random')
 
 
-def test_an_architecture_without_a_norm_on_its_tokens_is_refused(tiny_backbone):
+def test_architecture_without_final_norm_is_refused(tiny_backbone):
     with pytest.raises(ValueError, match=r'vit_tiny_patch16_224.*no final norm'):
         tiny_backbone(arguments={'global_pool': 'avg'})
 
@@ -133,14 +133,14 @@ def test_an_architecture_without_a_norm_on_its_tokens_is_refused(tiny_backbone):
 @pytest.mark.parametrize(
     'arguments', [{'colour': 'green'}, {'num_heads': 3}], ids=['unknown', 'not divisible']
 )
-def test_unsuitable_arguments_are_refused(arguments, tiny_backbone):
+def test_invalid_arguments_are_refused(arguments, tiny_backbone):
     with pytest.raises(ValueError, match='vit_tiny_patch16_224'):
         tiny_backbone(arguments=arguments)
 
 
 @pytest.mark.usefixtures('hub_cache')
 @pytest.mark.parametrize('argument', ['checkpoint_path', 'pretrained_cfg_overlay', 'pretrained'])
-def test_arguments_cannot_bring_in_other_weights(argument, tiny_backbone, tmp_path):
+def test_arguments_cannot_load_other_weights(argument, tiny_backbone, tmp_path):
     path = tmp_path / 'weights.pth'
     torch.save(tiny_backbone(seed=3).vit.state_dict(), path)
     value = {
@@ -153,12 +153,12 @@ def test_arguments_cannot_bring_in_other_weights(argument, tiny_backbone, tmp_pa
 
 
 @pytest.mark.parametrize('image_size', [(33, 48), (32, 50), (8, 48)])
-def test_an_image_size_that_patches_do_not_fill_is_refused(image_size, tiny_backbone):
+def test_image_size_that_patches_do_not_fill_is_refused(image_size, tiny_backbone):
     with pytest.raises(ValueError, match=r'vit_tiny_patch16_224.*\b(33|50|8)\b'):
         tiny_backbone(image_size=image_size)
 
 
-def test_a_backbone_of_ones_own_is_checked_too():
+def test_custom_backbone_is_checked_too():
     with pytest.raises(ValueError, match=r"'mine' is not a vision transformer"):
         Backbone(nn.Linear(2, 2), name='mine', digest='random:0')
 
@@ -167,7 +167,7 @@ def test_a_backbone_of_ones_own_is_checked_too():
 
 
 @pytest.mark.parametrize('token_grid', [(1, 3), (2, 1), (1, 1)])
-def test_patch_tokens_are_averaged_and_the_cls_token_is_not(token_grid, tiny_backbone):
+def test_patches_are_averaged_and_the_cls_token_is_not(token_grid, tiny_backbone):
     plain, backbone = tiny_backbone(), tiny_backbone(token_grid=token_grid)
     rows, columns = token_grid
     x_b3hw = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
@@ -184,14 +184,14 @@ def test_patch_tokens_are_averaged_and_the_cls_token_is_not(token_grid, tiny_bac
     )
 
 
-def test_a_token_for_each_patch_can_be_had_again(tiny_backbone):
+def test_averaging_can_be_undone(tiny_backbone):
     backbone = tiny_backbone(token_grid=(1, 1)).average_onto((2, 3))
     x_b3hw = torch.randn(1, 3, 32, 48)
     assert torch.equal(backbone(x_b3hw), tiny_backbone()(x_b3hw))
     assert backbone.coarser_grid is None
 
 
-def test_a_token_grid_that_does_not_divide_the_patches_is_refused(tiny_backbone):
+def test_token_grid_that_does_not_divide_patches_is_refused(tiny_backbone):
     with pytest.raises(
         ValueError, match=r"'vit_tiny_patch16_224': token grid 2 x 2 does not .* 2 x 3 tokens"
     ):
@@ -199,7 +199,7 @@ def test_a_token_grid_that_does_not_divide_the_patches_is_refused(tiny_backbone)
 
 
 @pytest.mark.parametrize('kind', ['patches', 'all'])
-def test_what_is_exported_averages_too(kind, tiny_backbone):
+def test_exported_backbone_averages_tokens_too(kind, tiny_backbone):
     backbone = tiny_backbone(token_grid=(2, 1)).give(kind)
     batch = torch.export.Dim('batch', min=1, max=16)
     example = (torch.randn(2, 3, 32, 48),)
@@ -211,13 +211,13 @@ def test_what_is_exported_averages_too(kind, tiny_backbone):
 # ---- frozen
 
 
-def test_nothing_in_it_learns(tiny_backbone):
+def test_backbone_has_no_trainable_parameter(tiny_backbone):
     backbone = tiny_backbone()
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
     assert not backbone(torch.zeros(1, 3, 32, 48)).requires_grad
 
 
-def test_it_stays_in_evaluation_mode(tiny_backbone):
+def test_backbone_stays_in_evaluation_mode(tiny_backbone):
     backbone = tiny_backbone(arguments={'proj_drop_rate': 0.5, 'drop_path_rate': 0.5})
     model = MultiTaskModel(backbone, {'action': StepHead(width=32, frames=4, classes=2)})
     model.train()
@@ -228,12 +228,12 @@ def test_it_stays_in_evaluation_mode(tiny_backbone):
     torch.testing.assert_close(backbone(x_b3hw), backbone(x_b3hw), rtol=0, atol=0)
 
 
-def test_random_weights_follow_their_seed_alone(tiny_backbone):
+def test_random_weights_depend_only_on_their_seed(tiny_backbone):
     torch.manual_seed(1)
     first = tiny_backbone(seed=0)
     drawn = torch.rand(3)
     torch.manual_seed(1)
-    torch.testing.assert_close(torch.rand(3), drawn)  # building did not touch the global generator
+    torch.testing.assert_close(torch.rand(3), drawn)  # building left the global generator alone
     torch.manual_seed(2)
     again, other = tiny_backbone(seed=0), tiny_backbone(seed=1)
     x_b3hw = torch.randn(1, 3, 32, 48)

@@ -1,4 +1,4 @@
-"""Model bundles: what is saved is what is loaded, under a name of its own."""
+"""Bundles: a loaded model equals the saved one, and each model has its own identity."""
 
 import re
 import shutil
@@ -30,7 +30,7 @@ def clips():
     return torch.randn(2, 4, 3, 32, 48, generator=torch.Generator().manual_seed(2))
 
 
-def answers(model, clips):
+def logits_of(model, clips):
     with torch.inference_mode():
         return model(clips)
 
@@ -46,15 +46,15 @@ def assert_equal(ones, others):
 
 @pytest.mark.parametrize('positions', ['learnable', 'none'])
 @pytest.mark.parametrize('weights', [BACKBONE, 'eyes.safetensors', 'random'])
-def test_a_round_trip_gives_bit_equal_answers(
+def test_round_trip_gives_bit_equal_logits(
     weights, positions, tiny_model, save_tiny_bundle, tmp_path, clips
 ):
     model = tiny_model(positions=positions)
     saved = save_tiny_bundle(tmp_path / 'a' / 'b', model, backbone_weights=weights)
     loaded = load_bundle(tmp_path / 'a' / 'b')
-    expected = answers(model, clips)
-    assert_equal(answers(saved.model, clips), expected)
-    assert_equal(answers(loaded.model, clips), expected)
+    expected = logits_of(model, clips)
+    assert_equal(logits_of(saved.model, clips), expected)
+    assert_equal(logits_of(loaded.model, clips), expected)
     assert loaded.spec == saved.spec
     assert loaded.model_id == saved.model_id
     assert loaded.path == tmp_path / 'a' / 'b'
@@ -63,8 +63,8 @@ def test_a_round_trip_gives_bit_equal_answers(
     assert not any(module.training for module in loaded.model.modules())
 
 
-def test_a_round_trip_of_a_wide_image_gives_bit_equal_answers(tiny_model, tmp_path):
-    # 9 x 16 patches are as many as 12 x 12: the positions must not be taken for a square.
+def test_round_trip_of_a_wide_image_is_bit_equal(tiny_model, tmp_path):
+    # 9 x 16 patches are as many as 12 x 12: the loader must not assume a square.
     from step_ros.model.backbone import create_backbone
 
     arguments = {'embed_dim': 32, 'depth': 1, 'num_heads': 2}
@@ -85,32 +85,30 @@ def test_a_round_trip_of_a_wide_image_gives_bit_equal_answers(tiny_model, tmp_pa
         backbone_arguments=arguments,
     )
     x_bt3hw = torch.randn(1, 4, 3, 144, 256)
-    assert_equal(answers(bundle.model, x_bt3hw), answers(model, x_bt3hw))
+    assert_equal(logits_of(bundle.model, x_bt3hw), logits_of(model, x_bt3hw))
 
 
-def test_a_round_trip_of_a_token_grid_gives_bit_equal_answers(
-    tiny_model, save_tiny_bundle, tmp_path, clips
-):
+def test_round_trip_of_a_token_grid_is_bit_equal(tiny_model, save_tiny_bundle, tmp_path, clips):
     model = tiny_model(token_grid=(1, 3), options={'positions': 'token-wise'})
     saved = save_tiny_bundle(tmp_path, model)
     loaded = load_bundle(tmp_path)
     assert loaded.spec.backbone.token_grid == (1, 3)
     assert loaded.model.backbone.tokens == 3
-    assert_equal(answers(loaded.model, clips), answers(model, clips))
-    # Saved again, as teaching does, it is still the same.
+    assert_equal(logits_of(loaded.model, clips), logits_of(model, clips))
+    # Few-shot learning saves a loaded model again: its identity must stay.
     again = save_tiny_bundle(tmp_path / 'again', loaded.model)
     assert again.model_id == saved.model_id
 
 
-def test_a_bundle_from_before_there_were_token_grids_is_the_same(copy, tiny_bundle, clips):
+def test_older_bundle_without_token_grid_is_the_same(copy, tiny_bundle, clips):
     assert tiny_bundle.spec.backbone.token_grid is None
     copy.edit('backbone.token_grid', ...)
     loaded = load_bundle(copy.folder)
     assert loaded.model_id == tiny_bundle.model_id
-    assert_equal(answers(loaded.model, clips), answers(tiny_bundle.model, clips))
+    assert_equal(logits_of(loaded.model, clips), logits_of(tiny_bundle.model, clips))
 
 
-def test_the_spec_says_what_was_saved(tiny_bundle):
+def test_spec_describes_the_saved_model(tiny_bundle):
     spec = read_spec(tiny_bundle.path)
     assert spec == tiny_bundle.spec
     assert (spec.name, spec.format, spec.frames, spec.frame_period) == ('tiny', 1, 4, 0.1)
@@ -122,13 +120,13 @@ def test_the_spec_says_what_was_saved(tiny_bundle):
     assert spec.backbone.digest == file_digest(tiny_bundle.path / BACKBONE)
 
 
-def test_the_bundles_normalisation_holds_not_timms(tiny_bundle):
+def test_normalisation_comes_from_the_bundle(tiny_bundle):
     backbone = tiny_bundle.model.backbone
     assert (backbone.mean, backbone.std) == ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
     assert backbone.vit.pretrained_cfg['mean'] != backbone.mean
 
 
-def test_descriptions_come_back(tiny_model, save_tiny_bundle, tmp_path):
+def test_descriptive_fields_are_saved(tiny_model, save_tiny_bundle, tmp_path):
     about = {
         'description': 'Zwölf Griffe – «links» und «rechts»',
         'license': 'Apache-2.0',
@@ -139,29 +137,29 @@ def test_descriptions_come_back(tiny_model, save_tiny_bundle, tmp_path):
     assert {key: getattr(spec, key) for key in about} == about
 
 
-def test_saving_over_a_bundle_replaces_it(tiny_model, save_tiny_bundle, tmp_path):
+def test_save_replaces_an_existing_bundle(tiny_model, save_tiny_bundle, tmp_path):
     first = save_tiny_bundle(tmp_path, tiny_model())
     second = save_tiny_bundle(tmp_path, tiny_model(positions='none'), name='second')
     assert second.spec.name == 'second'
     assert load_bundle(tmp_path).model_id == second.model_id != first.model_id
 
 
-def test_a_bundle_may_be_moved(copy, tiny_bundle, clips):
+def test_bundle_can_be_moved(copy, tiny_bundle, clips):
     moved = load_bundle(shutil.move(copy.folder, copy.folder.with_name('moved')))
-    assert_equal(answers(moved.model, clips), answers(tiny_bundle.model, clips))
+    assert_equal(logits_of(moved.model, clips), logits_of(tiny_bundle.model, clips))
 
 
-def test_heads_that_the_spec_cannot_tell_apart_are_refused(tiny_model, save_tiny_bundle, tmp_path):
-    # Attention heads change the answers but no tensor's shape.
+def test_heads_with_different_options_are_refused(tiny_model, save_tiny_bundle, tmp_path):
+    # The number of attention heads changes the logits but no tensor's shape.
     model = tiny_model()
     given = {'width': 32, 'frames': 4, 'tokens': 6, 'classes': 3}
     model.heads['verb'] = create_head('step', **given, attention_heads=4)
-    with pytest.raises(ValueError, match=r'alike.*attention_heads'):
+    with pytest.raises(ValueError, match=r'same kind, options and frames.*attention_heads'):
         save_tiny_bundle(tmp_path, model)
     assert not list(tmp_path.iterdir())
 
 
-def test_heads_that_the_registry_did_not_make_are_refused(tiny_model, save_tiny_bundle, tmp_path):
+def test_heads_from_outside_the_registry_are_refused(tiny_model, save_tiny_bundle, tmp_path):
     model = tiny_model()
     for task, head in model.heads.items():
         model.heads[task] = StepHead(width=32, frames=4, classes=head.classes)
@@ -170,8 +168,8 @@ def test_heads_that_the_registry_did_not_make_are_refused(tiny_model, save_tiny_
 
 
 @pytest.mark.parametrize('task', ['fine verb', 'verb.fine', 'keys', 'type', 'training'])
-def test_a_task_with_an_unusual_name_works_or_is_refused(task, copy, clips):
-    # Either is fine, but torch must not stumble over a name that the schema takes.
+def test_unusual_task_name_works_or_is_refused(task, copy, clips):
+    # Both are fine, but torch must accept every name that the schema accepts.
     copy.edit('tasks.0.name', task)
     tensors = load_file(copy.folder / HEADS)
     save_file({re.sub('^action', task, key): v for key, v in tensors.items()}, copy.folder / HEADS)
@@ -181,7 +179,7 @@ def test_a_task_with_an_unusual_name_works_or_is_refused(task, copy, clips):
     except BundleError as error:
         refused = (error.path.name, error.field)
     else:
-        assert task in answers(bundle.model, clips)
+        assert task in logits_of(bundle.model, clips)
         return
     assert refused == (SPEC, 'tasks.0.name')
 
@@ -203,7 +201,7 @@ def test_model_id_is_the_name_and_a_digest(tiny_bundle):
         ('metrics', {'top1': 1.0}),
     ],
 )
-def test_model_id_does_not_change_with_what_decides_nothing(field, value, copy, tiny_bundle):
+def test_model_id_ignores_descriptive_fields(field, value, copy, tiny_bundle):
     copy.edit(field, value)
     assert load_bundle(copy.folder).model_id == tiny_bundle.model_id
 
@@ -226,7 +224,7 @@ def test_model_id_keeps_its_digest_under_another_name(copy, tiny_bundle):
         ('heads.options.attention_heads', 4),
     ],
 )
-def test_model_id_changes_with_what_decides_an_answer(field, value, copy, tiny_bundle):
+def test_model_id_changes_with_fields_that_affect_scores(field, value, copy, tiny_bundle):
     copy.edit(field, value)
     assert load_bundle(copy.folder).model_id != tiny_bundle.model_id
 
@@ -250,14 +248,14 @@ def test_random_weights_follow_the_seed_of_the_bundle(
     other.edit('backbone.digest', 'random:1')
     reseeded = load_bundle(tmp_path)
     assert reseeded.model_id != bundle.model_id
-    one, another = answers(bundle.model, clips), answers(reseeded.model, clips)
+    one, another = logits_of(bundle.model, clips), logits_of(reseeded.model, clips)
     assert not torch.allclose(one['action'], another['action'], atol=1e-3)
 
 
 # ---- heads
 
 
-def test_create_heads_makes_one_for_each_task(tiny_bundle):
+def test_create_heads_makes_a_head_for_each_task(tiny_bundle):
     spec = HeadsSpec(options={'attention_heads': 4, 'positions': 'none'}, digest=NO_DIGEST)
     heads = create_heads(spec, tiny_bundle.spec.tasks, width=32, frames=7, tokens=6)
     assert [(task, head.classes) for task, head in heads.items()] == [

@@ -1,4 +1,4 @@
-"""Files of a bundle: no damage to them goes unnoticed."""
+"""Files of a bundle: the loader notices damage and names it."""
 
 import os
 
@@ -15,20 +15,20 @@ HEADS, BACKBONE, SPEC = 'heads.safetensors', 'backbone.safetensors', 'bundle.yam
 # ---- files
 
 
-def test_a_missing_folder(tmp_path):
+def test_missing_folder_is_named(tmp_path):
     with pytest.raises(BundleError, match=r'nowhere: no such folder.*bundle\.yaml') as caught:
         load_bundle(tmp_path / 'nowhere')
     assert caught.value.path == tmp_path / 'nowhere'
 
 
-def test_a_file_in_place_of_the_folder(copy):
+def test_file_in_place_of_the_folder_is_refused(copy):
     with pytest.raises(BundleError, match=r'bundle\.yaml: no such folder'):
         load_bundle(copy.folder / SPEC)
 
 
 @pytest.mark.parametrize('name', [SPEC, HEADS, BACKBONE])
 @pytest.mark.parametrize('by_a_folder', [False, True])
-def test_a_missing_file(name, by_a_folder, copy):
+def test_missing_file_is_named(name, by_a_folder, copy):
     (copy.folder / name).unlink()
     if by_a_folder:
         (copy.folder / name).mkdir()
@@ -47,7 +47,7 @@ def test_a_missing_file(name, by_a_folder, copy):
         pytest.param(b'!!python/object/apply:os.mkdir [pwned]', id='python object'),
     ],
 )
-def test_what_is_no_yaml(content, copy, monkeypatch):
+def test_invalid_yaml_is_refused(content, copy, monkeypatch):
     monkeypatch.chdir(copy.folder)
     (copy.folder / SPEC).write_bytes(content)
     error = copy.error()
@@ -56,7 +56,7 @@ def test_what_is_no_yaml(content, copy, monkeypatch):
     assert 'pwned' not in os.listdir()
 
 
-def test_yaml_that_multiplies_itself(copy):
+def test_yaml_aliases_that_multiply_are_refused(copy):
     lines = ['a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]']
     for level in range(1, 10):
         lines.append(f'a{level}: &a{level} [' + ', '.join([f'*a{level - 1}'] * 10) + ']')
@@ -64,19 +64,19 @@ def test_yaml_that_multiplies_itself(copy):
     assert 'more than 100000 values' in str(copy.error())
 
 
-def test_yaml_that_holds_itself(copy):
+def test_yaml_node_that_contains_itself_is_refused(copy):
     (copy.folder / SPEC).write_text('name: &a [*a, *a]')
     assert 'more than 100000 values' in str(copy.error())
 
 
-def test_yaml_without_end(copy):
+def test_very_deep_or_long_yaml_is_refused(copy):
     (copy.folder / SPEC).write_text('name: ' + '[' * 5000)
     assert 'not readable as YAML' in str(copy.error())
     (copy.folder / SPEC).write_text('#' * (1 << 20) + '\n')
     assert 'larger than 1048576 bytes' in str(copy.error())
 
 
-def test_an_alias_is_no_fault(copy):
+def test_yaml_alias_is_accepted(copy):
     copy.edit('provenance', {'seeds': (seeds := [1, 2]), 'again': seeds})
     assert '*' in (copy.folder / SPEC).read_text()
     assert load_bundle(copy.folder).spec.provenance['again'] == [1, 2]
@@ -86,7 +86,7 @@ def test_an_alias_is_no_fault(copy):
     ('content', 'found'),
     [('', 'NoneType'), ('- name: tiny', 'list'), ('tiny', 'str'), ('4', 'int')],
 )
-def test_yaml_that_is_no_mapping(content, found, copy):
+def test_yaml_without_a_mapping_is_refused(content, found, copy):
     (copy.folder / SPEC).write_text(content)
     error = copy.error()
     assert error.path == copy.folder / SPEC
@@ -97,7 +97,7 @@ def test_yaml_that_is_no_mapping(content, found, copy):
 
 
 @pytest.mark.parametrize('name', [HEADS, BACKBONE])
-def test_a_changed_weight_file(name, copy):
+def test_changed_weight_file_is_refused(name, copy):
     path = copy.folder / name
     expected, data = file_digest(path), bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -110,7 +110,7 @@ def test_a_changed_weight_file(name, copy):
 
 @pytest.mark.parametrize('name', [HEADS, BACKBONE])
 @pytest.mark.parametrize('kept', [0, 4, 200, -8])
-def test_a_truncated_weight_file_with_its_digest(name, kept, copy):
+def test_truncated_weights_with_valid_digest_are_refused(name, kept, copy):
     copy.write(name, (copy.folder / name).read_bytes()[:kept])
     assert str(copy.folder / name) in str(copy.error())
 
@@ -139,7 +139,7 @@ HEAD_TENSOR, BACKBONE_TENSOR = 'verb.block.attention.out.weight', 'blocks.0.attn
         ),
     ],
 )
-def test_a_wrong_tensor_is_named(name, tensor, value, why, copy):
+def test_wrong_tensor_is_named(name, tensor, value, why, copy):
     copy.edit_tensors(name, **{tensor: value})
     error = copy.error()
     assert str(copy.folder / name) in str(error)
@@ -147,7 +147,7 @@ def test_a_wrong_tensor_is_named(name, tensor, value, why, copy):
     assert why in str(error)
 
 
-def test_a_single_value_that_is_not_finite_is_found(copy):
+def test_single_nan_is_found(copy):
     weight = load_file(copy.folder / HEADS)['object.classifier.bias']
     weight[-1] = torch.nan
     copy.edit_tensors(HEADS, **{'object.classifier.bias': weight})
@@ -163,13 +163,13 @@ def test_a_single_value_that_is_not_finite_is_found(copy):
         ('heads.options.positions', 'none', 'action.positions.learned_td'),
     ],
 )
-def test_heads_that_the_spec_does_not_fit(field, value, tensor, copy):
+def test_heads_that_do_not_fit_the_spec_are_refused(field, value, tensor, copy):
     copy.edit(field, value)
     error = copy.error()
     assert (error.path, error.field) == (copy.folder / HEADS, tensor)
 
 
-def test_a_label_more_than_the_heads_have_outputs(copy):
+def test_label_without_an_output_is_refused(copy):
     labels = list(load_bundle(copy.folder).spec.tasks[0].labels)
     copy.edit('tasks.0.labels', [*labels, 'another'])
     error = copy.error()

@@ -1,4 +1,4 @@
-"""Compute is counted on the real modules, by rules that a product of two matrices shows."""
+"""Multiply-adds counted on the real modules equal those counted by hand."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from step_ros.model.complexity import (
 from step_ros.model.heads.registry import create_head
 
 
-def test_a_linear_layer():
+def test_linear_layer_by_hand():
     cost = count_cost(on_meta(nn.Linear, 10, 7), torch.empty(3, 10, device='meta'))
     assert cost.linear * 1e9 == pytest.approx(3 * 10 * 7)
     assert cost.attention == 0
@@ -49,24 +49,24 @@ def test_step_by_hand(block):
 @pytest.mark.parametrize(
     ('name', 'tokens'), [('linear', 1), ('self-attention', 6), ('fusion-lstm', 1)]
 )
-def test_a_head_is_counted_on_the_tokens_it_consumes(name, tokens):
+def test_head_is_counted_on_the_tokens_it_consumes(name, tokens):
     head = on_meta(create_head, name, width=16, frames=4, tokens=5, classes=3)
-    there = torch.empty(1, 4, tokens, 16, device='meta')
-    assert count_head(head, patches=5) == count_cost(head, there)
+    windows = torch.empty(1, 4, tokens, 16, device='meta')
+    assert count_head(head, patches=5) == count_cost(head, windows)
 
 
-def test_an_lstm_is_not_counted_as_nothing():
+def test_lstm_is_counted():
     head = on_meta(create_head, 'fusion-lstm', width=16, frames=4, tokens=5, classes=3)
-    # Four gates, each of the input and of the last state, for each frame.
+    # In each frame, four gates multiply the input and the last state.
     assert count_head(head, patches=5).linear * 1e9 == pytest.approx(4 * 8 * 16**2 + 16 * 3)
 
 
-def test_only_what_trains_is_counted():
+def test_only_trainable_parameters_are_counted():
     layers = nn.ModuleList([nn.Linear(3, 2), nn.Linear(2, 2)])
     layers[0].requires_grad_(False)
     assert trainable_parameters(layers) == 6
 
 
-def test_nothing_is_computed_by_mistake():
+def test_module_outside_the_meta_device_is_refused():
     with pytest.raises(ValueError, match='expected module and input on the meta device'):
         count_cost(nn.Linear(2, 2), torch.empty(1, 2))

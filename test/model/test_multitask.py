@@ -35,31 +35,31 @@ def test_one_backbone_pass_for_any_number_of_heads(tasks, tiny_backbone, clips):
     ]
 
 
-def test_equals_the_heads_one_by_one(tiny_backbone, clips):
+def test_model_equals_its_heads_one_by_one(tiny_backbone, clips):
     backbone, heads = tiny_backbone(), _heads('action', 'verb')
     model = MultiTaskModel(backbone, heads)
     logits = model(clips)
-    # Frame by frame, clip by clip: the frames of a batch must come back in their places.
+    # The model encodes all frames in one batch: each must return to its clip and place.
     x_btnd = torch.stack([torch.stack([backbone(frame[None])[0] for frame in c]) for c in clips])
     for task, head in heads.items():
         alone = MultiTaskModel(backbone, {task: head})(clips)
         torch.testing.assert_close(logits[task], alone[task])
         torch.testing.assert_close(logits[task], head(x_btnd), rtol=1e-4, atol=1e-5)
-    decided = model.predict(x_btnd)
+    predicted = model.predict(x_btnd)
     for task in heads:
-        torch.testing.assert_close(decided[task], logits[task], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(predicted[task], logits[task], rtol=1e-4, atol=1e-5)
 
 
-def test_heads_learn_and_the_backbone_does_not(tiny_backbone, clips):
+def test_heads_train_and_the_backbone_does_not(tiny_backbone, clips):
     model = MultiTaskModel(tiny_backbone(), _heads('action', 'verb')).train()
     sum(logits_bk.square().sum() for logits_bk in model(clips).values()).backward()
     assert all(parameter.grad is None for parameter in model.backbone.parameters())
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.heads.parameters())
-    learning = {name for name, value in model.named_parameters() if value.requires_grad}
-    assert learning == {f'heads.{name}' for name, _ in model.heads.named_parameters()}
+    trainable = {name for name, value in model.named_parameters() if value.requires_grad}
+    assert trainable == {f'heads.{name}' for name, _ in model.heads.named_parameters()}
 
 
-def test_the_clip_gets_no_gradient(tiny_backbone, clips):
+def test_clip_gets_no_gradient(tiny_backbone, clips):
     clips.requires_grad_(True)
     model = MultiTaskModel(tiny_backbone(), _heads('action'))
     model(clips)['action'].sum().backward()

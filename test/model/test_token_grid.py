@@ -1,4 +1,4 @@
-"""Fewer tokens: averages of equal blocks of neighbours, and nothing else."""
+"""`TokenAverage`: each token is the mean of a block of neighbouring patches."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ sides = st.integers(1, 3)
 
 
 def numbered(rows, columns, *, width=2):
-    """Make the tokens of two frames, all different."""
+    """Return tokens of two frames, all different."""
     count = 2 * rows * columns * width
     return torch.arange(float(count)).view(2, rows * columns, width) ** 2
 
@@ -32,7 +32,7 @@ def test_each_token_is_the_mean_of_its_block(rows, columns, height, width):
 
 
 @given(rows=sides, columns=sides, height=sides, width=sides)
-def test_averages_of_averages_are_averages_of_patches(rows, columns, height, width):
+def test_average_of_averages_is_the_average_of_patches(rows, columns, height, width):
     patches, between = (rows * 4, columns * height * width), (rows * 2, columns * width)
     onto = {'token_grid': (rows, columns)}
     x_bnd = numbered(*patches)
@@ -42,7 +42,7 @@ def test_averages_of_averages_are_averages_of_patches(rows, columns, height, wid
     torch.testing.assert_close(twice, TokenAverage(given=patches, **onto)(x_bnd))
 
 
-def test_a_cls_token_stays_as_it_is():
+def test_cls_token_is_not_averaged():
     average = TokenAverage(given=(2, 4), token_grid=(1, 2))
     x_btnd = torch.randn(3, 5, 9, 6, generator=torch.Generator().manual_seed(0))
     cls_bt1d, patches_btnd = x_btnd[:, :, :1], x_btnd[:, :, 1:]
@@ -53,17 +53,17 @@ def test_a_cls_token_stays_as_it_is():
     assert torch.equal(average(cls_bt1d, 'cls'), cls_bt1d)
 
 
-def test_with_a_token_for_each_patch_nothing_changes():
+def test_full_grid_returns_the_tokens_unchanged():
     x_bnd = numbered(2, 3)
     assert TokenAverage(given=(2, 3), token_grid=(2, 3))(x_bnd) is x_bnd
 
 
 @pytest.mark.parametrize('token_grid', [(4, 8), (6, 3), (12, 8), (0, 8), (6, -2)])
-def test_a_grid_that_does_not_divide_the_patches_is_refused_with_those_that_do(token_grid):
+def test_wrong_grid_is_refused_with_the_valid_ones(token_grid):
     rows, columns = token_grid
-    why = (
+    message = (
         rf'token grid {rows} x {columns} does not divide the grid of 6 x 8 tokens; '
         r'rows may be 1, 2, 3, 6, columns 1, 2, 4, 8'
     )
-    with pytest.raises(ValueError, match=why):
+    with pytest.raises(ValueError, match=message):
         TokenAverage(given=(6, 8), token_grid=token_grid)

@@ -1,4 +1,4 @@
-"""Weights from files and the hub: never damaged, never some that nobody asked for."""
+"""Weights from files and from the hub: damaged or unrequested weights are refused."""
 
 import pickle
 import re
@@ -14,7 +14,7 @@ from step_ros.model.weights import WeightsError, file_digest
 
 
 class Payload:
-    """Leaves a file behind when it is unpickled."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, trace):
         self.trace = trace
@@ -26,7 +26,7 @@ class Payload:
 # ---- weights from a file
 
 
-def test_a_saved_backbone_gives_equal_tokens(tiny_backbone, save_weights, tmp_path):
+def test_saved_backbone_gives_equal_tokens(tiny_backbone, save_weights, tmp_path):
     backbone = tiny_backbone(seed=3)
     path = save_weights(tmp_path / 'weights.safetensors', backbone)
     digest = file_digest(path)
@@ -38,7 +38,7 @@ def test_a_saved_backbone_gives_equal_tokens(tiny_backbone, save_weights, tmp_pa
         assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
-def test_a_classifier_among_the_weights_is_dropped(tiny_backbone, tmp_path):
+def test_classifier_in_the_weights_is_dropped(tiny_backbone, tmp_path):
     backbone = tiny_backbone(seed=3)
     classifier = {'head.weight': torch.ones(1000, 32), 'head.bias': torch.ones(1000)}
     path = tmp_path / 'weights.safetensors'
@@ -60,7 +60,7 @@ def test_file_digest_is_the_sha256_of_the_bytes(tmp_path):
 
 
 def _resampled(positions_1ld, old, new):
-    """Resample positional embeddings bicubically, the CLS token's left as it is."""
+    """Resample positional embeddings bicubically, except that of the CLS token."""
     cls_11d, grid_1nd = positions_1ld[:, :1], positions_1ld[:, 1:]
     grid = grid_1nd.reshape(1, *old, -1).permute(0, 3, 1, 2)
     grid = F.interpolate(grid, size=new, mode='bicubic', antialias=True)
@@ -75,7 +75,7 @@ def _resampled(positions_1ld, old, new):
         ((64, 64), (32, 96)),
     ],
 )
-def test_positional_embeddings_are_resampled_to_the_image_size(
+def test_positions_are_resampled_to_the_image_size(
     old, new, tiny_backbone, save_weights, tmp_path
 ):
     saved = tiny_backbone(image_size=old)
@@ -90,15 +90,15 @@ def test_positional_embeddings_are_resampled_to_the_image_size(
     )
 
 
-def test_an_old_size_that_cannot_be_known_is_not_guessed(tiny_backbone, save_weights, tmp_path):
-    # Six tokens are no square, and the file does not say whether they were 2 x 3 or 3 x 2.
+def test_unknown_grid_of_positions_is_refused(tiny_backbone, save_weights, tmp_path):
+    # Six tokens are no square, and the file does not say whether the grid was 2 x 3 or 3 x 2.
     path = save_weights(tmp_path / 'weights.safetensors', tiny_backbone(image_size=(32, 48)))
     with pytest.raises(WeightsError, match=rf'{re.escape(str(path))}.*do not fit'):
         tiny_backbone(weights=path, image_size=(64, 96))
 
 
 @pytest.mark.parametrize('image_size', [(32, 48), (64, 64), (32, 128), (144, 256)])
-def test_positional_embeddings_stay_as_they_are_at_the_same_size(
+def test_positions_stay_unchanged_at_the_same_size(
     image_size, tiny_backbone, save_weights, tmp_path
 ):
     saved = tiny_backbone(image_size=image_size)
@@ -107,7 +107,7 @@ def test_positional_embeddings_stay_as_they_are_at_the_same_size(
     assert torch.equal(loaded.vit.pos_embed, saved.vit.pos_embed)
 
 
-# ---- never silently random
+# ---- refused files
 
 
 @pytest.mark.parametrize('name', ['nowhere.safetensors', 'Random', 'RANDOM', 'none', 'hub.pth'])
@@ -117,7 +117,7 @@ def test_unknown_weights_are_refused(name, tiny_backbone, tmp_path, monkeypatch)
         tiny_backbone(weights=name)
 
 
-def test_a_folder_is_no_weights(tiny_backbone, tmp_path):
+def test_folder_in_place_of_weights_is_refused(tiny_backbone, tmp_path):
     with pytest.raises(WeightsError, match=re.escape(str(tmp_path))):
         tiny_backbone(weights=tmp_path)
 
@@ -139,7 +139,7 @@ def test_nothing_is_unpickled(suffix, tiny_backbone, tmp_path):
         tiny_backbone(weights=path)
     assert not trace.exists()
     pickle.loads(path.read_bytes())
-    assert trace.exists()  # it would have left its trace
+    assert trace.exists()  # the file was able to run code
 
 
 @pytest.mark.parametrize(
@@ -152,14 +152,14 @@ def test_nothing_is_unpickled(suffix, tiny_backbone, tmp_path):
         pytest.param(lambda data: data[:8] + b'?' + data[9:], id='header broken'),
     ],
 )
-def test_a_damaged_file_is_refused(damage, tiny_backbone, save_weights, tmp_path):
+def test_damaged_file_is_refused(damage, tiny_backbone, save_weights, tmp_path):
     path = save_weights(tmp_path / 'weights.safetensors', tiny_backbone())
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(WeightsError, match=rf'{re.escape(str(path))} are damaged: \w+'):
         tiny_backbone(weights=path)
 
 
-def test_a_wrong_digest_is_refused(tiny_backbone, save_weights, tmp_path):
+def test_wrong_digest_is_refused(tiny_backbone, save_weights, tmp_path):
     path = save_weights(tmp_path / 'weights.safetensors', tiny_backbone())
     expected = 'sha256:' + 64 * '0'
     with pytest.raises(WeightsError) as caught:
@@ -171,10 +171,10 @@ def test_a_wrong_digest_is_refused(tiny_backbone, save_weights, tmp_path):
 @pytest.mark.parametrize(
     'others',
     [
-        pytest.param({'depth': 2}, id='a block less than asked for'),
+        pytest.param({'depth': 2}, id='one block missing'),
         pytest.param({'embed_dim': 48}, id='another width'),
         pytest.param({'init_values': 1e-5}, id='no layer scale'),
-        pytest.param({'qkv_bias': False}, id='biases too many'),
+        pytest.param({'qkv_bias': False}, id='extra biases'),
         pytest.param({'class_token': False, 'global_pool': 'avg', 'fc_norm': False}, id='no CLS'),
     ],
 )
@@ -199,7 +199,7 @@ def test_incomplete_weights_are_refused(name, missing, save_weights, tmp_path):
         create_backbone(name, weights=path, image_size=(112, 112), arguments=arguments)
 
 
-def test_weights_of_something_else_are_refused(tiny_backbone, tmp_path):
+def test_weights_of_another_model_are_refused(tiny_backbone, tmp_path):
     path = tmp_path / 'weights.safetensors'
     save_file({'action.cls_d': torch.zeros(32)}, path)
     with pytest.raises(WeightsError, match=rf'{re.escape(str(path))}.*do not fit'):
@@ -210,7 +210,7 @@ def test_weights_of_something_else_are_refused(tiny_backbone, tmp_path):
 
 
 def _snapshot(hub_cache, repository):
-    """Return the folder in which the cache keeps a repository's files."""
+    """Return the folder of a repository's files in the cache of the hub."""
     folder = hub_cache / ('models--' + repository.replace('/', '--'))
     (folder / 'refs').mkdir(parents=True)
     (folder / 'refs' / 'main').write_text('a' * 40)
@@ -222,7 +222,7 @@ def _snapshot(hub_cache, repository):
 @pytest.mark.parametrize(
     'name', ['vit_small_patch14_dinov2.lvd142m', 'vit_base_patch16_clip_224.openai']
 )
-def test_the_hub_without_a_network_is_an_error(name, hub_cache):
+def test_unreachable_hub_is_an_error(name, hub_cache):
     with pytest.raises(WeightsError) as caught:
         create_backbone(name, weights='hub', image_size=(224, 224))
     for part in (name, f'timm/{name}', 'give the path of model.safetensors'):
@@ -230,7 +230,7 @@ def test_the_hub_without_a_network_is_an_error(name, hub_cache):
     assert not hub_cache.exists()
 
 
-def test_a_name_without_weights_on_the_hub_is_an_error(hub_cache):
+def test_name_without_weights_on_the_hub_is_an_error(hub_cache):
     with pytest.raises(WeightsError, match=r'vit_large_patch14_224.*safetensors'):
         create_backbone('vit_large_patch14_224', weights='hub', arguments={'depth': 1})
 
@@ -238,9 +238,7 @@ def test_a_name_without_weights_on_the_hub_is_an_error(hub_cache):
 REPOSITORY = 'timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k'
 
 
-def test_weights_from_the_hub_are_those_of_its_safetensors_file(
-    hub_cache, tiny_backbone, save_weights
-):
+def test_hub_weights_come_from_its_safetensors_file(hub_cache, tiny_backbone, save_weights):
     saved = tiny_backbone(seed=5)
     path = save_weights(_snapshot(hub_cache, REPOSITORY) / 'model.safetensors', saved)
     loaded = tiny_backbone(weights='hub', digest=file_digest(path))
@@ -252,10 +250,10 @@ def test_weights_from_the_hub_are_those_of_its_safetensors_file(
 
 
 @pytest.mark.parametrize('image_size', [(112, 448), (64, 96)])
-def test_positional_embeddings_of_the_hub_are_resampled_from_their_own_size(
+def test_hub_positions_are_resampled_from_their_own_grid(
     image_size, hub_cache, tiny_backbone, save_weights
 ):
-    # Published at 14 x 14 patches, as timm knows; 7 x 28 are as many in another shape.
+    # timm's entry says 14 x 14 patches; 7 x 28 are as many patches in another shape.
     saved = tiny_backbone(image_size=(224, 224))
     save_weights(_snapshot(hub_cache, REPOSITORY) / 'model.safetensors', saved)
     loaded = tiny_backbone(weights='hub', image_size=image_size)
@@ -264,7 +262,7 @@ def test_positional_embeddings_of_the_hub_are_resampled_from_their_own_size(
     )
 
 
-def test_pickled_weights_of_the_hub_are_not_taken(hub_cache, tiny_backbone):
+def test_pickled_hub_weights_are_ignored(hub_cache, tiny_backbone):
     state = tiny_backbone().vit.state_dict()
     torch.save(state, _snapshot(hub_cache, REPOSITORY) / 'pytorch_model.bin')
     with pytest.raises(WeightsError, match=f'could not be downloaded from {REPOSITORY}'):

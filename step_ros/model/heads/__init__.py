@@ -1,1 +1,1 @@
-"""STEP, the probes and the temporal fusions, behind one registry."""
+"""Heads: STEP, the probes and the temporal fusions of the papers, and their registry."""

@@ -1,4 +1,8 @@
-"""What every head is: tokens of a window in, logits of one task out."""
+"""The base class of heads: tokens of a window in, logits of one task out.
+
+Beside it: the last layer of a head (`create_classifier`), and its attention laid out frame by
+frame (`AttentionMaps`).
+"""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -6,6 +10,8 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from step_ros.model.tokens import TokenKind, check_choice
+
+Classifier = Literal['linear', 'mlp']
 
 
 class Head(nn.Module):
@@ -17,14 +23,14 @@ class Head(nn.Module):
         classes: Number of labels (k).
 
     Attributes:
-        consumes: Which tokens of a frame it takes: its `patches`, its `cls` token, or `all` (the
-            CLS token first, then the patches).
-        name: Name in the registry; empty when the head was not made by `create_head`.
-        options: The options it was made with, defaults included.
+        consumes: The tokens of a frame in its input: `patches`, the `cls` token, or `all` (the CLS
+            token first, then the patches).
+        order_aware: Whether the order of the frames can change the logits.
+        name: Name in the registry; empty if the head was not made by `create_head`.
+        options: The options of the head, defaults included.
     """
 
     consumes: TokenKind = 'patches'
-    # Whether some other order of the frames can change the answer.
     order_aware: bool = False
 
     classifier: nn.Module
@@ -39,11 +45,11 @@ class Head(nn.Module):
         self.options: dict[str, Any] = {}
 
     def features(self, x_btnd: Tensor) -> Tensor:
-        """Sum windows up in what the classifier sees.
+        """Return the features of windows, which the classifier turns into logits.
 
         Args:
-            x_btnd: Tokens of the frames, oldest first: those that the head consumes, the CLS
-                token before the patches where it takes both.
+            x_btnd: The tokens that the head consumes, oldest frame first. In `all`, the CLS token
+                of a frame comes before its patches.
 
         Returns:
             Features, `[b, d]`.
@@ -59,40 +65,37 @@ class Head(nn.Module):
         return logits_bk
 
     def check_window(self, x_btnd: Tensor) -> None:
-        """Refuse what is no batch of this head's windows.
+        """Check that a tensor is a batch of windows for this head.
 
         Raises:
-            ValueError: Wrong number of dimensions, frames or channels; more than one token where
-                the head takes the CLS token alone.
+            ValueError: Wrong number of dimensions, frames or channels, or more than one token per
+                frame for a head that consumes the CLS token.
         """
         if x_btnd.ndim != 4:
             raise ValueError(
-                f'got a tensor of shape {list(x_btnd.shape)}; a head takes windows '
+                f'got a tensor of shape {list(x_btnd.shape)}; a head needs windows '
                 '[batch, frames, tokens, width]'
             )
         _, frames, tokens, width = x_btnd.shape
         if (frames, width) != (self.frames, self.width):
             raise ValueError(
-                f'got a window of {frames} frames of width {width}; this head takes '
+                f'got a window of {frames} frames of width {width}; this head needs '
                 f'{self.frames} frames of width {self.width}'
             )
         if self.consumes == 'cls' and tokens != 1:
-            raise ValueError(f'got {tokens} tokens per frame; this head takes the CLS token alone')
-
-
-# ---- The last layer of a head: linear, or the small MLP that the papers' parameter counts fit.
-
-Classifier = Literal['linear', 'mlp']
+            raise ValueError(
+                f'got {tokens} tokens per frame; this head consumes only the CLS token'
+            )
 
 
 def create_classifier(kind: Classifier, *, width: int, classes: int) -> nn.Module:
-    """Return a classifier of pooled features, `[b, d]` to `[b, k]`.
+    """Return the last layer of a head: pooled features `[b, d]` to logits `[b, k]`.
 
-    The STEP papers call STEP's last layer linear (Sec. III.A) and that of linear probing "an
-    MLP head" (longer version, Sec. D). Their 0.3, 2.6 and 7.3 M trainable parameters for linear
-    probing, STEP and attentive probing at width 768 fit, truncated, `mlp` in all three:
-    768 -> 384 -> 34 alone is 0.31 M, a linear layer 0.03 M. The activation is not given; ReLU as
-    in the "+ ReLU" fusions of the fusion paper, Sec. 3.4.
+    The STEP papers call the last layer of STEP linear (Sec. III.A) and the last layer of linear
+    probing "an MLP head" (longer version, Sec. D). They report 0.3, 2.6 and 7.3 M trainable
+    parameters for linear probing, STEP and attentive probing at width 768. Truncated, all three
+    figures fit `mlp`: 768 -> 384 -> 34 has 0.31 M, a linear layer 0.03 M. The papers do not give
+    the activation; ReLU is taken from the "+ ReLU" fusions of the fusion paper, Sec. 3.4.
 
     Args:
         kind: `linear`, or `mlp` (width -> width/2 -> classes).
@@ -109,20 +112,18 @@ def create_classifier(kind: Classifier, *, width: int, classes: int) -> nn.Modul
     return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, classes))
 
 
-# ---- Where a head looks: attention of a window, laid out frame by frame.
-
-
 @dataclass(frozen=True, kw_only=True)
 class AttentionMaps:
     """Attention weights of the patches of a window, mean over attention heads.
 
-    Fig. 5 of the human-robot interaction paper shows the like; it does not say which weights.
+    Fig. 5 of the human-robot interaction paper shows such maps, but does not say of which weights.
 
     Attributes:
-        cls_btn: How much the global CLS token attends to each patch, `[b, t, n]`; with the token's
-            weight on itself they sum to one. None for a head with per-frame CLS tokens.
-        columns_btn: How much each patch is attended to, mean over all tokens, `[b, t, n]`: what a
-            patch counts in the mean that STEP classifies. With the CLS tokens' they sum to one.
+        cls_btn: Attention weights of the global CLS token on each patch, `[b, t, n]`. Together
+            with its weight on itself they sum to one. None for a head with per-frame CLS tokens.
+        columns_btn: Attention that each patch receives, mean over all tokens, `[b, t, n]`: the
+            weight of a patch in the mean that STEP classifies. Together with those of the CLS
+            tokens they sum to one.
     """
 
     cls_btn: Tensor | None

@@ -1,4 +1,6 @@
-"""Temporal fusions that are neither pooling nor cross-attention (those are in `probes.py`).
+"""Temporal fusions: self-attention, temporal convolution, LSTM.
+
+The fusions by pooling and by cross-attention are in `probes.py`.
 
 Source: "Probing Fine-Grained Action Understanding and Cross-View Generalization of Foundation
 Models" (the fusion paper), Sec. 3.4.
@@ -20,17 +22,17 @@ KERNEL = 3
 
 
 class SelfAttentionFusion(Head):
-    """Self-attention over all tokens or over CLS tokens, pooled: blind to frame order.
+    """Self-attention over all tokens or over CLS tokens, pooled; it does not see frame order.
 
     Args:
         width: Channels of a token (d).
         frames: Frames in a window (T).
         classes: Number of labels (k).
         attention_heads: Number of attention heads; None for one per 64 channels.
-        attends_to: Patches and CLS tokens (`all`), or CLS tokens alone.
-        pooling: Mean; the largest value of each channel; or `weighted`: a mean in which each
-            attended token counts as much as it is attended to (the paper says that the attention
-            weights emphasise tokens, not how).
+        attends_to: Patches and CLS tokens (`all`), or only CLS tokens (`cls`).
+        pooling: `avg` (mean), `max` (largest value of each channel), or `weighted`: a mean in
+            which the weight of a token is the attention that it receives. (The paper says that
+            the attention weights emphasise tokens; it does not say how.)
         classifier: The last layer.
     """
 
@@ -69,10 +71,10 @@ class SelfAttentionFusion(Head):
 
 
 class TcnFusion(Head):
-    """Dilated causal convolutions over the CLS tokens of the frames; the last frame's output.
+    """Dilated causal convolutions over the CLS tokens of the frames; classifies the last output.
 
-    Residual blocks of one convolution and ReLU, the dilation doubling from block to block until
-    the last frame sees the first. (The paper gives neither depth nor widths.)
+    Each residual block has one convolution and ReLU. The dilation doubles from block to block
+    until the last frame sees the first. (The paper gives neither depth nor widths.)
 
     Args:
         width: Channels of a token (d).
@@ -106,10 +108,10 @@ class TcnFusion(Head):
 
 
 class LstmFusion(Head):
-    """An LSTM over the CLS tokens of the frames; its last hidden state.
+    """An LSTM over the CLS tokens of the frames; classifies the last hidden state.
 
     Args:
-        width: Channels of a token (d), and of the hidden state. (The paper does not give it.)
+        width: Channels of a token (d) and of the hidden state. (The paper does not give it.)
         frames: Frames in a window (T).
         classes: Number of labels (k).
         classifier: The last layer.

@@ -1,4 +1,4 @@
-"""The other probes that the papers compare STEP with.
+"""Linear and attentive probing, with which the papers compare STEP.
 
 Source: Sec. D and Fig. 4 of the longer STEP paper. Self-attention probing is `StepHead` with other
 options.
@@ -19,16 +19,16 @@ Attended = Literal['all', 'cls']
 
 
 class LinearProbe(Head):
-    """The CLS tokens of the frames, pooled, and a classifier: blind to frame order.
+    """Pools the CLS tokens of the frames; it does not see frame order.
 
-    With `pooling='max'` and either classifier it covers the four pooling fusions of the fusion
-    paper, Sec. 3.4, too.
+    With both poolings and both classifiers it also covers the four pooling fusions of the fusion
+    paper, Sec. 3.4.
 
     Args:
         width: Channels of a token (d).
         frames: Frames in a window (T).
         classes: Number of labels (k).
-        pooling: Mean over the frames, or the largest value of each channel.
+        pooling: `avg` (mean over the frames) or `max` (largest value of each channel).
         classifier: The last layer.
     """
 
@@ -58,19 +58,20 @@ class LinearProbe(Head):
 class AttentiveProbe(Head):
     """A learnable query that attends to all tokens through a full cross-attention block.
 
-    The block is that of the probes the papers cite: norm, cross-attention and skip, then norm,
-    feed-forward and skip. Without positions it is blind to frame order; with them it is the
-    variant of Table 20. On `cls` tokens it is the fusion paper's Cross-Attention-CLS, Sec. 3.4.
+    The block has norm, cross-attention and skip, then norm, feed-forward and skip, as in the
+    probes that the papers cite. Without positions it does not see frame order; with positions it
+    is the variant of Table 20. On `cls` tokens it is Cross-Attention-CLS of the fusion paper,
+    Sec. 3.4.
 
     Args:
         width: Channels of a token (d).
         frames: Frames in a window (T).
         classes: Number of labels (k).
-        tokens: Patches of a frame; needed for token-wise positions alone.
+        tokens: Patches of a frame; only token-wise positions need it.
         attention_heads: Number of attention heads; None for one per 64 channels.
-        positions: How frames are told apart; `after` the attention nothing of a frame is left.
-        position_std: Standard deviation of learnable positions at the start.
-        attends_to: Patches and CLS tokens (`all`), or CLS tokens alone.
+        positions: Positional embeddings of the tokens (`model/positions.py`); all but `after`.
+        position_std: Initial standard deviation of learnable positions.
+        attends_to: Patches and CLS tokens (`all`), or only CLS tokens (`cls`).
         classifier: The last layer.
     """
 
@@ -91,7 +92,7 @@ class AttentiveProbe(Head):
         check_choice('attends_to', attends_to, Attended)
         if positions == 'after':
             raise ValueError(
-                "positions='after': a query's answer holds no frames to add embeddings to; "
+                "positions='after': the output of the query has no frames to add embeddings to; "
                 "choose 'learnable', 'fixed', 'hybrid', 'token-wise' or 'none'"
             )
         self.consumes = attends_to
@@ -114,10 +115,10 @@ class AttentiveProbe(Head):
         self.classifier = create_classifier(classifier, width=width, classes=classes)
 
     def features(self, x_btnd: Tensor) -> Tensor:
-        """Return what the query makes of windows, `[b, d]`.
+        """Return the output of the query for windows, `[b, d]`.
 
         Args:
-            x_btnd: Tokens of the frames, oldest first: CLS token and patches, or CLS tokens alone.
+            x_btnd: Tokens, oldest frame first: CLS token and patches, or only CLS tokens.
         """
         self.check_window(x_btnd)
         if self.positions is not None:

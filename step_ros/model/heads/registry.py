@@ -1,4 +1,4 @@
-"""The registry of heads: a name from the papers means the papers' thing."""
+"""The registry of heads: each name builds a head of the papers with the papers' options."""
 
 import inspect
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from step_ros.model.heads.probes import AttentiveProbe, LinearProbe
 from step_ros.model.heads.step import StepHead
 from step_ros.model.tokens import TokenKind
 
-# What the data and the backbone decide; everything else a head takes is an option.
+# Parameters that follow from the data and the backbone; all others are options of a head.
 GIVEN = ('self', 'width', 'frames', 'tokens', 'classes')
 STEP = 'STEP'
 FUSION = 'fusion paper Sec. 3.4'
@@ -22,13 +22,13 @@ FUSION = 'fusion paper Sec. 3.4'
 
 @dataclass(frozen=True, kw_only=True)
 class HeadEntry:
-    """A head as the registry knows it.
+    """An entry of the registry.
 
     Attributes:
-        title: The papers' name.
-        source: Where they say so.
-        build: The class.
-        preset: Options in which this name differs from the class's defaults.
+        title: Name of the head in the papers.
+        source: Section of the papers that describes it.
+        build: Class of the head.
+        preset: Options whose defaults under this name differ from those of the class.
     """
 
     title: str
@@ -38,7 +38,7 @@ class HeadEntry:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Every option with its default under this name."""
+        """All options with their defaults under this name."""
         parameters = inspect.signature(self.build.__init__).parameters.values()
         defaults = {p.name: p.default for p in parameters if p.name not in GIVEN}
         return defaults | dict(self.preset)
@@ -99,20 +99,20 @@ HEADS: Mapping[str, HeadEntry] = MappingProxyType(
 
 
 def head_entry(name: str) -> HeadEntry:
-    """Return what the registry knows of a head.
+    """Return the registry's entry for a name.
 
     Raises:
         ValueError: The name is unknown; lists the names.
     """
     if name not in HEADS:
-        raise ValueError(f'head {name!r} is unknown; there are {", ".join(HEADS)}')
+        raise ValueError(f'head {name!r} is unknown; expected one of {", ".join(HEADS)}')
     return HEADS[name]
 
 
 def create_head(
     name: str, *, width: int, frames: int, tokens: int, classes: int, **options: Any
 ) -> Head:
-    """Build a fresh head.
+    """Build a new head.
 
     Args:
         name: Its name in `HEADS`.
@@ -120,10 +120,11 @@ def create_head(
         frames: Frames in a window (T).
         tokens: Patches of a frame (n).
         classes: Number of labels (k).
-        options: What differs from the entry's defaults.
+        options: Options that differ from the entry's defaults.
 
     Raises:
-        ValueError: The name, an option or its value is unknown or does not fit; lists what would.
+        ValueError: The name, an option or its value is unknown or does not fit; lists the valid
+            ones.
     """
     entry = head_entry(name)
     known = entry.options
@@ -146,12 +147,12 @@ def create_head(
 
 
 def consumed_tokens(name: str, **options: Any) -> TokenKind:
-    """Return which tokens of a frame a head takes, before its sizes are known.
+    """Return the kind of tokens that a head consumes, without knowing its sizes.
 
     Raises:
-        ValueError: The name or an option is unknown; lists what would do.
+        ValueError: The name or an option is unknown; lists the valid ones.
     """
-    # Whether attention heads divide the width is a matter of the width.
+    # The number of attention heads may not divide the width of this placeholder.
     others = {key: value for key, value in options.items() if key != 'attention_heads'}
     with torch.device('meta'):
         return create_head(name, width=64, frames=1, tokens=1, classes=1, **others).consumes

@@ -19,30 +19,31 @@ Pooling = Literal['both', 'cls', 'patches']
 
 
 class StepHead(Head):
-    """A global CLS token, frame-wise embeddings, self-attention, mean, classifier.
+    """The STEP head: global CLS token, frame-wise embeddings, self-attention, mean, classifier.
 
-    The defaults are the papers' STEP. With `cls='frame'` and `positions='none'` it is
-    self-attention probing.
+    The defaults are those of STEP in the papers. With `cls='frame'` and `positions='none'` the
+    head is self-attention probing.
 
     Args:
         width: Channels of a token (d).
         frames: Frames in a window (T); Table 21.
         classes: Number of labels (k).
-        tokens: Patches of a frame; needed for token-wise positions alone.
+        tokens: Patches of a frame; only token-wise positions need it.
         attention_heads: Number of attention heads; None for one per 64 channels.
-        positions: How frames are told apart (Tables 11, 14, 18): `none` or `after` make the head
-            blind to their order.
-        position_std: Standard deviation of learnable positions at the start.
-        block: What stands around the attention (Tables 9, 19).
-        pooling: Which attended tokens are averaged (Table 10): all of them, the CLS token or
-            tokens alone, or the patches alone; the attention is over all of them anyhow.
-        cls: A learnable CLS token for the window, or the backbone's own of each frame (Table 13).
+        positions: Positional embeddings of the tokens (Tables 11, 14, 18). With `none` or `after`
+            the head does not see the order of the frames.
+        position_std: Initial standard deviation of learnable positions.
+        block: The parts of a transformer block around the attention (Tables 9, 19).
+        pooling: The attended tokens that are averaged (Table 10): `both`, `cls` or `patches`. The
+            attention always covers all tokens.
+        cls: `global` for a learnable CLS token of the window, `frame` for the backbone's CLS token
+            of each frame (Table 13).
         classifier: The last layer.
 
     Attributes:
-        cls_d: The global CLS token, `[d]` (Eq. 2); it gets no frame-wise embedding. None with
+        cls_d: The global CLS token, `[d]` (Eq. 2), which gets no frame-wise embedding. None with
             per-frame CLS tokens.
-        positions: The embeddings; None without.
+        positions: The positional embeddings; None for `none`.
     """
 
     def __init__(
@@ -65,7 +66,8 @@ class StepHead(Head):
         check_choice('cls', cls, Cls)
         if positions == 'after' and pooling == 'cls' and cls == 'global':
             raise ValueError(
-                "positions='after' reaches no global CLS token; choose pooling='both' or 'patches'"
+                "positions='after' adds nothing to the global CLS token, which pooling='cls' "
+                "classifies; choose pooling='both' or 'patches'"
             )
         self.pooling = pooling
         self.consumes = 'patches' if cls == 'global' else 'all'
@@ -90,8 +92,8 @@ class StepHead(Head):
         """Return the mean of the attended tokens, `[b, d]`.
 
         Args:
-            x_btnd: Tokens of the frames, oldest first: the patches, with per-frame CLS tokens
-                before them only when `cls='frame'`.
+            x_btnd: Tokens, oldest frame first: the patches; with `cls='frame'` the CLS token of
+                each frame before its patches.
         """
         z_bld: Tensor = self.block(self.sequence(x_btnd))
         after = self.positions is not None and self.positions.kind == 'after'
@@ -105,7 +107,7 @@ class StepHead(Head):
         return self._pool(z_bld[:, :first], z_btnd)
 
     def sequence(self, x_btnd: Tensor) -> Tensor:
-        """Return what the block sees (Eq. 2), `[b, l, d]`: the global CLS token first."""
+        """Return the input of the attention block (Eq. 2), `[b, l, d]`, global CLS token first."""
         self.check_window(x_btnd)
         if self.positions is not None and self.positions.kind != 'after':
             x_btnd = self.positions(x_btnd)
@@ -115,16 +117,16 @@ class StepHead(Head):
         return torch.cat([self.cls_d.expand(x_bld.shape[0], 1, -1), x_bld], dim=1)
 
     def attention_maps(self, x_btnd: Tensor) -> AttentionMaps:
-        """Return where the head looks in windows, laid out like their patches.
+        """Return the attention weights of windows, laid out like their patches.
 
         Args:
-            x_btnd: As for `features`.
+            x_btnd: Tokens as for `features`.
         """
         x_bld = self.block.attention_input(self.sequence(x_btnd))
         shape = x_btnd.shape[:3]
         columns_bl = self.block.attention.column_means(x_bld)
         if self.cls_d is None:
-            # The first token of each frame is its CLS token, which is nowhere in the image.
+            # The first token of each frame is its CLS token, which has no place in the image.
             columns_btn = columns_bl.reshape(shape)[:, :, 1:]
             return AttentionMaps(cls_btn=None, columns_btn=columns_btn)
         cls_bl = self.block.attention.row_weights(x_bld, 0)
@@ -134,7 +136,12 @@ class StepHead(Head):
         )
 
     def _pool(self, cls_b1d: Tensor, z_btnd: Tensor) -> Tensor:
-        """Average attended tokens: the global CLS token (if any) and those of the frames."""
+        """Return the mean of the attended tokens that `pooling` selects, `[b, d]`.
+
+        Args:
+            cls_b1d: The global CLS token; empty with per-frame CLS tokens.
+            z_btnd: The tokens of the frames.
+        """
         if self.cls_d is None:
             if self.pooling == 'cls':
                 z_btnd = z_btnd[:, :, :1]

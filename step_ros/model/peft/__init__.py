@@ -1,1 +1,1 @@
-"""Adapters and prompts for a frozen backbone."""
+"""Adapters and prompts: small trainable parts inside a frozen backbone."""

@@ -2,11 +2,12 @@
 
 Sources: Chen et al., "AdaptFormer: Adapting Vision Transformers for Scalable Visual Recognition",
 2022; Pan et al., "ST-Adapter: Parameter-Efficient Image-to-Video Transfer Learning", 2022; Yang
-et al., "AIM: Adapting Image Models for Efficient Video Action Recognition", 2023; for what these
-leave open, their authors' public code.
+et al., "AIM: Adapting Image Models for Efficient Video Action Recognition", 2023. Details that
+the papers leave open follow the authors' public code.
 
-Their backbones have no LayerScale, DINOv2's has. It could be folded into the weights of the
-attention and the MLP; adapters therefore come after it, which gives the same either way.
+The backbones of these papers have no LayerScale; DINOv2 has one. LayerScale can be folded into the
+weights of the attention and the MLP. Adapters therefore stand after it: folded or not, the result
+is the same.
 """
 
 from typing import Any
@@ -16,19 +17,20 @@ from torch import Tensor, nn
 
 from step_ros.model.backbone import AdaptedLayer
 
-# AIM's initialisation of the first layer of an adapter.
+# Initial standard deviation of the first layer of an adapter in AIM.
 AIM_STD = 0.02
 
 
 class Bottleneck(nn.Module):
-    """Linear, activation, dropout, Linear: fewer channels inside, no skip, zero at the start.
+    """Linear, activation, dropout, Linear, with fewer channels inside and no skip.
 
-    The first weight starts as `nn.Linear` has it, as in AdaptFormer; all the rest is zero.
+    The output is zero at first. The first weight has the initialisation of `nn.Linear`, as in
+    AdaptFormer; the biases and the second weight are zero.
 
     Args:
         width: Channels of a token (d).
         bottleneck: Channels inside.
-        activation: What makes it non-linear.
+        activation: Module between the two linear layers.
         dropout: Probability of dropping a channel inside.
     """
 
@@ -44,7 +46,7 @@ class Bottleneck(nn.Module):
             nn.init.zeros_(tensor)
 
     def forward(self, x_bld: Tensor) -> Tensor:
-        """Return what is to be added to something, `[b, l, d]`."""
+        """Return the term to add to the tokens, `[b, l, d]`."""
         out: Tensor = self.up(self.dropout(self.activation(self.down(x_bld))))
         return out
 
@@ -52,15 +54,15 @@ class Bottleneck(nn.Module):
 class AdaptFormerBlock(AdaptedLayer):
     """A block with a bottleneck parallel to its MLP (AdaptFormer, Sec. 3.2).
 
-    The bottleneck sees the tokens after attention before the norm of the MLP, as in the authors'
-    code, and is not subject to the block's DropPath.
+    The input of the bottleneck is the tokens after the attention, before the norm of the MLP, as
+    in the authors' code. The DropPath of the block does not apply to it.
 
     Args:
         frozen: A `Block` of timm's VisionTransformer.
         width: Channels of a token (d).
         bottleneck: Channels inside.
         dropout: Probability of dropping a channel inside.
-        scale: Factor on what the bottleneck gives.
+        scale: Factor on the output of the bottleneck.
     """
 
     def __init__(
@@ -80,18 +82,18 @@ class AdaptFormerBlock(AdaptedLayer):
 
 
 class TemporalConvolution(nn.Module):
-    """The ST-Adapter: x plus Linear, depthwise 3 x 1 x 1 convolution, Linear, of patches alone.
+    """The ST-Adapter: Linear, depthwise 3 x 1 x 1 convolution, Linear, and a skip, on patches.
 
-    Without activation, as in the authors' code. The weights and biases of the convolution and the
-    biases of both Linears are zero, so it is the identity at the start, exactly; the weights of
-    the Linears have the initialisation of `nn.Linear`. Beyond the ends of a window are zeros.
+    It has no activation, as in the authors' code. The weights of the linear layers have the
+    initialisation of `nn.Linear`; all biases and the weights of the convolution are zero. The
+    adapter is therefore exactly the identity at first. A window is padded with zeros in time.
 
     Args:
         width: Channels of a token (d).
         bottleneck: Channels inside.
         frames: Frames in a window (t).
         grid_size: Rows and columns of patches.
-        prefix: Tokens before the patches (CLS, registers), which pass unchanged.
+        prefix: Number of tokens before the patches (CLS, registers), which stay unchanged.
     """
 
     def __init__(
@@ -108,7 +110,11 @@ class TemporalConvolution(nn.Module):
             nn.init.zeros_(tensor)
 
     def forward(self, x_bld: Tensor) -> Tensor:
-        """Mix neighbouring frames at each patch; images come window by window, oldest first."""
+        """Mix neighbouring frames at each patch, `[b, l, d]` to `[b, l, d]`.
+
+        Args:
+            x_bld: Tokens of images, window by window, oldest frame first.
+        """
         count = count_windows(x_bld, self.frames)
         # [windows, t, rows, columns, channels]
         inside = self.down(x_bld[:, self.prefix :]).unflatten(1, self.grid_size)
@@ -123,7 +129,7 @@ class StAdapterBlock(AdaptedLayer):
 
     Args:
         frozen: A `Block` of timm's VisionTransformer.
-        before_attention: Whether there is one before the norm of the attention too.
+        before_attention: Whether another ST-Adapter stands before the norm of the attention.
         adapter: Arguments of `TemporalConvolution`.
     """
 
@@ -140,23 +146,23 @@ class StAdapterBlock(AdaptedLayer):
 
 
 class AimBlock(AdaptedLayer):
-    """A block that attends over time first, with the same frozen attention, then over space.
+    """A block that attends over time and then over space, with the same frozen attention.
 
-    AIM, Sec. 3: the temporal attention runs over the frames at every token position, CLS and
-    registers included, and ends in an adapter without skip; an adapter with skip follows the
-    spatial attention; a third one is parallel to the MLP and sees the same normed tokens. All are
-    zero at the start, so the block is the frozen one at the start, exactly. The DropPath that
-    AIM's authors add for training is left out.
+    AIM, Sec. 3. The temporal attention runs over the frames at every token position, CLS and
+    registers included, and ends in an adapter without skip. An adapter with skip follows the
+    spatial attention. A third adapter is parallel to the MLP and has the same normed input. All
+    adapters return zero at first, so the block first equals the frozen one exactly. The DropPath
+    that AIM's authors add for training is left out.
 
     Args:
         frozen: A `Block` of timm's VisionTransformer.
         width: Channels of a token (d).
         frames: Frames in a window (t).
         bottleneck: Channels inside an adapter.
-        scale: Factor on what the adapter parallel to the MLP gives.
-        before_attention: Whether one more adapter, with skip, precedes the temporal attention.
-            (Seen in code derived from AIM's; 14.2 M parameters for ViT-B, near the 14.3 and 14.4 M
-            with a classifier that the STEP paper's longer version lists for AIM.)
+        scale: Factor on the output of the adapter that is parallel to the MLP.
+        before_attention: Whether another adapter, with skip, precedes the temporal attention, as
+            in some code derived from AIM's. ViT-B then has 14.2 M parameters, near the 14.3 and
+            14.4 M with a classifier that the longer STEP paper lists for AIM.
     """
 
     def __init__(
@@ -206,16 +212,16 @@ class AimBlock(AdaptedLayer):
 class FramePositions(AdaptedLayer):
     """AIM's temporal embedding, added to all tokens of a frame.
 
-    In CLIP it precedes the norm before the blocks, as in public code derived from AIM's; we have
-    not seen AIM's own.
+    In CLIP it precedes the norm before the blocks, as in public code derived from AIM's. AIM's own
+    code for CLIP was not available.
 
     Args:
-        frozen: What precedes the first block (`norm_pre`); the identity except in CLIP.
+        frozen: The layer before the first block (`norm_pre`): a norm in CLIP, else the identity.
         width: Channels of a token (d).
         frames: Frames in a window (t).
 
     Attributes:
-        positions_td: The embedding, `[t, d]`, zero at the start.
+        positions_td: The embedding, `[t, d]`, initially zero.
     """
 
     def __init__(self, frozen: nn.Module, *, width: int, frames: int) -> None:
@@ -223,20 +229,20 @@ class FramePositions(AdaptedLayer):
         self.positions_td = nn.Parameter(torch.zeros(frames, width))
 
     def forward(self, x_bld: Tensor) -> Tensor:
-        """Return the tokens for the first block, `[b, l, d]`."""
+        """Return the input of the first block, `[b, l, d]`."""
         count = count_windows(x_bld, len(self.positions_td))
         out: Tensor = self.frozen(x_bld + self.positions_td.repeat(count, 1)[:, None])
         return out
 
 
 def insert_adaptformer(vit: Any, **options: Any) -> None:
-    """Adapt every block; the options are those of `AdaptFormerBlock`."""
+    """Replace every block by an `AdaptFormerBlock` with these options."""
     for index, block in enumerate(vit.blocks):
         vit.blocks[index] = AdaptFormerBlock(block, width=vit.embed_dim, **options)
 
 
 def insert_st_adapter(vit: Any, **options: Any) -> None:
-    """Adapt every block; the options are those of `StAdapterBlock`."""
+    """Replace every block by a `StAdapterBlock` with these options."""
     for index, block in enumerate(vit.blocks):
         vit.blocks[index] = StAdapterBlock(
             block,
@@ -248,29 +254,29 @@ def insert_st_adapter(vit: Any, **options: Any) -> None:
 
 
 def insert_aim(vit: Any, *, frames: int, **options: Any) -> None:
-    """Adapt every block and what precedes the first; the options are those of `AimBlock`."""
+    """Replace every block by an `AimBlock` with these options, and add frame positions."""
     vit.norm_pre = FramePositions(vit.norm_pre, width=vit.embed_dim, frames=frames)
     for index, block in enumerate(vit.blocks):
         vit.blocks[index] = AimBlock(block, width=vit.embed_dim, frames=frames, **options)
 
 
 def attend(block: Any, x_bld: Tensor) -> Tensor:
-    """Do the first half of a frozen block: attention and its skip."""
+    """Run the first half of a frozen block: attention and skip, `[b, l, d]` to `[b, l, d]`."""
     out: Tensor = x_bld + block.drop_path1(block.ls1(block.attn(block.norm1(x_bld))))
     return out
 
 
 def feed_forward(block: Any, x_bld: Tensor) -> Tensor:
-    """Do the second half of a frozen block: the MLP and its skip."""
+    """Run the second half of a frozen block: MLP and skip, `[b, l, d]` to `[b, l, d]`."""
     out: Tensor = x_bld + block.drop_path2(block.ls2(block.mlp(block.norm2(x_bld))))
     return out
 
 
 def count_windows(x_bld: Tensor, frames: int) -> int:
-    """Return how many windows the images are.
+    """Return the number of windows in a batch of images.
 
     Raises:
-        ValueError: They are no whole windows.
+        ValueError: The number of images is not a multiple of `frames`.
     """
     if len(x_bld) % frames:
         raise ValueError(

@@ -1,7 +1,7 @@
 """Visual prompt tuning (VPT): trainable tokens beside those of the image.
 
-Source: Jia et al., "Visual Prompt Tuning", 2022; for what it leaves open, its authors' public
-code. The STEP paper (Table IV) does not say whether its VPT is deep or shallow.
+Source: Jia et al., "Visual Prompt Tuning", 2022. Details that the paper leaves open follow the
+authors' public code. The STEP paper (Table IV) does not say whether its VPT is deep or shallow.
 """
 
 import math
@@ -14,15 +14,15 @@ from step_ros.model.backbone import AdaptedLayer
 
 
 class PromptedBlock(AdaptedLayer):
-    """A block that gets prompts between the prefix tokens and the patches, or has them removed.
+    """A block that inserts prompts between prefix tokens and patches, removes them, or both.
 
     Args:
         frozen: A block of a vision transformer.
         width: Channels of a token (d).
-        prefix: Tokens before the prompts (CLS, registers).
+        prefix: Number of tokens before the prompts (CLS, registers).
         prompts: Number of prompts (p).
-        bound: The prompts start uniformly in ± `bound`; None for a block that inserts none.
-        removes: Whether the block's outputs for prompts are dropped.
+        bound: Initial prompts are uniform in ± `bound`; None for a block that inserts none.
+        removes: Whether the block drops its outputs for the prompts.
 
     Attributes:
         prompts_pd: The prompts, `[p, d]`; None in a block that inserts none.
@@ -47,7 +47,7 @@ class PromptedBlock(AdaptedLayer):
             self.prompts_pd = nn.Parameter(torch.empty(prompts, width).uniform_(-bound, bound))
 
     def forward(self, x_bld: Tensor) -> Tensor:
-        """Return the tokens after the block, `[b, l, d]`, with or without `p` for prompts."""
+        """Return the tokens after the block, `[b, l, d]`; `l` may or may not include prompts."""
         if self.prompts_pd is not None:
             prompts_bpd = self.prompts_pd.expand(x_bld.shape[0], -1, -1)
             before, after = x_bld[:, : self.prefix], x_bld[:, self.prefix :]
@@ -60,11 +60,11 @@ class PromptedBlock(AdaptedLayer):
 
 
 def insert_prompts(vit: Any, *, prompts: int, deep: bool) -> None:
-    """Give a vision transformer prompts.
+    """Insert prompts into a vision transformer.
 
-    Shallow prompts enter before the first block (in CLIP after `norm_pre`, which VPT's backbones
-    lack) and leave after the last. Deep prompts are others in every block: those that come out of
-    one block are not those that go into the next, so each block removes its own.
+    Shallow prompts enter before the first block and leave after the last. In CLIP they enter after
+    `norm_pre`, which VPT's backbones do not have. Deep prompts differ between blocks: each block
+    inserts its own and removes its outputs for them.
 
     Args:
         vit: A timm VisionTransformer; its blocks are replaced.

@@ -1,9 +1,8 @@
-"""Parameter-efficient fine-tuning: small trainable parts inside a frozen backbone.
+"""The registry of parameter-efficient fine-tuning: small trainable parts in a frozen backbone.
 
-Image methods treat every frame on its own and leave time to the head, as in Table IV of the STEP
-paper; video methods (`temporal`) mix the frames of a window inside the backbone. Either way the
-tokens differ from those of the frozen backbone once trained: tokens cached under the backbone's
-digest are not theirs.
+Image methods encode every frame on its own and leave time to the head, as in Table IV of the STEP
+paper. Video methods (`temporal`) mix the frames of a window inside the backbone. Trained adapters
+change the tokens, so tokens cached under the digest of the frozen backbone do not fit them.
 """
 
 import math
@@ -20,12 +19,18 @@ from step_ros.model.backbone import AdaptedLayer, Backbone
 from step_ros.model.peft.adapters import insert_adaptformer, insert_aim, insert_st_adapter
 from step_ros.model.peft.prompts import insert_prompts
 
-WORKING_FAMILIES = 'ViT, DeiT, MAE, DINO, DINOv2, CLIP and SigLIP do'
+WORKING_FAMILIES = 'ViT, DeiT, MAE, DINO, DINOv2, CLIP and SigLIP work'
 
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """An option of a method: its default and what may be given instead."""
+    """An option of a method.
+
+    Attributes:
+        default: Its default.
+        expected: Description of the valid values, for messages.
+        accepts: Returns whether a value is valid.
+    """
 
     default: bool | int | float
     expected: str
@@ -37,12 +42,12 @@ class PeftMethod:
     """A way of adapting a frozen backbone.
 
     Attributes:
-        name: What it is chosen by.
-        title: What it is called in tables.
-        source: Where it was published, and where the STEP papers use it.
-        temporal: Whether it mixes frames inside the backbone.
-        insert: Changes a timm model, given `frames` if temporal, and the options.
-        options: Its options by name.
+        name: Name in the registry.
+        title: Name in tables.
+        source: Publication, and the tables of the STEP papers with its results.
+        temporal: Whether the method mixes frames inside the backbone.
+        insert: Changes a timm model in place; takes the options, and `frames` if temporal.
+        options: Options by name.
     """
 
     name: str
@@ -87,8 +92,8 @@ def _is_scale(value: Any) -> bool:
     return _is_number(value) and math.isfinite(value) and value != 0
 
 
-# The STEP paper does not give the number of prompts. Its 362.4 GFLOPs (Table V) for VPT fit 8, for
-# DINOv2 ViT-B/14, 16 frames and its way of counting; VPT's own default is 5.
+# The STEP paper does not give the number of prompts. Its 362.4 GFLOPs for VPT (Table V) fit 8
+# prompts with DINOv2 ViT-B/14, 16 frames and the paper's convention; VPT's own default is 5.
 PROMPTS = 8
 
 PEFT_METHODS: dict[str, PeftMethod] = {
@@ -149,22 +154,22 @@ PEFT_METHODS: dict[str, PeftMethod] = {
 def insert_adapters(backbone: Backbone, name: str, *, frames: int, **options: Any) -> Backbone:
     """Insert trainable parts into a frozen backbone, in place.
 
-    They are initialised from torch's global generator, on the backbone's device and in its dtype.
-    All parameters that were there stay frozen.
+    The new parameters are initialised from torch's global generator, on the backbone's device and
+    in its dtype. All other parameters are frozen.
 
     Args:
         backbone: A backbone with its weights loaded.
         name: One of `PEFT_METHODS`.
-        frames: Frames in a window (t). If the method is temporal, the backbone from now on takes
-            images window by window, oldest first: a multiple of this.
+        frames: Frames in a window (t). With a temporal method, the backbone then needs whole
+            windows of images, oldest first: a multiple of `frames`.
         options: Options of the method; the others keep their defaults.
 
     Returns:
-        The backbone. It gives as many tokens as before.
+        The backbone. It returns as many tokens as before.
 
     Raises:
-        ValueError: `name` or an option is unknown, a value is bad, the architecture cannot be
-            adapted or has been already.
+        ValueError: `name` or an option is unknown, a value is invalid, the architecture cannot be
+            adapted, or the backbone has adapters already.
     """
     if name not in PEFT_METHODS:
         raise ValueError(f'adapters {name!r} are unknown; known: {", ".join(PEFT_METHODS)}')
@@ -176,11 +181,11 @@ def insert_adapters(backbone: Backbone, name: str, *, frames: int, **options: An
     if method.temporal:
         values['frames'] = frames
     backbone.requires_grad_(False)
-    some: Tensor = next(backbone.parameters())
-    with torch.device(some.device):
+    example: Tensor = next(backbone.parameters())
+    with torch.device(example.device):
         method.insert(backbone.vit, **values)
     for _, parameter in _inserted(backbone):
-        parameter.data = parameter.data.to(some.dtype)
+        parameter.data = parameter.data.to(example.dtype)
     values.pop('frames', None)
     backbone.adapters = (name, values)
     backbone.eval()
@@ -188,15 +193,16 @@ def insert_adapters(backbone: Backbone, name: str, *, frames: int, **options: An
 
 
 def adapter_state(backbone: Backbone) -> dict[str, Tensor]:
-    """Return copies of the inserted parameters by name; none if nothing was inserted."""
+    """Return copies of the inserted parameters by name; empty without adapters."""
     return {name: parameter.detach().clone() for name, parameter in _inserted(backbone)}
 
 
 def load_adapter_state(backbone: Backbone, tensors: Mapping[str, Tensor]) -> None:
-    """Load what `adapter_state` gave into a backbone with the same adapters: all or nothing.
+    """Load the tensors of `adapter_state` into a backbone with the same adapters.
 
     Raises:
-        ValueError: A tensor is missing, unexpected, has another shape or is not finite.
+        ValueError: A tensor is missing, unexpected, has another shape or is not finite; the
+            backbone then stays unchanged.
     """
     parameters = dict(_inserted(backbone))
     for name in sorted(parameters.keys() | tensors.keys()):
@@ -220,7 +226,7 @@ def load_adapter_state(backbone: Backbone, tensors: Mapping[str, Tensor]) -> Non
 
 
 def frozen_state(backbone: Backbone) -> dict[str, Tensor]:
-    """Return the weights of the backbone as it was before anything was inserted."""
+    """Return the weights of the backbone without its adapters, under their original names."""
     inserted = {name for name, _ in _inserted(backbone)}
     return {
         key.replace('.frozen.', '.'): tensor
@@ -245,15 +251,15 @@ def _checked_options(method: PeftMethod, options: Mapping[str, Any]) -> dict[str
 
 
 def _check_architecture(backbone: Backbone) -> None:
-    """Refuse what the adapters cannot be inserted into: they take timm's blocks apart."""
+    """Check that adapters can be inserted: they need the parts of timm's `Block`."""
     vit = backbone.vit
     if any(isinstance(module, AdaptedLayer) for module in backbone.modules()):
         raise ValueError(f'backbone {backbone.name!r} has adapters already')
-    strangers = {type(block) for block in getattr(vit, 'blocks', [])} - {Block}
-    if strangers or not isinstance(vit, VisionTransformer):
+    others = {type(block) for block in getattr(vit, 'blocks', [])} - {Block}
+    if others or not isinstance(vit, VisionTransformer):
         kinds = sorted(
             f'{kind.__module__.rpartition(".")[2]}.{kind.__qualname__}'
-            for kind in strangers or {type(vit)}
+            for kind in others or {type(vit)}
         )
         raise ValueError(
             f'backbone {backbone.name!r} cannot be adapted: it is made of {", ".join(kinds)}, not '
@@ -263,7 +269,7 @@ def _check_architecture(backbone: Backbone) -> None:
 
 
 def _inserted(backbone: Backbone) -> Iterator[tuple[str, nn.Parameter]]:
-    """Find the inserted parameters, whether or not they are still trainable."""
+    """Yield name and parameter of everything inserted, trainable or not."""
     for place, module in backbone.vit.named_modules():
         if isinstance(module, AdaptedLayer):
             for name, parameter in module.named_parameters():

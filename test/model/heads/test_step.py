@@ -1,4 +1,4 @@
-"""The STEP head: equals the paper's equations, and knows frame order through its rows alone."""
+"""The STEP head equals the paper's equations, and sees frame order only through its rows."""
 
 import math
 
@@ -47,7 +47,7 @@ def shuffled(draw, count):
 
 
 def reference(head, x_tnd):
-    """Work out one window's logits from Eq. 1-2 and the text after them, token by token."""
+    """Return one window's logits by Eq. 1-2 and the text after them, token by token."""
     weights = {key: value.double() for key, value in head.state_dict().items()}
     sequence = [weights['cls_d']]
     for frame, tokens_nd in enumerate(x_tnd):
@@ -83,7 +83,7 @@ def reference(head, x_tnd):
 @pytest.mark.parametrize(
     ('width', 'frames', 'tokens', 'attention_heads'), [(6, 3, 2, 2), (8, 4, 3, 1), (12, 1, 4, 4)]
 )
-def test_equals_the_papers_equations(positions, width, frames, tokens, attention_heads):
+def test_head_equals_the_papers_equations(positions, width, frames, tokens, attention_heads):
     generator = torch.Generator().manual_seed(width)
     head = StepHead(
         width=width,
@@ -107,7 +107,7 @@ def test_float32_is_close_to_float64():
     torch.testing.assert_close(head.float()(x_btnd).double(), exact, rtol=1e-4, atol=1e-5)
 
 
-def test_the_attention_is_torchs():
+def test_self_attention_equals_torch():
     torch.manual_seed(0)
     ours = SelfAttention(24, attention_heads=3).double()
     theirs = torch.nn.MultiheadAttention(24, 3, batch_first=True, dtype=torch.float64)
@@ -126,7 +126,7 @@ def test_the_attention_is_torchs():
 def test_number_of_parameters_for_vit_b():
     head = StepHead(width=768, frames=16, classes=34)
     attention = 4 * (768 * 768 + 768)
-    # The 17 rows: one for each frame, and the global CLS token.
+    # The 17 rows are one for each frame and one for the global CLS token.
     assert sum(parameter.numel() for parameter in head.parameters()) == (
         attention + 17 * 768 + 768 * 34 + 34
     )
@@ -140,12 +140,12 @@ def test_number_of_parameters_for_vit_b():
 @pytest.mark.parametrize(
     ('width', 'expected'), [(32, 1), (64, 1), (384, 6), (768, 12), (1024, 16)]
 )
-def test_one_attention_head_per_64_channels_unless_told_otherwise(width, expected):
+def test_default_is_one_attention_head_per_64_channels(width, expected):
     with torch.device('meta'):
         head = StepHead(width=width, frames=2, classes=2)
-        told = StepHead(width=width, frames=2, classes=2, attention_heads=8)
+        explicit = StepHead(width=width, frames=2, classes=2, attention_heads=8)
     assert head.block.attention.attention_heads == expected
-    assert told.block.attention.attention_heads == 8
+    assert explicit.block.attention.attention_heads == 8
 
 
 def test_embeddings_start_small_and_differ_between_frames():
@@ -158,15 +158,15 @@ def test_embeddings_start_small_and_differ_between_frames():
 
 
 @pytest.mark.parametrize('positions', ['learnable', 'none'])
-def test_the_gradient_reaches_every_parameter(positions):
+def test_gradient_reaches_every_parameter(positions):
     torch.manual_seed(0)
     head = StepHead(width=12, frames=FRAMES, classes=3, attention_heads=2, positions=positions)
     logits_bk = head(torch.randn(5, FRAMES, 3, 12))
     F.cross_entropy(logits_bk, torch.tensor([0, 1, 2, 1, 0])).backward()
     for name, parameter in head.named_parameters():
         assert parameter.grad.isfinite().all(), name
-        # Each row of each parameter, the frame-wise embeddings above all. Keys have a bias in
-        # name only: it shifts all scores of a query alike, and the softmax takes it out again.
+        # Check each row, which matters most for the frame-wise embeddings. The bias of the keys
+        # has no gradient: it shifts all scores of a query equally, and the softmax removes it.
         rows = parameter.grad.flatten(1) if parameter.ndim > 1 else parameter.grad[:, None]
         if name == 'block.attention.qkv.bias':
             rows = torch.cat([rows[:12], rows[24:]])
@@ -177,14 +177,14 @@ def test_the_gradient_reaches_every_parameter(positions):
 
 
 @given(data=st.data())
-def test_without_positions_the_order_of_frames_is_lost(data):
+def test_without_positions_frame_order_does_not_matter(data):
     head, x_btnd = data.draw(heads('none'))
     order = shuffled(data.draw, head.frames)
     assert difference(head(x_btnd[:, order]), head(x_btnd)) < 1e-9
 
 
 @given(data=st.data())
-def test_step_sees_the_order_of_frames(data):
+def test_step_sees_frame_order(data):
     head, x_btnd = data.draw(heads('learnable'))
     order = shuffled(data.draw, head.frames)
     assume(order != sorted(order))
@@ -193,7 +193,7 @@ def test_step_sees_the_order_of_frames(data):
 
 @pytest.mark.parametrize('positions', ['learnable', 'none'])
 @given(data=st.data())
-def test_the_order_of_patches_within_a_frame_does_not_matter(positions, data):
+def test_order_of_patches_in_a_frame_does_not_matter(positions, data):
     head, x_btnd = data.draw(heads(positions))
     mixed = x_btnd.clone()
     for frame in range(head.frames):
@@ -202,7 +202,7 @@ def test_the_order_of_patches_within_a_frame_does_not_matter(positions, data):
 
 
 @given(data=st.data())
-def test_a_patch_moved_to_another_frame_is_seen(data):
+def test_patch_moved_to_another_frame_changes_the_logits(data):
     head, x_btnd = data.draw(heads('learnable'))
     moved = x_btnd.clone()
     moved[:, 0, 0], moved[:, 1, 0] = x_btnd[:, 1, 0], x_btnd[:, 0, 0]
@@ -210,7 +210,7 @@ def test_a_patch_moved_to_another_frame_is_seen(data):
 
 
 @given(data=st.data())
-def test_equal_rows_degenerate_to_invariance(data):
+def test_equal_rows_make_the_head_order_invariant(data):
     head, x_btnd = data.draw(heads('learnable'))
     head.positions.learned_td.data[:] = head.positions.learned_td.data[0].clone()
     order = shuffled(data.draw, head.frames)
@@ -218,7 +218,7 @@ def test_equal_rows_degenerate_to_invariance(data):
 
 
 @given(data=st.data())
-def test_two_equal_rows_may_change_places(data):
+def test_frames_with_equal_rows_can_be_swapped(data):
     head, x_btnd = data.draw(heads('learnable'))
     head.positions.learned_td.data[1] = head.positions.learned_td.data[0]
     order = [1, 0, *range(2, head.frames)]
@@ -226,7 +226,7 @@ def test_two_equal_rows_may_change_places(data):
 
 
 @given(data=st.data())
-def test_frames_and_rows_permuted_together_give_the_same_answer(data):
+def test_frames_and_rows_permuted_together_change_nothing(data):
     head, x_btnd = data.draw(heads('learnable'))
     expected = head(x_btnd)
     order = shuffled(data.draw, head.frames)
@@ -242,7 +242,7 @@ def test_reversing_twice_is_the_identity(positions, data):
     first, backwards = head(x_btnd), head(x_btnd.flip(1))
     assert torch.equal(head(x_btnd.flip(1).flip(1)), first)
     assert torch.equal(head(x_btnd.flip(1)), backwards)
-    assert torch.equal(x_btnd, before)  # nothing is written into the window
+    assert torch.equal(x_btnd, before)  # the head does not write to its input
 
 
 @pytest.mark.parametrize('positions', ['learnable', 'none'])
@@ -268,7 +268,7 @@ def test_wrong_windows_are_refused(shape, positions):
 
 
 @pytest.mark.parametrize('shape', [(FRAMES, 3, 12), (FRAMES, 12), (1, 1, FRAMES, 3, 12)])
-def test_what_is_no_batch_of_windows_is_refused(shape):
+def test_tensor_of_other_dimensions_is_refused(shape):
     head = StepHead(width=12, frames=FRAMES, classes=3, attention_heads=2)
     with pytest.raises(ValueError):  # noqa: PT011
         head(torch.zeros(shape))

@@ -1,4 +1,4 @@
-"""Adapters: one block of each method, computed again by hand."""
+"""Adapters: one block of each method equals a computation by hand."""
 
 import math
 from types import SimpleNamespace
@@ -52,14 +52,14 @@ def frozen_block(bare_backbone):
     return bare_backbone().vit.blocks[0]
 
 
-def test_the_algebra_of_these_tests_is_that_of_timm(frozen_block, random_tokens):
+def test_plain_block_by_hand_equals_timm(frozen_block, random_tokens):
     block, x = frozen_block, random_tokens(6, 9, 32)
     torch.testing.assert_close(plain_block(block, x), block(x), rtol=1e-12, atol=1e-12)
 
 
 @pytest.fixture
 def check_block(frozen_block, random_tokens):
-    """Compare the first block with `compute(frozen block, tensors by name, tokens)`."""
+    """Return a check of the first block against `compute(frozen block, tensors, tokens)`."""
 
     def check(adapted, compute):
         found = adapted.vit.blocks[0]
@@ -158,7 +158,7 @@ def test_aim_by_hand(before_attention, adapted_backbone, randomise, check_block)
 
 
 @pytest.mark.parametrize('family', ['dinov2', 'clip'])
-def test_aims_positions_are_added_once_to_all_tokens_of_a_frame(
+def test_aim_adds_positions_once_to_all_tokens_of_a_frame(
     family, bare_backbone, adapted_backbone, randomise, random_tokens
 ):
     adapted, vit = (

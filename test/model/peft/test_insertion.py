@@ -1,4 +1,4 @@
-"""Adapters: how many parameters go in, where they are put, and what is refused."""
+"""Inserting adapters: parameter counts, the registry, and refused requests."""
 
 import math
 import re
@@ -15,7 +15,7 @@ NAMES = list(PEFT_METHODS)
 TEMPORAL = [name for name, method in PEFT_METHODS.items() if method.temporal]
 
 
-# ---- sizes of the published backbones
+# ---- parameter counts
 
 
 def count(name, *, architecture='vit_base_patch14_dinov2.lvd142m', **options):
@@ -45,21 +45,21 @@ def count(name, *, architecture='vit_base_patch14_dinov2.lvd142m', **options):
 @pytest.mark.parametrize(
     'architecture', ['vit_base_patch14_dinov2.lvd142m', 'vit_base_patch16_clip_224.openai']
 )
-def test_parameters_at_the_size_of_the_papers(name, options, expected, architecture):
+def test_parameter_counts_of_vit_b(name, options, expected, architecture):
     assert count(name, architecture=architecture, **options) == expected
 
 
-def test_the_papers_parameter_counts():
+def test_parameter_counts_of_the_papers():
     assert 7.05e6 < count('st-adapter') == 7_110_144 < 7.15e6
     assert count('aim') == 10_663_680
     assert count('adaptformer') == 1_189_632
     assert count('vpt-deep') == 73_728
 
 
-# ---- where they are put, and what is refused
+# ---- insertion
 
 
-def test_the_registry():
+def test_registry_lists_methods_and_defaults():
     assert NAMES == ['vpt-deep', 'vpt-shallow', 'adaptformer', 'st-adapter', 'aim']
     assert TEMPORAL == ['st-adapter', 'aim']
     defaults = {
@@ -80,7 +80,7 @@ def test_the_registry():
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16])
-def test_adapters_have_the_type_of_the_backbone(dtype, bare_backbone, random_images):
+def test_adapters_have_the_dtype_of_the_backbone(dtype, bare_backbone, random_images):
     backbone = bare_backbone().to(dtype)
     assert insert_adapters(backbone, 'aim', frames=1) is backbone
     assert {value.dtype for value in adapter_state(backbone).values()} == {dtype}
@@ -88,7 +88,7 @@ def test_adapters_have_the_type_of_the_backbone(dtype, bare_backbone, random_ima
     assert not any(module.training for module in backbone.modules())
 
 
-def test_what_was_trainable_by_mistake_is_frozen(bare_backbone):
+def test_trainable_backbone_is_frozen(bare_backbone):
     backbone = bare_backbone().requires_grad_(True)
     insert_adapters(backbone, 'vpt-shallow', frames=1)
     trainable = [value for value in backbone.parameters() if value.requires_grad]
@@ -124,7 +124,7 @@ def test_what_was_trainable_by_mistake_is_frozen(bare_backbone):
         ('st-adapter', {'frames': 1.5}, "'st-adapter': frames=1.5; expected an integer"),
     ],
 )
-def test_a_bad_request_is_refused_before_anything_changes(name, options, message, bare_backbone):
+def test_invalid_request_is_refused_and_changes_nothing(name, options, message, bare_backbone):
     backbone = bare_backbone()
     with pytest.raises(ValueError, match=re.escape(message)):
         insert_adapters(backbone, name, **{'frames': FRAMES, **options})
@@ -132,7 +132,7 @@ def test_a_bad_request_is_refused_before_anything_changes(name, options, message
 
 
 @pytest.mark.parametrize('first', NAMES)
-def test_adapters_go_in_once(first, adapted_backbone):
+def test_second_insertion_is_refused(first, adapted_backbone):
     adapted = adapted_backbone(first)
     state = adapter_state(adapted)
     with pytest.raises(ValueError, match=r"'vit_tiny_patch16_224' has adapters already"):
@@ -157,7 +157,7 @@ def test_other_architectures_are_refused(architecture, arguments, kind):
         assert word in str(info.value)
 
 
-def test_a_model_without_blocks_is_refused(bare_backbone):
+def test_model_without_blocks_is_refused(bare_backbone):
     backbone = bare_backbone()
     backbone.vit = nn.Identity()
     with pytest.raises(ValueError, match=r'is made of linear\.Identity, not of'):

@@ -1,4 +1,4 @@
-"""Adapters: what they start as, what trains, and which frames they mix."""
+"""Adapters: their initialisation, their trainable parameters, and the frames they mix."""
 
 import math
 
@@ -19,17 +19,17 @@ TEMPORAL = [name for name, method in PEFT_METHODS.items() if method.temporal]
 IMAGE = [name for name in NAMES if name not in TEMPORAL]
 VARIANTS = [(name, {}) for name in NAMES]
 VARIANTS += [(name, {'before_attention': True}) for name in TEMPORAL]
-# At the start these change nothing; VPT's prompts are random.
+# These methods change no token at first; VPT's prompts are random.
 NEUTRAL = [(name, options) for name, options in VARIANTS if not name.startswith('vpt')]
 FAMILIES = ['plain', 'dinov2', 'clip', 'siglip', 'one block']
 
 
-# ---- at the start
+# ---- initialisation
 
 
 @pytest.mark.parametrize('family', FAMILIES)
 @pytest.mark.parametrize(('name', 'options'), NEUTRAL)
-def test_fresh_adapters_leave_every_token_exactly_as_it_was(
+def test_new_adapters_leave_every_token_unchanged(
     family, name, options, bare_backbone, adapted_backbone, random_images
 ):
     expected = bare_backbone(family=family).vit.forward_features(random_images(6))
@@ -60,12 +60,12 @@ def test_first_layers_start_as_published(adapted_backbone):
     assert len(zero) == 1 + 2 * 3 * 3
 
 
-# ---- what trains
+# ---- training
 
 
 @pytest.mark.parametrize('family', FAMILIES)
 @pytest.mark.parametrize('name', NAMES)
-def test_as_many_tokens_as_before(
+def test_adapters_keep_the_number_of_tokens(
     family, name, bare_backbone, adapted_backbone, randomise, random_images
 ):
     expected = bare_backbone(family=family).vit.forward_features(random_images(6))
@@ -78,7 +78,7 @@ def test_as_many_tokens_as_before(
 
 @pytest.mark.parametrize('family', ['dinov2', 'clip'])
 @pytest.mark.parametrize(('name', 'options'), VARIANTS)
-def test_the_inserted_parameters_train_and_nothing_else(
+def test_only_the_inserted_parameters_train(
     family, name, options, bare_backbone, adapted_backbone, randomise, random_images, random_tokens
 ):
     original = {
@@ -105,7 +105,7 @@ def test_the_inserted_parameters_train_and_nothing_else(
         assert frozen[key].grad is None
 
 
-def test_training_mode_reaches_what_was_inserted_and_no_frozen_dropout(randomise, random_images):
+def test_training_mode_reaches_adapters_only(randomise, random_images):
     arguments = {'embed_dim': 32, 'depth': 2, 'num_heads': 2}
     rates = {'proj_drop_rate': 0.5, 'attn_drop_rate': 0.5, 'drop_path_rate': 0.5}
     backbone = create_backbone(
@@ -116,26 +116,26 @@ def test_training_mode_reaches_what_was_inserted_and_no_frozen_dropout(randomise
     )
     adapted = randomise(insert_adapters(backbone, 'adaptformer', frames=1, dropout=0.5))
     x = random_images(2).float()
-    still = adapted(x)
-    assert torch.equal(adapted(x), still)
+    in_evaluation = adapted(x)
+    assert torch.equal(adapted(x), in_evaluation)
     adapted.train()
     for block in adapted.vit.blocks:
         assert block.adapter.dropout.training
         assert not any(module.training for module in block.frozen.modules())
-    assert not torch.equal(adapted(x), still)
-    # Without dropout beside it, the frozen path has nothing random.
+    assert not torch.equal(adapted(x), in_evaluation)
+    # Without the adapters' dropout, nothing in the frozen path is random.
     for block in adapted.vit.blocks:
         block.adapter.dropout.p = 0.0
-    assert torch.equal(adapted(x), still)
+    assert torch.equal(adapted(x), in_evaluation)
     adapted.eval()
-    assert torch.equal(adapted(x), still)
+    assert torch.equal(adapted(x), in_evaluation)
 
 
 # ---- frames and windows
 
 
 @pytest.mark.parametrize('name', IMAGE)
-def test_image_methods_treat_every_frame_on_its_own(
+def test_image_methods_encode_each_frame_on_its_own(
     name, adapted_backbone, randomise, random_images
 ):
     adapted, x = randomise(adapted_backbone(name)), random_images(7)
@@ -145,9 +145,7 @@ def test_image_methods_treat_every_frame_on_its_own(
 
 
 @pytest.mark.parametrize('name', TEMPORAL)
-def test_video_methods_notice_the_order_of_frames(
-    name, adapted_backbone, randomise, random_images
-):
+def test_video_methods_see_the_order_of_frames(name, adapted_backbone, randomise, random_images):
     adapted, x = randomise(adapted_backbone(name)), random_images(FRAMES)
     reversed_back = adapted(x.flip(0)).flip(0)
     assert (reversed_back - adapted(x)).abs().max() > 1e-3
@@ -156,7 +154,7 @@ def test_video_methods_notice_the_order_of_frames(
 @pytest.mark.parametrize(
     ('name', 'options'), [variant for variant in VARIANTS if variant[0] in TEMPORAL]
 )
-def test_windows_of_a_batch_do_not_meet(name, options, adapted_backbone, randomise, random_images):
+def test_windows_of_a_batch_do_not_mix(name, options, adapted_backbone, randomise, random_images):
     adapted = randomise(adapted_backbone(name, **options))
     x = random_images(3 * FRAMES)
     changed = x.clone()
@@ -169,7 +167,7 @@ def test_windows_of_a_batch_do_not_meet(name, options, adapted_backbone, randomi
 
 
 @pytest.mark.parametrize('name', TEMPORAL)
-def test_a_broken_window_is_refused(name, adapted_backbone, random_images):
+def test_incomplete_window_is_refused(name, adapted_backbone, random_images):
     adapted = adapted_backbone(name)
     with pytest.raises(ValueError, match=r'got 4 images; .* the 3 frames .* a multiple of 3'):
         adapted(random_images(4))
@@ -180,7 +178,7 @@ def test_deep_prompts_differ_from_shallow_ones(adapted_backbone, random_images):
     same = {'blocks.0.prompts_pd': adapter_state(deep)['blocks.0.prompts_pd']}
     load_adapter_state(shallow, same)
     assert not torch.allclose(deep(random_images(2)), shallow(random_images(2)))
-    # With a single block, there is no difference left.
+    # With a single block, deep and shallow prompts are the same.
     deep, shallow = (
         adapted_backbone(f'vpt-{kind}', family='one block') for kind in ('deep', 'shallow')
     )

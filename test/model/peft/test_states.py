@@ -1,4 +1,4 @@
-"""Adapters: their states go round, and damaged ones are refused."""
+"""States of adapters: saved and loaded again, and refused if damaged."""
 
 import math
 import re
@@ -16,7 +16,9 @@ VARIANTS += [(name, {'before_attention': True}) for name in TEMPORAL]
 
 
 @pytest.mark.parametrize(('name', 'options'), VARIANTS)
-def test_states_go_round(name, options, adapted_backbone, randomise, random_images):
+def test_saved_state_restores_the_adapters(
+    name, options, adapted_backbone, randomise, random_images
+):
     adapted = randomise(adapted_backbone(name, **options))
     state = adapter_state(adapted)
     fresh = adapted_backbone(name, **options)
@@ -24,7 +26,7 @@ def test_states_go_round(name, options, adapted_backbone, randomise, random_imag
     load_adapter_state(fresh, load(save(state)))
     assert torch.equal(fresh(random_images(3)), adapted(random_images(3)))
     assert all(not value.requires_grad for value in state.values())
-    # A state is a copy, and does not depend on what is trainable.
+    # A state is a copy, and holds frozen adapters too.
     fresh.requires_grad_(False)
     assert adapter_state(fresh).keys() == state.keys()
     for value in state.values():
@@ -32,7 +34,7 @@ def test_states_go_round(name, options, adapted_backbone, randomise, random_imag
     torch.testing.assert_close(fresh(random_images(3)), adapted(random_images(3)))
 
 
-def test_names_in_a_state(bare_backbone, adapted_backbone):
+def test_state_names_the_inserted_parameters(bare_backbone, adapted_backbone):
     assert list(adapter_state(adapted_backbone('vpt-deep'))) == [
         'blocks.0.prompts_pd',
         'blocks.1.prompts_pd',
@@ -72,7 +74,7 @@ UP = 'blocks.0.adapter.up.weight'
         ),
     ],
 )
-def test_a_damaged_state_is_refused_and_changes_nothing(
+def test_damaged_state_is_refused_and_changes_nothing(
     damage, message, adapted_backbone, randomise
 ):
     adapted = adapted_backbone('adaptformer')
@@ -84,7 +86,7 @@ def test_a_damaged_state_is_refused_and_changes_nothing(
     assert all(torch.equal(value, before[key]) for key, value in adapter_state(adapted).items())
 
 
-def test_a_state_of_another_method_is_refused(bare_backbone, adapted_backbone):
+def test_state_of_another_method_is_refused(bare_backbone, adapted_backbone):
     with pytest.raises(ValueError, match=r"'blocks\.0\..*' is (missing|unexpected)"):
         load_adapter_state(adapted_backbone('aim'), adapter_state(adapted_backbone('st-adapter')))
     with pytest.raises(ValueError, match=r"'blocks\.0\.adapter\.down\.bias' is unexpected"):
