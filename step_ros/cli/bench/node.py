@@ -88,8 +88,8 @@ def node(
         from step_ros.ros.benchmarks.node import (
             NodeBenchmark,
             NodePlan,
-            bars_table,
             node_table,
+            requirements_table,
             search_table,
         )
         from step_ros.ros.processes import NodeError
@@ -155,5 +155,5 @@ def node(
                 typer.echo(node_table(result.rows))
             if result.search is not None:
                 typer.echo('\n' + search_table(result.search))
-            if result.bars:
-                typer.echo('\n' + bars_table(result.bars))
+            if result.requirements:
+                typer.echo('\n' + requirements_table(result.requirements))

@@ -1,4 +1,7 @@
-"""What the perception node adds to the recogniser, for some cameras at some rates."""
+"""The benchmark of the perception node: latency and load for cameras x rates, and its top rate.
+
+`NodeBenchmark` runs a `NodePlan` and fills a `NodeResult`; the functions below print it as tables.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from step_ros.benchmarks.recogniser_rate import OwnRateMeter
+from step_ros.benchmarks.recogniser_rate import RecogniserRateMeter
 from step_ros.encoders.base import Encoder
 from step_ros.model.bundle import Bundle
 from step_ros.reporting.markdown import figures_table
@@ -22,23 +25,35 @@ from step_ros.ros.benchmarks.publisher import PublisherSettings
 from step_ros.ros.benchmarks.rate_search import RateSearch, search_rate
 from step_ros.ros.benchmarks.session import BenchmarkSession
 
-# How long the recogniser itself is measured each time.
+# Seconds for one measurement of the recogniser by itself, without ROS.
 OWN_SECONDS = 3.0
+
+_CPU = (*STAGES, 'publisher', 'listener', 'others')
+NODE_COLUMNS = (
+    *('cameras', 'rate_hz', 'hypotheses_per_s', 'p50_ms', 'p95_ms', 'p99_ms', 'max_ms'),
+    *('added_p99_ms', 'lost_%', 'dropped_%', *(f'{stage}_%' for stage in _CPU), 'resident_mb'),
+)
+SEARCH_COLUMNS = (
+    *('share', 'grid_frames_per_s', 'own_before', 'own_after', 'kept', 'lost_%', 'behind_%'),
+    *('p50_ms', 'p99_ms'),
+    *(f'{stage}_%' for stage in _CPU),
+)
+REQUIREMENT_COLUMNS = ('requirement', 'measured', 'required', 'passed')
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodePlan:
-    """What is measured.
+    """The combinations to measure, and the settings of the search.
 
     Attributes:
         cameras: Numbers of cameras.
-        rates: Images of each camera in a second.
-        seconds: How long each combination is measured, without the first windows.
+        rates: Images per second of each camera.
+        seconds: Measured time of each combination, without the first windows.
         size: Width and height of an image in pixels.
         search_cameras: Cameras that share the grid frames of the search.
-        search_seconds: How long each try of the search is measured.
+        search_seconds: Measured time of each try of the search.
         search_steps: How often the search halves its range.
-        search_tries: How often it tries a rate at most.
+        search_tries: How often the search tries one rate at most.
     """
 
     cameras: Sequence[int]
@@ -53,12 +68,12 @@ class NodePlan:
 
 @dataclass(kw_only=True)
 class NodeResult:
-    """What was measured so far.
+    """The measurements so far.
 
     Attributes:
-        own_frame_ms: What the recogniser itself takes for a frame; NaN before it was measured.
-        rows: One for each combination.
-        search: What the search found; None without one.
+        own_frame_ms: The recogniser's own time for a frame; NaN before it is measured.
+        rows: One run for each combination.
+        search: Result of the search; None without a search.
     """
 
     own_frame_ms: float = float('nan')
@@ -66,35 +81,35 @@ class NodeResult:
     search: RateSearch | None = None
 
     @property
-    def bars(self) -> list[Requirement]:
-        """Hold it against the bars that it allows to be judged."""
+    def requirements(self) -> list[Requirement]:
+        """The requirements that these measurements can show to be met or not."""
         return [
             *node_requirements(self.rows),
-            *([self.search.bar] if self.search is not None else []),
+            *([self.search.requirement] if self.search is not None else []),
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything, for JSON."""
+        """Return all figures, for JSON, where the key of the requirements is `bars`."""
         return {
             'own_frame_ms': self.own_frame_ms,
             'rows': [row.as_dict() for row in self.rows],
             'search': None if self.search is None else self.search.as_dict(),
-            'bars': [vars(bar) for bar in self.bars],
+            'bars': [requirement.as_dict() for requirement in self.requirements],
         }
 
 
 class NodeBenchmark:
-    """Runs a node with a bundle, and the recogniser beside it in this process.
+    """Measures a node in a process of its own, and the recogniser by itself in this process.
 
     Args:
-        plan: What is measured.
+        plan: What to measure.
         bundle: The model.
-        encoder: Runs its backbone in this process, as the node does in its own.
-        parameters: Parameters of the node that are not its defaults.
+        encoder: Runs the model's backbone in this process, as the node does in its own.
+        parameters: Parameters of the node that differ from its defaults.
         folder: For logs.
 
     Attributes:
-        result: What was measured so far.
+        result: The measurements so far.
     """
 
     def __init__(
@@ -109,15 +124,15 @@ class NodeBenchmark:
         self.result = NodeResult()
         self._plan, self._bundle, self._parameters = plan, bundle.path.resolve(), parameters
         self._folder = folder
-        self._meter = OwnRateMeter(
+        self._meter = RecogniserRateMeter(
             bundle, encoder, cameras=plan.search_cameras, image_size=plan.size[::-1]
         )
 
     def run(self) -> Iterator[NodeTimes]:
-        """Measure one combination after the other.
+        """Measure one combination after the other; yield each run.
 
         Raises:
-            NodeError: A process does not keep going.
+            NodeError: A process ended early.
         """
         self.result.own_frame_ms = self._meter.measure(OWN_SECONDS).frame_ms
         for cameras in self._plan.cameras:
@@ -132,7 +147,7 @@ class NodeBenchmark:
         """Search for the highest rate of grid frames that the node keeps up with.
 
         Raises:
-            NodeError: A process does not keep going.
+            NodeError: A process ended early.
         """
         plan = self._plan
         self.result.search = search_rate(
@@ -157,31 +172,13 @@ class NodeBenchmark:
         )
 
 
-# ---- The node's figures as Markdown tables.
-
-_CPU = (*STAGES, 'publisher', 'listener', 'others')
-
-NODE_COLUMNS = (
-    *('cameras', 'rate_hz', 'hypotheses_per_s', 'p50_ms', 'p95_ms', 'p99_ms', 'max_ms'),
-    *('added_p99_ms', 'lost_%', 'dropped_%', *(f'{stage}_%' for stage in _CPU), 'resident_mb'),
-)
-
-SEARCH_COLUMNS = (
-    *('share', 'grid_frames_per_s', 'own_before', 'own_after', 'kept', 'lost_%', 'behind_%'),
-    *('p50_ms', 'p99_ms'),
-    *(f'{stage}_%' for stage in _CPU),
-)
-
-BAR_COLUMNS = ('bar', 'measured', 'asked', 'passed')
-
-
 def node_table(rows: Sequence[NodeTimes]) -> str:
-    """Write the runs; processor time is in percent of one core."""
+    """Return the runs as a Markdown table; processor time is in percent of one core."""
     return figures_table(NODE_COLUMNS, [_node_cells(row) for row in rows])
 
 
 def search_table(search: RateSearch) -> str:
-    """Write the rates that were tried, lowest share of the recogniser's own rate first."""
+    """Return the tries of a search as a Markdown table, lowest share first, and its result."""
     rows = [
         [
             f'{probe.share:.3f}',
@@ -202,16 +199,19 @@ def search_table(search: RateSearch) -> str:
     return (
         figures_table(SEARCH_COLUMNS, rows)
         + f'\n\nhighest share kept: {search.share:.2f}, about {search.share * frames_per_s:.0f} '
-        f'grid frames in a second; the recogniser by itself (medians): {frames_per_s:.0f}, a '
-        f'frame of each camera at once, {1e3 / frame_ms:.0f}, one by one'
+        f'grid frames per second; the recogniser by itself (medians): {frames_per_s:.0f} with a '
+        f'frame of each camera at once, {1e3 / frame_ms:.0f} with one frame at a time'
     )
 
 
-def bars_table(bars: Sequence[Requirement]) -> str:
-    """Write what was asked and whether it was reached."""
+def requirements_table(requirements: Sequence[Requirement]) -> str:
+    """Return the requirements as a Markdown table: measured, required, and whether passed."""
     return figures_table(
-        BAR_COLUMNS,
-        [[bar.what, f'{bar.measured:.2f}', bar.bar, _yes(bar.passed)] for bar in bars],
+        REQUIREMENT_COLUMNS,
+        [
+            [each.what, f'{each.measured:.2f}', each.required, _yes(each.passed)]
+            for each in requirements
+        ],
     )
 
 

@@ -1,4 +1,12 @@
-"""One run of the perception node: images over DDS in, hypotheses over DDS out, and the clock."""
+"""One run of the perception node under load, and the requirements that runs are held against.
+
+    publish  |-- first windows, warm-up --|---------- seconds ----------|  stop
+                                        begin                          end
+
+`measure_node` takes a snapshot of counts and processor times at `begin` and at `end`. A
+`NodeTimes` holds their differences, and the latency of images that are stamped between them.
+`node_requirements` then compares the runs with the node's performance requirements.
+"""
 
 import os
 import time
@@ -13,35 +21,41 @@ from step_ros.ros.benchmarks.session import BenchmarkSession, Publisher
 from step_ros.ros.clients.frame_counts import FrameCounts
 from step_ros.streaming.grid import NANOSECONDS, grid_loss
 
-# After the first window is full, the rest of the machine settles for as long.
+# Seconds for the machine to settle after the first windows are full.
 WARM_UP_SECONDS = 1.0
+
+# Performance requirements: with one camera at this rate, the p99 of the latency that the node adds
+# to the recogniser's own time; and the processor time of a frame off the grid.
+CAMERA_RATE = 30.0
+ADDED_P99_MS = 15.0
+OFF_GRID_MS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeTimes:
-    """One run of the node; processor time is in percent of one core.
+    """Figures of one run of the node. Processor time is in percent of one core.
 
     Attributes:
         cameras: Number of cameras.
-        rate: Images of each in a second.
-        seconds: How long was measured, without the first windows.
-        hypotheses: How many came for images of that time.
-        hypotheses_per_s: The same in a second.
-        latency_ms: From an image's stamp, given when it is published, to the arrival of its
+        rate: Images per second of each camera.
+        seconds: Measured time, without the first windows.
+        hypotheses: Hypotheses for images stamped in that time.
+        hypotheses_per_s: The same per second.
+        latency_ms: From an image's stamp, set when it is published, to the arrival of its
             hypothesis: p50, p95, p99, max.
-        added_ms: The same without what the recogniser itself takes for a frame.
+        added_ms: Latency minus the recogniser's own time for a frame.
         lost_percent: Grid frames without a hypothesis, by the stamps of the hypotheses.
-        behind_percent: How many fewer hypotheses came in that time than it had grid frames: what
-            was lost and what waits ever longer.
-        dropped_percent: Missed slots and dropped frames of these and the used ones, by the
-            node's diagnostics.
-        transport_lost_percent: Images sent that the node did not get.
-        received_per_s: Images that the node got in a second.
+        behind_percent: How many fewer hypotheses arrived in that time than there were grid frames:
+            lost frames, and frames that wait ever longer.
+        dropped_percent: Share of missed slots and dropped frames among these and the used frames,
+            by the node's diagnostics.
+        transport_lost_percent: Images sent that did not reach the node.
+        received_per_s: Images per second that reached the node.
         cpu_percent: Processor time of the node's stages, of the publisher, of the listener, and
-            of all others on this machine, which ought to be little.
+            of all other processes of the machine; the last should be small.
         resident_mb: Resident memory of the node.
-        late_ms: How late images were published.
-        skipped: Images that the publisher left out because it was a whole period late.
+        late_ms: Delay of the published images behind their schedule.
+        skipped: Images that the publisher left out because they were a whole period late.
     """
 
     cameras: int
@@ -67,47 +81,47 @@ class NodeTimes:
         return sum(self.cpu_percent[stage] for stage in STAGES)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything, for JSON."""
+        """Return all figures, for JSON."""
         return asdict(self)
 
 
 def measure_node(
     session: BenchmarkSession, settings: PublisherSettings, *, seconds: float, own_ms: float
 ) -> NodeTimes:
-    """Publish to a running node and measure once every window is full.
+    """Publish to a running node; measure it once every window is full.
 
     Args:
         session: The node.
-        settings: What is published; the stamps must be those of publishing for latencies to hold.
+        settings: What to publish. Latencies are right only if `exact_stamps` is False.
         seconds: How long to measure.
-        own_ms: What the recogniser itself takes for a frame.
+        own_ms: The recogniser's own time for a frame.
 
     Raises:
-        NodeError: The node or the publisher does not keep going.
+        NodeError: The node or the publisher ended early.
     """
     window = session.frames * session.frame_period_ns / NANOSECONDS
-    untouched = session.counts_now()
+    before = session.counts_now()
     publisher = session.publish(settings)
     session.rest(window + WARM_UP_SECONDS, publisher)
-    begin = _Mark.take(session, publisher)
+    begin = _Snapshot.take(session, publisher)
     session.rest(seconds, publisher)
-    end = _Mark.take(session, publisher)
+    end = _Snapshot.take(session, publisher)
     report = publisher.stop()
-    # What waited when the last image came has been answered by then.
-    settled = session.counts_now()
+    # By the next diagnostics the node has processed the frames that waited.
+    after = session.counts_now()
     return _node_times(
         session,
         settings,
         (begin, end),
         report=report,
         own_ms=own_ms,
-        received=_received(settled) - _received(untouched),
+        received=_received(after) - _received(before),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Mark:
-    """What is known at one moment: just after the node said what it did."""
+class _Snapshot:
+    """Frame counts, processor times in seconds, and memory in bytes at one moment."""
 
     time_ns: int
     counts: Mapping[str, FrameCounts]
@@ -115,7 +129,8 @@ class _Mark:
     resident: int
 
     @classmethod
-    def take(cls, session: BenchmarkSession, publisher: Publisher) -> '_Mark':
+    def take(cls, session: BenchmarkSession, publisher: Publisher) -> '_Snapshot':
+        # First: this waits for the next diagnostics, and the other figures must be of that moment.
         counts = session.counts_now()
         cpu = {
             **cpu_seconds(session.node.pid),
@@ -133,20 +148,20 @@ class _Mark:
 def _node_times(
     session: BenchmarkSession,
     settings: PublisherSettings,
-    marks: tuple[_Mark, _Mark],
+    snapshots: tuple[_Snapshot, _Snapshot],
     *,
     report: PublisherReport,
     own_ms: float,
     received: int,
 ) -> NodeTimes:
-    begin, end = marks
+    begin, end = snapshots
     seconds = (end.time_ns - begin.time_ns) / NANOSECONDS
     inside = [
         arrival
         for arrival in session.listener.arrivals
         if begin.time_ns <= arrival.stamp_ns < end.time_ns
     ]
-    answered = lost = 0
+    served = lost = 0
     for camera in session.cameras:
         found, missing = grid_loss(
             [arrival.stamp_ns for arrival in inside if arrival.camera == camera],
@@ -154,9 +169,10 @@ def _node_times(
             end_ns=end.time_ns,
             frame_period_ns=session.frame_period_ns,
         )
-        answered, lost = answered + found, lost + missing
+        served, lost = served + found, lost + missing
     latency_ms = percentiles_and_max([arrival.latency_ms for arrival in inside])
     counted = [end.counts[camera] - begin.counts[camera] for camera in session.cameras]
+    # The node's own view of lost frames, beside the view from outside by stamps.
     dropped = sum(counts.missed_slots + counts.lost for counts in counted)
     used = sum(counts.used for counts in counted)
     arrived = sum(
@@ -170,8 +186,8 @@ def _node_times(
         hypotheses_per_s=len(inside) / seconds,
         latency_ms=latency_ms,
         added_ms={key: value - own_ms for key, value in latency_ms.items()},
-        lost_percent=_percent(lost, answered + lost),
-        behind_percent=max(0.0, _percent(answered + lost - arrived, answered + lost)),
+        lost_percent=_percent(lost, served + lost),
+        behind_percent=max(0.0, _percent(served + lost - arrived, served + lost)),
         dropped_percent=_percent(dropped, used + dropped),
         transport_lost_percent=_percent(report.total - received, report.total),
         received_per_s=sum(counts.received for counts in counted) / seconds,
@@ -192,58 +208,60 @@ def _percent(part: int, whole: int) -> float:
     return 100 * part / whole if whole else 0.0
 
 
-# ---- What is asked of the node, and whether it does it.
-
-CAMERA_RATE = 30.0
-
-ADDED_P99_MS = 15.0
-
-OFF_GRID_MS = 1.0
-
-
 @dataclass(frozen=True, kw_only=True)
 class Requirement:
-    """A figure that is to be reached.
+    """A performance requirement, and whether it is met.
 
     Attributes:
-        what: What was measured.
+        what: Name and unit of the figure.
         measured: The figure.
-        bar: What is asked of it, in words.
-        passed: Whether it is so.
+        required: The requirement in words, for example `below 15`.
+        passed: Whether the figure meets it.
     """
 
     what: str
     measured: float
-    bar: str
+    required: str
     passed: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all fields, for JSON, where the key of `required` is `bar`."""
+        return {
+            'what': self.what,
+            'measured': self.measured,
+            'bar': self.required,
+            'passed': self.passed,
+        }
 
 
 def off_grid_cost(rows: Sequence[NodeTimes]) -> tuple[float, NodeTimes, NodeTimes] | None:
-    """Return what a frame costs that is not on the grid, in ms of the node's processor time.
+    """Return the node's processor time for one frame off the grid, in ms.
 
-    It is the difference between runs with the same grid at a high and at a low image rate.
+    Two runs with the same cameras have the same grid frames. So a higher image rate only adds
+    frames off the grid, and the difference in processor time is theirs.
 
     Returns:
-        The cost and both runs; None where no two runs have as many cameras. Of those that do, the
-        ones with the fewest cameras are taken: they lose the least.
+        The cost, the slow and the fast run; None if no two runs have the same cameras. Runs with
+        the fewest cameras come first: they lose the fewest frames.
     """
     for cameras in sorted({row.cameras for row in rows}):
-        alike = sorted((row for row in rows if row.cameras == cameras), key=lambda row: row.rate)
-        slow, fast = alike[0], alike[-1]
-        more = fast.received_per_s - slow.received_per_s
-        if more > 0:
-            cost = 10 * (fast.node_cpu_percent - slow.node_cpu_percent) / more
+        same = sorted((row for row in rows if row.cameras == cameras), key=lambda row: row.rate)
+        slow, fast = same[0], same[-1]
+        more_per_s = fast.received_per_s - slow.received_per_s
+        if more_per_s > 0:
+            # One percent of a core is 10 ms of processor time per second.
+            cost = 10 * (fast.node_cpu_percent - slow.node_cpu_percent) / more_per_s
             return cost, slow, fast
     return None
 
 
 def node_requirements(rows: Sequence[NodeTimes]) -> list[Requirement]:
-    """Hold the runs against the bars that they allow to be judged."""
-    bars = [
+    """Return the requirements that these runs can show to be met or not."""
+    requirements = [
         Requirement(
             what=f'p99 of the latency the node adds, one camera at {CAMERA_RATE:g} Hz, ms',
             measured=row.added_ms['p99'],
-            bar=f'below {ADDED_P99_MS:g}',
+            required=f'below {ADDED_P99_MS:g}',
             passed=row.added_ms['p99'] < ADDED_P99_MS,
         )
         for row in rows
@@ -252,13 +270,13 @@ def node_requirements(rows: Sequence[NodeTimes]) -> list[Requirement]:
     found = off_grid_cost(rows)
     if found is not None:
         cost, slow, fast = found
-        bars.append(
+        requirements.append(
             Requirement(
                 what=f'an off-grid frame, {slow.cameras} cameras at {fast.rate:g} against '
                 f'{slow.rate:g} Hz, ms of processor time',
                 measured=cost,
-                bar=f'below {OFF_GRID_MS:g}',
+                required=f'below {OFF_GRID_MS:g}',
                 passed=cost < OFF_GRID_MS,
             )
         )
-    return bars
+    return requirements

@@ -1,8 +1,10 @@
-"""What a node's process takes of the machine: processor time by stage, memory. Linux alone.
+"""Processor time by stage, and memory, of a node's process. Linux only.
 
-Python does not tell the system the names of its threads, Fast DDS does. So the stages are: the
-main thread, which is the executor's; the threads of the middleware, by their names; all others,
-which is the worker and the threads that torch computes with.
+Python does not set the names of its threads in the system; Fast DDS does. So the stages are:
+
+- `executor`: the main thread, which runs the executor;
+- `dds`: the threads of the middleware, recognised by their names;
+- `model`: all other threads: the worker, and the threads in which torch computes.
 """
 
 import os
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 EXECUTOR, MODEL, MIDDLEWARE = STAGES = ('executor', 'model', 'dds')
-# How Fast DDS begins the names of its threads.
+# Fast DDS begins the names of its threads with this.
 _MIDDLEWARE_PREFIX = 'dds.'
 
 
@@ -20,8 +22,8 @@ class Memory:
 
     Attributes:
         resident: All of it.
-        anonymous: Its own: heap and stacks.
-        shared: Shared memory, where the middleware's messages are.
+        anonymous: The process's own memory: heap and stacks.
+        shared: Shared memory, which holds the messages of the middleware.
     """
 
     resident: int
@@ -30,12 +32,12 @@ class Memory:
 
 
 def cpu_seconds(pid: int) -> dict[str, float]:
-    """Return the processor time that a process has taken so far, by stage, in seconds.
+    """Return the processor time of a process so far, by stage, in seconds.
 
     Threads that have ended are left out.
 
     Raises:
-        ProcessLookupError: There is no such process, or no Linux to ask.
+        ProcessLookupError: There is no process with this id, or the system is not Linux.
     """
     taken = dict.fromkeys(STAGES, 0.0)
     for thread, fields in _threads(pid):
@@ -46,31 +48,32 @@ def cpu_seconds(pid: int) -> dict[str, float]:
             stage = MIDDLEWARE
         else:
             stage = MODEL
-        # utime and stime: fields 14 and 15 of proc(5), of which the second is the name.
+        # utime and stime are fields 14 and 15 of proc(5); `fields` begins with field 2, the name.
         taken[stage] += (int(fields[12]) + int(fields[13])) / os.sysconf('SC_CLK_TCK')
     return taken
 
 
 def busy_seconds() -> float:
-    """Return the processor time that all cores of the machine have been busy, in seconds.
+    """Return the time that all cores of the machine have been busy, summed, in seconds.
 
     Raises:
-        ProcessLookupError: There is no Linux to ask.
+        ProcessLookupError: The system is not Linux.
     """
     try:
         text = Path('/proc/stat').read_text(encoding='utf-8')
     except OSError as error:
-        raise ProcessLookupError('there is no /proc/stat to ask') from error
-    # user, nice, system, idle, iowait, irq, softirq, steal; what follows is in the first two.
+        raise ProcessLookupError('/proc/stat cannot be read: this needs Linux') from error
+    # user, nice, system, idle, iowait, irq, softirq, steal. The guest times after them are
+    # contained in the first two.
     ticks = [int(field) for field in text.splitlines()[0].split()[1:9]]
     return (sum(ticks) - sum(ticks[3:5])) / os.sysconf('SC_CLK_TCK')
 
 
 def memory(pid: int) -> Memory:
-    """Return what a process holds in memory now.
+    """Return the memory of a process now.
 
     Raises:
-        ProcessLookupError: There is no such process, or no Linux to ask.
+        ProcessLookupError: There is no process with this id, or the system is not Linux.
     """
     try:
         text = Path(f'/proc/{pid}/status').read_text(encoding='utf-8')
@@ -79,7 +82,7 @@ def memory(pid: int) -> Memory:
     found = dict(line.split(':', 1) for line in text.splitlines() if ':' in line)
 
     def in_bytes(key: str) -> int:
-        # An ended process that nobody has waited for has no memory any more.
+        # A zombie, ended but not yet waited for, has no memory fields.
         return 1024 * int(found.get(key, '0 kB').split()[0])
 
     return Memory(
@@ -88,7 +91,7 @@ def memory(pid: int) -> Memory:
 
 
 def _threads(pid: int) -> list[tuple[int, list[str]]]:
-    """Return each thread with its name and what follows it in `stat`."""
+    """Return each thread with its name and the fields that follow the name in `stat`."""
     found = []
     try:
         threads = list(Path(f'/proc/{pid}/task').iterdir())
@@ -97,9 +100,9 @@ def _threads(pid: int) -> list[tuple[int, list[str]]]:
     for thread in threads:
         try:
             text = (thread / 'stat').read_text(encoding='utf-8')
-        except OSError:  # it ended meanwhile
+        except OSError:  # the thread ended meanwhile
             continue
-        # The name stands in brackets and may hold blanks and brackets itself.
+        # The name stands in brackets and may itself hold spaces and brackets.
         name, _, rest = text.partition('(')[2].rpartition(')')
         found.append((int(thread.name), [name, *rest.split()]))
     return found

@@ -28,15 +28,12 @@ from std_msgs.msg import Header
 from step_ros.reporting.percentiles import percentiles_and_max
 from step_ros.ros.images import from_rgb
 from step_ros.ros.process_setup import make_room_for_large_images
-from step_ros.ros.qos import image_qos
+from step_ros.ros.qos import SETTLE_SECONDS, image_qos
 from step_ros.ros.runner import run_node
 from step_ros.streaming.grid import NANOSECONDS
 
 # The log line before the first image, once every topic has a subscription.
 PUBLISHING = 'publishing'
-
-# A best-effort publisher never learns whether the other side is ready, or took the last image.
-SETTLE_SECONDS = 0.5
 
 # The longest sleep: how late a signal to end is noticed.
 _LONGEST_WAIT = 0.1
@@ -163,6 +160,7 @@ class BenchmarkPublisher(Node):
             stamp_ns = now_ns + round(image.skew * NANOSECONDS)
             self._image_publishers[image.camera].publish(self._image.stamped(stamp_ns))
             self._sent[image.camera] += 1
+        # Best effort gives no sign that the last image has arrived.
         time.sleep(SETTLE_SECONDS)
 
     def report(self) -> PublisherReport:

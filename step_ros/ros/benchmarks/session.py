@@ -1,6 +1,6 @@
 """One run of a benchmark: a perception node and cameras as processes, and a client in this one.
 
-    Publisher  (process) --images--> perception node  (process) --hypotheses--> BenchmarkListener
+Publisher  (process) --images--> perception node  (process) --hypotheses--> BenchmarkListener
 """
 
 import time
@@ -24,9 +24,9 @@ from step_ros.ros.clients.perception_client import (
     to_observation,
 )
 from step_ros.ros.conversion import to_nanoseconds
+from step_ros.ros.perception.parameters import PERCEPTION
 from step_ros.ros.processes import NodeError, NodeProcess, check_all, wait_until
 
-PERCEPTION = '/perception'
 _POLL_SECONDS = 0.05
 # Diagnostics come once a second; a busy node is late with them.
 _DIAGNOSTICS_SECONDS = 20.0

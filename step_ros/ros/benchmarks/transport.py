@@ -1,4 +1,7 @@
-"""Large images through Fast DDS: with the package's shared-memory profile, and without."""
+"""The benchmark of large images through Fast DDS, with and without `config/fastdds.xml`.
+
+The profile gives the publisher shared memory that is large enough for its images.
+"""
 
 import os
 import time
@@ -22,7 +25,8 @@ from step_ros.ros.qos import image_qos
 from step_ros.ros.spinning_node import SpinningNode
 
 TOPIC = '/benchmark/image_raw'
-# A choice of transports, here of those that Fast DDS itself would take, keeps the profile away.
+# The package sets no profile if the environment chooses the transports. These are the ones that
+# Fast DDS takes by itself.
 WITHOUT_PROFILE = {'FASTDDS_BUILTIN_TRANSPORTS': 'DEFAULT'}
 COLUMNS = (
     *('size', 'profile', 'rate_hz', 'sent', 'received', 'received_%'),
@@ -33,19 +37,19 @@ _POLL_SECONDS = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class TransportTimes:
-    """Images of one size, one way.
+    """Figures for images of one size, with or without the profile.
 
     Attributes:
-        width: In pixels.
-        height: In pixels.
-        rate: Images in a second.
-        profile: Whether the publisher took the profile.
+        width: Width in pixels.
+        height: Height in pixels.
+        rate: Images per second.
+        profile: Whether the publisher used the profile.
         sent: Images published.
-        received: Images that came.
-        latency_ms: From the stamp, given when it is published, to the arrival of the serialised
-            image: p50, p95, p99, max.
-        late_ms: How late images were published.
-        skipped: Images that the publisher left out because it was a whole period late.
+        received: Images that arrived.
+        latency_ms: From an image's stamp, set when it is published, to the arrival of the
+            serialised image: p50, p95, p99, max.
+        late_ms: Delay of the published images behind their schedule.
+        skipped: Images that the publisher left out because they were a whole period late.
     """
 
     width: int
@@ -60,35 +64,36 @@ class TransportTimes:
 
     @property
     def received_percent(self) -> float:
-        """Share of the images that came."""
+        """Share of the images that arrived, in percent."""
         return 100 * self.received / self.sent if self.sent else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything, for JSON."""
+        """Return all figures, for JSON."""
         return {**asdict(self), 'received_percent': self.received_percent}
 
 
 def measure_transport(
     *, width: int, height: int, rate: float, profile: bool, seconds: float, folder: Path
 ) -> TransportTimes:
-    """Publish images in a process of its own and receive them in this one.
+    """Publish images from another process and receive them in this one.
 
     Args:
-        width: In pixels.
-        height: In pixels.
-        rate: Images in a second.
-        profile: Whether the publisher takes the profile.
-        seconds: How long.
+        width: Width in pixels.
+        height: Height in pixels.
+        rate: Images per second.
+        profile: Whether the publisher uses the profile.
+        seconds: How long to measure.
         folder: For logs.
 
     Raises:
-        ValueError: The environment chooses a transport already: then both ways would be one.
-        NodeError: The publisher does not keep going.
+        ValueError: The environment already chooses a transport, with and without the profile.
+        NodeError: The publisher ended early.
     """
     for name in CHOICES:
         if os.environ.get(name):
             raise ValueError(
-                f'{name} is set in the environment and would decide for both ways; unset it'
+                f'{name} is set in the environment, so the profile would make no difference; '
+                'unset it'
             )
     latencies_ms = array('d')
 
@@ -107,7 +112,7 @@ def measure_transport(
         environment={} if profile else WITHOUT_PROFILE,
     )
     try:
-        wait_until(lambda: publisher.publishing, [publisher.process], 'an image')
+        wait_until(lambda: publisher.publishing, [publisher.process], 'the first image')
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             publisher.process.check()
@@ -130,7 +135,7 @@ def measure_transport(
 
 
 def transport_table(rows: Sequence[TransportTimes]) -> str:
-    """Write the rows as a Markdown table."""
+    """Return the figures as a Markdown table."""
     return figures_table(
         COLUMNS,
         [

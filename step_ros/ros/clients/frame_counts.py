@@ -1,4 +1,7 @@
-"""What became of a camera's frames, read from the node's diagnostics."""
+"""Counts of a camera's frames by outcome, read from the node's diagnostics.
+
+A camera's frames add up: received = used + off_grid + waiting + dropped, by cause.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +18,7 @@ from step_ros.ros.perception.diagnostics import (
 )
 
 MISSED_SLOTS = 'missed_slots'
-# How old the newest frame is: a number, but no count.
+# Age of the newest frame: a number in the status that counts nothing.
 STAMP_AGE = 'stamp_age_ms'
 
 
@@ -24,11 +27,11 @@ class FrameCounts:
     """Frames of one camera, each counted once.
 
     Attributes:
-        received: All that the node got.
-        used: Those that entered a window.
-        off_grid: Those whose slot had an earlier frame.
-        waiting: Those that nobody has looked at yet.
-        dropped: The others, by cause.
+        received: All frames that reached the node.
+        used: Frames that entered a window.
+        off_grid: Frames whose slot already had an earlier frame.
+        waiting: Frames in the queue.
+        dropped: All other frames, by cause.
         missed_slots: Slots inside windows that no frame filled.
     """
 
@@ -41,16 +44,16 @@ class FrameCounts:
 
     @property
     def lost(self) -> int:
-        """Frames that were dropped, whatever the cause."""
+        """Dropped frames, whatever the cause."""
         return sum(self.dropped.values())
 
     @property
     def unaccounted(self) -> int:
-        """Frames of which the node does not say what became of them."""
+        """Received frames that no other count holds; 0 if the node counts correctly."""
         return self.received - self.used - self.off_grid - self.waiting - self.lost
 
     def __sub__(self, earlier: 'FrameCounts') -> 'FrameCounts':
-        """Return what was counted since then."""
+        """Return the counts since an earlier time."""
         causes = self.dropped.keys() | earlier.dropped.keys()
         return FrameCounts(
             received=self.received - earlier.received,
@@ -66,7 +69,7 @@ class FrameCounts:
 
 
 def read_frame_counts(status: DiagnosticStatus) -> FrameCounts:
-    """Read a camera's status; values that are no counts are passed over."""
+    """Return the counts in a camera's status; values that are not counts are skipped."""
     counts = {item.key: int(item.value) for item in status.values if item.value.isdecimal()}
     named = {RECEIVED, USED, OFF_GRID, WAITING}
     return FrameCounts(

@@ -1,24 +1,29 @@
-"""Listens to a running perception node and a camera, as any user of the package would."""
+"""The demo's client: collects hypotheses, true labels and pictures while a demo runs."""
 
 from collections import deque
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
-from step_ros.evaluation.ground_truth import Observation, TaskAnswer, Truth
+from step_ros.evaluation.ground_truth import Observation, Truth
+from step_ros.files import Closing
 from step_ros.images.errors import FrameError
 from step_ros.msg import ActionEvent, ActionHypothesis, ModelInfo
+from step_ros.ros.clients.perception_client import (
+    PerceptionClient,
+    PerceptionTopics,
+    to_observation,
+)
 from step_ros.ros.conversion import to_nanoseconds
 from step_ros.ros.images import to_rgb
-from step_ros.ros.qos import LATCHED
-from step_ros.ros.spinning_node import SpinningNode
 
-# A kept picture every so many seconds is enough for a video to be looked at.
+# Eleven pictures a second are enough for a video, and fit into memory.
 PICTURE_PERIOD_NS = 90_000_000
 JPEG_QUALITY = 92
+# Hypotheses that may wait for the callback.
+_DEPTH = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +36,12 @@ class Picture:
     def image(self) -> np.ndarray:
         """Return the pixels, uint8 RGB."""
         decoded = cv2.imdecode(np.frombuffer(self.jpeg, np.uint8), cv2.IMREAD_COLOR)
-        assert decoded is not None  # our own JPEG
+        assert decoded is not None  # `Observer` encoded it
         return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
 
 
-class Observer:
-    """Collects hypotheses, truth and pictures in a thread of its own.
+class Observer(Closing):
+    """Collects hypotheses, true labels and pictures in a thread of its own.
 
     Args:
         perception: Full name of the perception node.
@@ -47,8 +52,8 @@ class Observer:
         observations: Hypotheses so far.
         truth: True labels so far.
         pictures: Frames kept for a video.
-        model: What the node said it decides; None until it did.
-        arrivals_ns: Arrival of recent frames, for their rate.
+        model: The node's model info; None until it arrives.
+        arrivals_ns: Arrival times of recent frames, for their rate.
     """
 
     def __init__(self, *, perception: str, image_topic: str, truth_topic: str) -> None:
@@ -57,46 +62,33 @@ class Observer:
         self.pictures: list[Picture] = []
         self.model: ModelInfo | None = None
         self.arrivals_ns: deque[int] = deque(maxlen=90)
-        self._spinning = SpinningNode('step_ros_observer')
-        self._node = self._spinning.node
-        self._node.create_subscription(
-            ActionHypothesis, f'{perception}/hypotheses', self._on_hypothesis, 50
+        self._client = PerceptionClient('step_ros_observer')
+        self._client.subscribe(
+            PerceptionTopics.of_node(perception),
+            on_hypothesis=self._on_hypothesis,
+            on_model_info=self._on_model_info,
+            depth=_DEPTH,
         )
-        self._node.create_subscription(
-            ModelInfo, f'{perception}/model_info', self._on_model, LATCHED
+        self._client.subscribe_camera(
+            image_topic=image_topic,
+            on_image=self._on_image,
+            truth_topic=truth_topic,
+            on_truth=self._on_truth,
         )
-        latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._node.create_subscription(ActionEvent, truth_topic, self._on_truth, latched)
-        self._node.create_subscription(Image, image_topic, self._on_image, qos_profile_sensor_data)
-        self._spinning.start()
+        self._client.start()
 
     def close(self) -> None:
-        """Stop listening."""
-        self._spinning.close()
+        """End the subscriptions."""
+        self._client.close()
 
-    def _on_model(self, message: ModelInfo) -> None:
+    def _now_ns(self) -> int:
+        return int(self._client.node.get_clock().now().nanoseconds)
+
+    def _on_model_info(self, message: ModelInfo) -> None:
         self.model = message
 
     def _on_hypothesis(self, message: ActionHypothesis) -> None:
-        self.observations.append(
-            Observation(
-                camera=message.camera,
-                window_start_ns=to_nanoseconds(message.window_start),
-                stamp_ns=to_nanoseconds(message.header.stamp),
-                arrival_ns=self._node.get_clock().now().nanoseconds,
-                node_latency_ns=to_nanoseconds(message.latency),
-                answers={
-                    task.task: TaskAnswer(
-                        label=task.labels[0],
-                        score=task.scores[0],
-                        counterpart=task.counterpart,
-                        counterpart_score=task.counterpart_score,
-                        order_evidence=task.order_evidence,
-                    )
-                    for task in message.tasks
-                },
-            )
-        )
+        self.observations.append(to_observation(message, self._now_ns()))
 
     def _on_truth(self, message: ActionEvent) -> None:
         stamp_ns = to_nanoseconds(message.header.stamp)
@@ -108,13 +100,13 @@ class Observer:
 
     def _on_image(self, message: Image) -> None:
         stamp_ns = to_nanoseconds(message.header.stamp)
-        self.arrivals_ns.append(self._node.get_clock().now().nanoseconds)
+        self.arrivals_ns.append(self._now_ns())
         if self.pictures and stamp_ns - self.pictures[-1].stamp_ns < PICTURE_PERIOD_NS:
             return
         try:
             bgr = cv2.cvtColor(to_rgb(message), cv2.COLOR_RGB2BGR)
         except FrameError as error:
-            self._node.get_logger().warning(f'picture left out: {error}')
+            self._client.node.get_logger().warning(f'frame left out of the video: {error}')
             return
         done, jpeg = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         if done:

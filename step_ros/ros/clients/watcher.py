@@ -1,4 +1,4 @@
-"""Finds perception nodes and listens to what one of them says, as any user of it could."""
+"""Finds the perception nodes on the ROS graph and follows one of them, for `step_ros watch`."""
 
 import os
 import threading
@@ -7,20 +7,23 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
+from rclpy.node import Node
 
+from step_ros.files import Closing
 from step_ros.msg import ActionEvent, ActionHypothesis
-from step_ros.ros.spinning_node import SpinningNode
+from step_ros.ros.clients.perception_client import QUEUE_DEPTH, PerceptionClient, PerceptionTopics
 
 HYPOTHESIS_TYPE, EVENT_TYPE = 'step_ros/msg/ActionHypothesis', 'step_ros/msg/ActionEvent'
-# Hypotheses that may wait to be looked at, and by which the rate is measured.
-_KEPT = 1000
+# Hypotheses over which the rate is measured.
 _RECENT = 50
-# How often the node is asked for its state, in seconds.
+# Diagnostics that may wait for the callback.
+_DIAGNOSTICS_DEPTH = 50
+# Seconds between two requests for the node's lifecycle state.
 STATE_PERIOD = 0.5
-# Statuses by how bad they are.
+# Statuses by severity.
 LEVELS = {
     DiagnosticStatus.OK: 'ok',
     DiagnosticStatus.WARN: 'warning',
@@ -31,12 +34,12 @@ LEVELS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A topic on which somebody publishes hypotheses.
+    """A topic of hypotheses with one of its publishers.
 
     Attributes:
-        topic: The topic.
-        node: Full name of who publishes it.
-        events: The topic of the events that belong to it; empty where there is none.
+        topic: The topic of the hypotheses.
+        node: Full name of the node that publishes it.
+        events: The topic of the node's events; empty if there is none.
     """
 
     topic: str
@@ -46,13 +49,13 @@ class Source:
 
 @dataclass(kw_only=True)
 class CameraView:
-    """What was said of one camera of late.
+    """The newest messages about one camera.
 
     Attributes:
         newest: The newest hypothesis.
-        arrivals_ns: When the last ones came, by the monotonic clock.
-        open_events: Labels that began and have not ended, by task. What began before the watch is
-            not known.
+        arrivals_ns: Arrival times of the last hypotheses, by the monotonic clock.
+        open_events: Labels that have started and not ended, by task. Events that started before
+            the watch are unknown.
     """
 
     newest: ActionHypothesis | None = None
@@ -61,15 +64,15 @@ class CameraView:
 
     @property
     def rate(self) -> float:
-        """Hypotheses per second of late; 0 while there are fewer than two."""
+        """Hypotheses per second, recently; 0 while there are fewer than two."""
         if len(self.arrivals_ns) < 2:
             return 0.0
-        # Up to now: the rate falls when nothing comes any more.
+        # Up to now, not to the last arrival: the rate must fall when no hypothesis comes any more.
         seconds = (time.monotonic_ns() - self.arrivals_ns[0]) / 1e9
         return len(self.arrivals_ns) / seconds
 
     def copy(self) -> 'CameraView':
-        """Return it as it is now."""
+        """Return a copy that later messages do not change."""
         return CameraView(
             newest=self.newest,
             arrivals_ns=deque(self.arrivals_ns),
@@ -77,71 +80,86 @@ class CameraView:
         )
 
 
-class Watcher:
-    """Listens in a thread of its own; what it heard may be asked for in any other."""
+class Watcher(Closing):
+    """Follows a perception node in a thread of its own; any other thread may ask for the results.
+
+    Attributes:
+        node: The ROS node that subscribes.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._cameras: dict[str, CameraView] = {}
         self._statuses: dict[str, DiagnosticStatus] = {}
-        self._waiting: deque[ActionHypothesis | ActionEvent] = deque(maxlen=_KEPT)
+        self._waiting: deque[ActionHypothesis | ActionEvent] = deque(maxlen=QUEUE_DEPTH)
         self._source: Source | None = None
         self._get_state: Any = None
-        self._asked: Any = None
-        self._asked_at = 0.0
+        self._state_request: Any = None
+        self._requested_at = 0.0
         self._state: Any = None
-        self._spinning = SpinningNode(f'step_ros_watch_{os.getpid()}')
-        self._node = self._spinning.node
-        self._spinning.start()
+        self._client = PerceptionClient(f'step_ros_watch_{os.getpid()}')
+        self.node: Node = self._client.node
+        # Already now: `find` needs the graph.
+        self._client.start()
 
     def close(self) -> None:
-        """Stop listening."""
-        self._spinning.close()
+        """End the subscriptions."""
+        self._client.close()
 
     def find(self) -> list[Source]:
-        """Return who publishes hypotheses at present, by topic and node."""
-        types = dict(self._node.get_topic_names_and_types())
-        heard = [topic for topic, kinds in types.items() if HYPOTHESIS_TYPE in kinds]
-        events = [topic for topic, kinds in types.items() if EVENT_TYPE in kinds]
-        tells = [(topic, node) for topic in events for node in self._publishers(topic)]
+        """Return the publishers of hypotheses at present, by topic and node."""
+        types = dict(self.node.get_topic_names_and_types())
+        hypothesis_topics = [topic for topic, kinds in types.items() if HYPOTHESIS_TYPE in kinds]
+        event_topics = [topic for topic, kinds in types.items() if EVENT_TYPE in kinds]
+        event_publishers = [
+            (topic, node) for topic in event_topics for node in self._publishers(topic)
+        ]
         sources = []
-        for topic in heard:
+        for topic in hypothesis_topics:
             for node in self._publishers(topic):
-                own = [name for name, teller in tells if teller == node]
+                own = [name for name, publisher in event_publishers if publisher == node]
+                # A node may publish other events, too: prefer the topic beside the hypotheses.
                 beside = f'{topic.rpartition("/")[0]}/events'
-                events_topic = beside if beside in own else own[0] if len(own) == 1 else ''
-                sources.append(Source(topic=topic, node=node, events=events_topic))
+                events = beside if beside in own else own[0] if len(own) == 1 else ''
+                sources.append(Source(topic=topic, node=node, events=events))
         return sorted(sources, key=lambda source: (source.topic, source.node))
 
     def listen(self, source: Source) -> None:
-        """Begin to listen."""
+        """Subscribe to a node's hypotheses, events and diagnostics."""
         self._source = source
-        node = self._node
-        node.create_subscription(ActionHypothesis, source.topic, self._on_hypothesis, _KEPT)
-        if source.events:
-            node.create_subscription(ActionEvent, source.events, self._on_event, _KEPT)
-        node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, _RECENT)
-        self._get_state = node.create_client(GetState, f'{source.node}/get_state')
+        self._client.subscribe(
+            PerceptionTopics(
+                hypotheses=source.topic,
+                events=source.events,
+                # A bag player publishes under its own name what the node said under another.
+                names=frozenset({source.node, source.topic.rpartition('/')[0]}),
+            ),
+            on_hypothesis=self._on_hypothesis,
+            on_event=self._on_event,
+            on_statuses=self._on_statuses,
+            diagnostics_depth=_DIAGNOSTICS_DEPTH,
+        )
+        self._get_state = self.node.create_client(GetState, f'{source.node}/get_state')
 
     def take(self) -> list[ActionHypothesis | ActionEvent]:
-        """Return what came since the last call, in order."""
+        """Return the messages since the last call, in the order of their arrival."""
         with self._lock:
             waiting = list(self._waiting)
             self._waiting.clear()
         return waiting
 
     def cameras(self) -> dict[str, CameraView]:
-        """Return what was said of each camera, by its name."""
+        """Return the newest messages about each camera, by its name."""
         with self._lock:
             return {name: self._cameras[name].copy() for name in sorted(self._cameras)}
 
     def diagnostics(self) -> list[DiagnosticStatus]:
-        """Return the newest statuses of the node that is listened to."""
+        """Return the newest statuses of the node."""
         with self._lock:
             return list(self._statuses.values())
 
     def silence(self) -> str:
-        """Say why nothing may come; empty where all seems well, or nobody is listened to."""
+        """Return why the node may be silent; empty if no reason is known, or before `listen`."""
         source = self._source
         if source is None:
             return ''
@@ -157,23 +175,25 @@ class Watcher:
         return ''
 
     def _publishers(self, topic: str) -> list[str]:
-        """Return the full names of the nodes that publish a topic, as far as they are known."""
+        """Return the full names of the known nodes that publish a topic."""
         found = {
             f'{info.node_namespace.rstrip("/")}/{info.node_name}'
-            for info in self._node.get_publishers_info_by_topic(topic)
-            # A node is discovered after its publishers.
+            for info in self.node.get_publishers_info_by_topic(topic)
+            # The graph finds a publisher before it finds the name of its node.
             if not info.node_name.startswith('_NODE_NAME_UNKNOWN')
         }
         return sorted(found)
 
     def _lifecycle_state(self) -> Any:
-        """Return the node's state as it was a moment ago; None while it is not known."""
-        if self._asked is not None and self._asked.done():
-            self._state, self._asked = self._asked.result().current_state, None
-        # An answer may be lost before both sides know of each other: it is asked again anyhow.
-        if time.monotonic() - self._asked_at > STATE_PERIOD and self._get_state.service_is_ready():
-            self._asked = self._get_state.call_async(GetState.Request())
-            self._asked_at = time.monotonic()
+        """Return the node's state from the last response; None before the first."""
+        if self._state_request is not None and self._state_request.done():
+            self._state = self._state_request.result().current_state
+            self._state_request = None
+        # Request again even if a response is due: it is lost if it comes before discovery ends.
+        due = time.monotonic() - self._requested_at > STATE_PERIOD
+        if due and self._get_state.service_is_ready():
+            self._state_request = self._get_state.call_async(GetState.Request())
+            self._requested_at = time.monotonic()
         return self._state
 
     def _on_hypothesis(self, message: ActionHypothesis) -> None:
@@ -192,42 +212,38 @@ class Watcher:
                 camera.open_events.pop(message.task, None)
             self._waiting.append(message)
 
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        assert self._source is not None
-        names = {self._source.node, self._source.topic.rpartition('/')[0]}
+    def _on_statuses(self, _stamp_ns: int, statuses: list[DiagnosticStatus]) -> None:
         with self._lock:
-            for status in message.status:
-                if status.name.partition(': ')[0] in names:
-                    self._statuses[status.name] = status
+            self._statuses |= {status.name: status for status in statuses}
 
 
 def choose_source(found: list[Source], wanted: str) -> tuple[Source | None, str]:
-    """Choose whom to listen to.
+    """Return the source that the user means.
 
     Args:
-        found: Who publishes hypotheses.
-        wanted: Full name of a node, or a topic of hypotheses; empty for the only one.
+        found: All publishers of hypotheses.
+        wanted: Full name of a node, or a topic of hypotheses; empty for the only source.
 
     Returns:
-        The source; or None and why there is none.
+        The source and an empty text; or None and the reason.
     """
     name = wanted if wanted.startswith('/') else f'/{wanted}'
     topic = f'{name}/hypotheses'
-    fitting = found
+    matches = found
     if wanted:
-        fitting = [each for each in found if each.node == name] or [
+        matches = [each for each in found if each.node == name] or [
             each for each in found if each.topic in (name, topic)
         ]
-    if len(fitting) == 1:
-        return fitting[0], ''
-    if fitting:
-        nodes = [source.node for source in fitting]
-        names = [each.node if nodes.count(each.node) == 1 else each.topic for each in fitting]
+    if len(matches) == 1:
+        return matches[0], ''
+    if matches:
+        nodes = [source.node for source in matches]
+        names = [each.node if nodes.count(each.node) == 1 else each.topic for each in matches]
         listed = '\n'.join(
             f'  --node {name}    ({source.topic} from {source.node})'
-            for name, source in zip(names, fitting, strict=True)
+            for name, source in zip(names, matches, strict=True)
         )
-        return None, f'several publish hypotheses; choose one:\n{listed}'
+        return None, f'several nodes publish hypotheses; choose one:\n{listed}'
     if not wanted:
         return None, f'no publisher of {HYPOTHESIS_TYPE}: is a perception node running?'
     others = ', '.join(source.node for source in found)

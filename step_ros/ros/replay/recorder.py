@@ -1,7 +1,8 @@
-"""Records what a perception node says about a bag that is being played to it.
+"""Records the hypotheses and events of a perception node while a bag is played to it.
 
-It begins once the node listens to the cameras, waits until a player has come and gone, lets the
-node finish and deactivates it, so that open events end; then it writes a file and ends.
+wait for the node  ->  'recording'  ->  a player comes  ->  the player goes  ->
+the node has processed all frames  ->  deactivate the node, so that open events end  ->
+write the file  ->  end
 """
 
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
@@ -20,18 +21,23 @@ from step_ros.msg import ActionEvent, ActionHypothesis
 from step_ros.replay.node_output import FrameTally, NodeOutput, OnlineEvent, OnlineHypothesis
 from step_ros.resources import Value
 from step_ros.ros.clients.frame_counts import STAMP_AGE, read_frame_counts
+from step_ros.ros.clients.perception_client import (
+    PerceptionClient,
+    PerceptionTopics,
+    status_part,
+)
 from step_ros.ros.conversion import to_nanoseconds
 from step_ros.ros.parameters import Parameter, declare_parameters, parameter_values
 from step_ros.ros.perception.diagnostics import SKIPPED
 from step_ros.ros.runner import run_node
 
-# What it says when it hears the node and a player may begin.
+# The log line after which a player may start.
 RECORDING = 'recording'
 PARAMETERS = (
     Parameter(name='perception', description='Full name of the perception node.'),
-    Parameter(name='cameras', description='Its cameras.'),
-    Parameter(name='image_topics', description='The topics that are played.'),
-    Parameter(name='output', description='File to write, as JSON.'),
+    Parameter(name='cameras', description='Names of its cameras.'),
+    Parameter(name='image_topics', description='Image topics that are played.'),
+    Parameter(name='output', description='JSON file to write.'),
 )
 DEFAULTS: dict[str, Value] = {
     'perception': '/perception',
@@ -40,21 +46,21 @@ DEFAULTS: dict[str, Value] = {
     'output': 'online.json',
 }
 
-_DEPTH = 1000
 _SPIN_PERIOD = 0.05
-# How often the graph is looked at, in seconds.
+# Seconds between two looks at the graph.
 _LOOK_PERIOD = 0.2
-# How long a service may take, and messages that were sent before its answer, in seconds.
+# Seconds that a service may take.
 _SERVICE_SECONDS = 10.0
+# Seconds that messages sent before the service's response may still take.
 _SETTLE_SECONDS = 0.5
 
 
 class RecordingError(RuntimeError):
-    """The node did not do as expected."""
+    """The perception node could not be recorded to the end."""
 
 
 class ReplayRecorder(Node):
-    """Listens to a perception node while a bag is played.
+    """Records a perception node while a bag is played.
 
     Args:
         options: For `rclpy.node.Node`.
@@ -75,51 +81,56 @@ class ReplayRecorder(Node):
         self._events: list[OnlineEvent] = []
         self._tallies: dict[str, list[FrameTally]] = {camera: [] for camera in values['cameras']}
         self._diagnoses = 0
-        name = self._perception
-        self._heard = [
-            self.create_subscription(
-                ActionHypothesis, f'{name}/hypotheses', self._on_hypothesis, _DEPTH
-            ),
-            self.create_subscription(ActionEvent, f'{name}/events', self._on_event, _DEPTH),
-        ]
-        self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, _DEPTH)
-        self._change = self.create_client(ChangeState, f'{name}/change_state')
-        self._spinner = SingleThreadedExecutor(context=self.context)
+        # No callback for the model info: each hypothesis names its model, and the node counts as
+        # connected once it publishes hypotheses and events.
+        self._client = PerceptionClient(self)
+        self._client.subscribe(
+            PerceptionTopics.of_node(self._perception),
+            on_hypothesis=self._on_hypothesis,
+            on_event=self._on_event,
+            on_statuses=self._on_statuses,
+        )
+        self._change_state = self.create_client(ChangeState, f'{self._perception}/change_state')
+        self._executor = SingleThreadedExecutor(context=self.context)
 
     def record(self, stop: threading.Event) -> bool:
-        """Record one playing, from before its beginning until after its end.
+        """Record one playing, from before its start until after its end.
+
+        Args:
+            stop: Set to give up.
 
         Returns:
-            Whether it was recorded and written; False if told to end before.
+            Whether the file was written; False if `stop` was set before.
 
         Raises:
             RecordingError: The node cannot be deactivated.
         """
-        self._spinner.add_node(self)
-        if not self._wait(self._hears_node, stop):
+        self._executor.add_node(self)
+        if not self._wait(self._node_connected, stop):
             return False
         self.get_logger().info(RECORDING)
-        for done in (self._played, lambda: not self._played()):
+        for done in (self._player_present, lambda: not self._player_present()):
             if not self._wait(done, stop):
                 return False
         diagnoses = self._diagnoses
         if not self._wait(lambda: self._settled(diagnoses), stop):
             return False
         self._deactivate()
-        answers = NodeOutput(
+        output = NodeOutput(
             model_id=self._model_id,
             hypotheses=self._hypotheses,
             events=self._events,
             tallies=self._tallies,
         )
-        answers.save(self._output)
+        output.save(self._output)
         self.get_logger().info(
-            f'{len(self._hypotheses)} hypotheses and {len(self._events)} events in {self._output}'
+            f'wrote {len(self._hypotheses)} hypotheses and {len(self._events)} events to '
+            f'{self._output}'
         )
         return True
 
     def _wait(self, done: Callable[[], bool], stop: threading.Event) -> bool:
-        """Take messages until something is so; False if told to end."""
+        """Take messages until a condition holds; return False if `stop` was set before."""
         while not stop.is_set():
             if done():
                 return True
@@ -129,22 +140,26 @@ class ReplayRecorder(Node):
     def _spin(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            self._spinner.spin_once(timeout_sec=min(left, _SPIN_PERIOD))
+            self._executor.spin_once(timeout_sec=min(left, _SPIN_PERIOD))
 
-    def _hears_node(self) -> bool:
-        """Whether the node is active and all that it says will arrive."""
-        return all(each.get_publisher_count() for each in self._heard) and all(
+    def _node_connected(self) -> bool:
+        """Whether the node is active, and this recorder receives what it publishes."""
+        # An active node subscribes to its image topics.
+        return self._client.connected() and all(
             self.count_subscribers(topic) for topic in self._topics
         )
 
-    def _played(self) -> bool:
-        """Whether there is a player."""
+    def _player_present(self) -> bool:
         return any(self.count_publishers(topic) for topic in self._topics)
 
     def _settled(self, diagnoses: int) -> bool:
-        """Whether the node has looked at all that came, after as many diagnoses were made.
+        """Whether the node has processed every frame.
 
-        Of two made since then, the second has no frame more, and none waits.
+        It has if no frame waits and none has come between the last two diagnostics, both made
+        after the player went.
+
+        Args:
+            diagnoses: How many diagnostics had come when the player went.
         """
         return self._diagnoses >= diagnoses + 2 and all(
             tallies[-1].waiting == 0 and tallies[-1].received == tallies[-2].received
@@ -154,10 +169,12 @@ class ReplayRecorder(Node):
 
     def _deactivate(self) -> None:
         request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE))
-        future = self._change.call_async(request)
-        self._spinner.spin_until_future_complete(future, timeout_sec=_SERVICE_SECONDS)
+        future = self._change_state.call_async(request)
+        self._executor.spin_until_future_complete(future, timeout_sec=_SERVICE_SECONDS)
         if not future.done() or not future.result().success:
-            raise RecordingError(f'{self._perception} could not be deactivated')
+            raise RecordingError(
+                f'{self._perception} could not be deactivated; its log says why, if it still runs'
+            )
         self._spin(_SETTLE_SECONDS)
 
     def _on_hypothesis(self, message: ActionHypothesis) -> None:
@@ -188,25 +205,26 @@ class ReplayRecorder(Node):
             )
         )
 
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        now_ns = to_nanoseconds(message.header.stamp)
-        cameras = {f'{self._perception}: {camera}': camera for camera in self._tallies}
-        found = {
-            cameras[status.name]: tally
-            for status in message.status
-            if status.name in cameras and (tally := read_tally(status, now_ns)) is not None
-        }
-        if any(status.name.startswith(f'{self._perception}: ') for status in message.status):
-            self._diagnoses += 1
-        for camera, tally in found.items():
-            self._tallies[camera].append(tally)
+    def _on_statuses(self, stamp_ns: int, statuses: list[DiagnosticStatus]) -> None:
+        self._diagnoses += 1
+        for status in statuses:
+            tallies = self._tallies.get(status_part(status))
+            tally = None if tallies is None else read_tally(status, stamp_ns)
+            if tallies is not None and tally is not None:
+                tallies.append(tally)
 
 
 def read_tally(status: DiagnosticStatus, now_ns: int) -> FrameTally | None:
-    """Read a camera's status, made at a time by the clock of the stamps; None before any frame."""
+    """Return the frame counts in a camera's status; None before its first frame.
+
+    Args:
+        status: The status.
+        now_ns: When the node made it, by the clock of the stamps.
+    """
     values = {item.key: item.value for item in status.values}
     counts = read_frame_counts(status)
     age_ms = values.get(STAMP_AGE, '')
+    # The age is negative if a stamp is ahead of the clock.
     if not age_ms.lstrip('-').isdecimal():
         return None
     lost = {**counts.dropped, SKIPPED: int(values.get(SKIPPED, 0))}
@@ -222,7 +240,7 @@ def main(args: list[str] | None = None) -> int:
     """Record until a player has come and gone, or until interrupted.
 
     Returns:
-        0; or 1 after one line on what was wrong.
+        0; or 1 after one line with the error.
     """
     return run_node(
         'replay_recorder', ReplayRecorder, _run, args=args, expected=(RecordingError, OSError)
@@ -231,4 +249,4 @@ def main(args: list[str] | None = None) -> int:
 
 def _run(node: ReplayRecorder, stop: threading.Event) -> None:
     if not node.record(stop):
-        node.get_logger().info('ended before the bag was played; nothing is written')
+        node.get_logger().info('interrupted before the bag had been played; no file is written')

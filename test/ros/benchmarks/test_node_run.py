@@ -1,9 +1,14 @@
-"""What is asked of the node is judged on the runs that show it."""
+"""The requirements of the node are judged on the runs that can show them."""
 
 import pytest
 
-from step_ros.ros.benchmarks.node import NODE_COLUMNS, bars_table, node_table
-from step_ros.ros.benchmarks.node_run import NodeTimes, node_requirements, off_grid_cost
+from step_ros.ros.benchmarks.node import NODE_COLUMNS, node_table, requirements_table
+from step_ros.ros.benchmarks.node_run import (
+    NodeTimes,
+    Requirement,
+    node_requirements,
+    off_grid_cost,
+)
 
 LATENCY = {'p50': 10.0, 'p95': 12.0, 'p99': 20.0, 'max': 21.0}
 
@@ -44,20 +49,30 @@ def test_an_off_grid_frame_costs_the_difference_between_rates():
     assert (slow.cameras, slow.rate, fast.rate) == (1, 15.0, 45.0)
 
 
-def test_one_rate_says_nothing_about_off_grid_frames():
+def test_one_rate_shows_no_cost_of_off_grid_frames():
     assert off_grid_cost([run(1, 30.0), run(4, 30.0)]) is None
     assert off_grid_cost([]) is None
 
 
 @pytest.mark.parametrize(('added', 'passed'), [(14.9, True), (15.0, False)])
-def test_added_latency_is_judged_for_one_camera_at_its_rate(added, passed):
-    (bar,) = node_requirements([run(1, 30.0, added=added), run(4, 30.0, added=99.0)])
-    assert bar.measured == added
-    assert bar.passed is passed
-    assert ('NO' in bars_table([bar])) is not passed
+def test_added_latency_is_required_of_one_camera_at_30_hz(added, passed):
+    (requirement,) = node_requirements([run(1, 30.0, added=added), run(4, 30.0, added=99.0)])
+    assert requirement.measured == added
+    assert requirement.passed is passed
+    assert ('NO' in requirements_table([requirement])) is not passed
 
 
-def test_the_table_has_a_line_for_each_run():
+def test_the_table_has_a_row_for_each_run():
     header, _, *lines = node_table([run(1, 30.0), run(8, 15.0)]).splitlines()
     assert [cell.strip() for cell in header.strip('|').split('|')] == list(NODE_COLUMNS)
     assert [line.split('|')[1].strip() for line in lines] == ['1', '8']
+
+
+def test_a_requirement_keeps_its_keys_in_json():
+    requirement = Requirement(what='latency, ms', measured=3.0, required='below 15', passed=True)
+    assert requirement.as_dict() == {
+        'what': 'latency, ms',
+        'measured': 3.0,
+        'bar': 'below 15',
+        'passed': True,
+    }

@@ -1,4 +1,4 @@
-"""Processor time and memory of a process, from what the system says."""
+"""Processor time and memory of a process, as the system reports them."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ def work(seconds):
         pass
 
 
-def test_time_goes_to_the_thread_that_took_it():
+def test_processor_time_counts_for_the_thread_that_took_it():
     before = cpu_seconds(os.getpid())
     taken = {}
 
@@ -43,7 +43,7 @@ def test_time_goes_to_the_thread_that_took_it():
     assert cpu_seconds(os.getpid())[EXECUTOR] - before[EXECUTOR] >= 0.2
 
 
-def test_threads_of_the_middleware_are_known_by_their_names():
+def test_threads_of_the_middleware_are_recognised_by_name():
     code = """
 import ctypes, threading, time
 def work():
@@ -66,13 +66,13 @@ time.sleep(60)
         process.wait()
 
 
-def test_the_machine_is_busy_with_what_a_process_does():
+def test_the_machine_is_busy_while_a_process_computes():
     before = busy_seconds()
     work(0.5)
     assert busy_seconds() - before >= 0.4
 
 
-def test_memory_holds_what_was_taken():
+def test_memory_grows_with_an_allocation():
     before = memory(os.getpid())
     block = bytearray(b'1') * (64 * 2**20)
     after = memory(os.getpid())
@@ -80,7 +80,7 @@ def test_memory_holds_what_was_taken():
     assert after.anonymous - before.anonymous > 0.9 * len(block)
 
 
-def test_a_process_that_is_not_there_is_an_error():
+def test_a_missing_process_is_an_error():
     process = subprocess.Popen([sys.executable, '-c', ''])
     process.wait()
     for ask in (cpu_seconds, memory):

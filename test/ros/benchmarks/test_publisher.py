@@ -1,4 +1,4 @@
-"""The benchmark's publisher over real DDS: rate, stamps, and what it says it sent."""
+"""The benchmark's publisher over real DDS: rate, stamps and report."""
 
 import time
 from itertools import pairwise
@@ -33,45 +33,45 @@ def listen(ros, topic):
     return ros.listen(Image, topic, qos_profile_sensor_data)
 
 
-def test_it_sends_what_it_says(publisher, ros):
-    came = {topic: listen(ros, topic) for topic in TOPICS}
+def test_the_report_counts_the_images_that_arrive(publisher, ros):
+    received = {topic: listen(ros, topic) for topic in TOPICS}
     process = publisher(topics=TOPICS)
-    ros.spin_until(lambda: all(len(images) > 10 for images in came.values()))
+    ros.spin_until(lambda: all(len(images) > 10 for images in received.values()))
     now_ns = time.time_ns()
     report = process.stop()
     ros.spin(0.5)
-    assert report.sent == {topic: len(images) for topic, images in came.items()}
+    assert report.sent == {topic: len(images) for topic, images in received.items()}
     assert report.total == sum(report.sent.values())
     assert report.late_ms['p50'] < 50
-    stamps = [to_nanoseconds(image.header.stamp) for image in came[TOPICS[0]]]
+    stamps = [to_nanoseconds(image.header.stamp) for image in received[TOPICS[0]]]
     assert stamps == sorted(stamps)
     assert all(now_ns - 30e9 < stamp < now_ns + 30e9 for stamp in stamps)
 
 
 def test_exact_stamps_are_a_period_apart(publisher, ros):
-    came = listen(ros, TOPICS[0])
+    received = listen(ros, TOPICS[0])
     publisher(topics=TOPICS[:1], exact_stamps=True)
-    ros.spin_until(lambda: len(came) > 10)
-    stamps = [to_nanoseconds(image.header.stamp) for image in came]
+    ros.spin_until(lambda: len(received) > 10)
+    stamps = [to_nanoseconds(image.header.stamp) for image in received]
     steps = [after - before for before, after in pairwise(stamps)]
     # An image that was skipped, or lost on the way, leaves whole periods.
     assert all(step % 50_000_000 in (0, 1, 49_999_999) for step in steps)
     assert min(steps) == pytest.approx(50_000_000, abs=1)
 
 
-def test_stamps_jump_forth_and_back(publisher, ros):
-    came = listen(ros, TOPICS[0])
+def test_stamps_jump_forward_and_back(publisher, ros):
+    received = listen(ros, TOPICS[0])
     publisher(topics=TOPICS[:1], jump_every=0.5, jump=30.0)
-    ros.spin_until(lambda: len(came) > 40)
-    stamps = [to_nanoseconds(image.header.stamp) / 1e9 for image in came]
+    ros.spin_until(lambda: len(received) > 40)
+    stamps = [to_nanoseconds(image.header.stamp) / 1e9 for image in received]
     steps = [after - before for before, after in pairwise(stamps)]
     assert max(steps) > 25
     assert min(steps) < -25
 
 
-def test_wrong_values_end_it_with_a_word(publisher):
+def test_wrong_settings_end_the_program_with_an_error(publisher):
     process = publisher(topics=TOPICS, rate=0.0)
     with pytest.raises(NodeError, match='2 cameras at 0 Hz'):
-        wait_until(lambda: process.publishing, [process.process], 'an image')
+        wait_until(lambda: process.publishing, [process.process], 'the first image')
     with pytest.raises(NodeError, match='exit code 1'):
         process.stop()

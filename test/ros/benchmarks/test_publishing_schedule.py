@@ -1,4 +1,4 @@
-"""Which image is due when, and how wrong its stamp is."""
+"""The schedule says when each image is due, and how far its stamp is ahead."""
 
 from itertools import islice, pairwise, takewhile
 
@@ -15,7 +15,7 @@ def images(seconds, **options):
 
 
 @given(cameras=st.integers(1, 8), rate=st.sampled_from([15.0, 30.0, 60.0]))
-def test_every_camera_has_its_rate_and_they_are_evenly_apart(cameras, rate):
+def test_cameras_have_their_rate_and_are_evenly_spaced(cameras, rate):
     due = images(2, cameras=cameras, rate=rate)
     for camera in range(cameras):
         own = [image.due for image in due if image.camera == camera]
@@ -25,13 +25,13 @@ def test_every_camera_has_its_rate_and_they_are_evenly_apart(cameras, rate):
     assert {image.skew for image in due} == {0.0}
 
 
-def test_gaps_come_at_the_end_of_their_time():
+def test_a_gap_ends_each_stretch_of_time():
     due = [image.due for image in images(8, cameras=1, rate=10.0, gap_every=4.0, gap=1.5)]
     assert len(due) == 50
     assert not [time for time in due if time % 4 >= 2.5]
 
 
-def test_stamps_jump_forth_and_back():
+def test_stamps_jump_forward_and_back():
     due = images(6, cameras=1, rate=10.0, jump_every=2.0, jump=30.0)
     assert [image.skew for image in due] == [0.0] * 20 + [30.0] * 20 + [0.0] * 20
 
@@ -44,6 +44,6 @@ def test_stamps_jump_forth_and_back():
         ({'cameras': 1, 'rate': 30.0, 'gap_every': 2.0, 'gap': 2.0}, 'a gap of 2 s every 2 s'),
     ],
 )
-def test_what_cannot_be_is_refused(options, why):
+def test_an_impossible_schedule_is_refused(options, why):
     with pytest.raises(ValueError, match=why):
         islice(PublishingSchedule(**options).images(), 1)

@@ -1,4 +1,4 @@
-"""The highest rate that is kept is found by halving, on a machine whose speed drifts."""
+"""The search finds the highest rate that a node keeps, on a machine whose speed drifts."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from step_ros.benchmarks.recogniser_rate import OwnRate
+from step_ros.benchmarks.recogniser_rate import RecogniserRate
 from step_ros.model.bundle import load_bundle
 from step_ros.ros.benchmarks.node import search_table
 from step_ros.ros.benchmarks.node_run import NodeTimes
@@ -16,8 +16,8 @@ from step_ros.ros.benchmarks.rate_search import (
     RateSearch,
     faster_bundle,
     highest_kept,
-    predict,
     search_share,
+    verdict,
 )
 
 
@@ -44,18 +44,18 @@ def node_times(rate, *, lost):
 
 
 def speeds(*frames_per_s):
-    """Measure a recogniser that is as fast as this, each time another; the last for ever."""
+    """Measure a recogniser that has these speeds, one after the other; the last stays."""
     given_speeds = itertools.chain(frames_per_s, itertools.repeat(frames_per_s[-1]))
-    return lambda: OwnRate(frame_ms=20.0, frames_per_s=next(given_speeds))
+    return lambda: RecogniserRate(frame_ms=20.0, frames_per_s=next(given_speeds))
 
 
 def node_of(limit):
-    """Measure a node that keeps up with this rate and no more."""
+    """Run a node that keeps up with this rate and no higher one."""
     return lambda rate: node_times(rate, lost=0.0 if rate <= limit else 50.0)
 
 
 @given(limit=st.floats(1, 1000), start=st.floats(10, 100), steps=st.integers(0, 10))
-def test_the_limit_is_found_up_to_the_last_step(limit, start, steps):
+def test_the_limit_is_found_to_within_the_last_step(limit, start, steps):
     tried = []
 
     def kept(rate):
@@ -64,21 +64,21 @@ def test_the_limit_is_found_up_to_the_last_step(limit, start, steps):
 
     found = highest_kept(start, steps=steps, kept=kept)
     assert found <= limit
-    # Doubled until it is too much, then halved between there and the last that was kept.
+    # The range between the last kept and the first failed rate is halved at each step.
     width = max(start, limit) / 2**steps
     assert limit - found <= width * (1 + 1e-9)
     assert found in (0.0, *tried)
     assert found == max((rate for rate in tried if rate <= limit), default=0.0)
 
 
-def test_a_rate_that_is_never_kept_is_none():
+def test_no_kept_rate_gives_0():
     assert highest_kept(10, steps=3, kept=lambda rate: False) == 0
 
 
 def probe(*, kept, steady):
-    own, after = (OwnRate(frame_ms=20.0, frames_per_s=speed) for speed in (100, 105))
+    own, after = (RecogniserRate(frame_ms=20.0, frames_per_s=speed) for speed in (100, 105))
     if not steady:
-        after = OwnRate(frame_ms=20.0, frames_per_s=120)
+        after = RecogniserRate(frame_ms=20.0, frames_per_s=120)
     times = node_times(50, lost=0.0 if kept else 6.0)
     return Probe(share=0.5, own=own, own_after=after, times=times)
 
@@ -88,7 +88,7 @@ LUCKY, SPOILT = probe(kept=True, steady=False), probe(kept=False, steady=False)
 
 
 @pytest.mark.parametrize(
-    ('tries', 'verdict'),
+    ('tries', 'outcome'),
     [
         ([GOOD], None),
         ([GOOD, GOOD], True),
@@ -97,33 +97,33 @@ LUCKY, SPOILT = probe(kept=True, steady=False), probe(kept=False, steady=False)
         ([GOOD, BAD, BAD], False),
         ([LUCKY, LUCKY, LUCKY], None),
         ([SPOILT, GOOD, SPOILT, GOOD], True),
-        # No more tries are allowed:
+        # No more tries are allowed, so the majority wins:
         ([SPOILT, SPOILT, SPOILT, SPOILT, GOOD], True),
         ([SPOILT, SPOILT, SPOILT, GOOD, BAD], False),
         ([LUCKY, SPOILT, LUCKY, SPOILT, LUCKY], True),
     ],
 )
-def test_two_tries_at_a_steady_speed_decide(tries, verdict):
-    assert predict(tries, most=5) is verdict
+def test_two_steady_tries_settle_a_rate(tries, outcome):
+    assert verdict(tries, most=5) is outcome
 
 
-def test_a_node_is_held_against_the_recogniser_of_the_same_moment():
-    # It keeps 95 % of whatever the machine does; the machine becomes slower and slower.
+def test_the_share_refers_to_the_recogniser_just_before_a_try():
+    # The node keeps 95 % of the speed of a machine that becomes slower and slower.
     now = {'speed': 200.0}
 
     def own():
         now['speed'] *= 0.98
-        return OwnRate(frame_ms=20.0, frames_per_s=now['speed'])
+        return RecogniserRate(frame_ms=20.0, frames_per_s=now['speed'])
 
     search = search_share(
         own=own, node_at=lambda rate: node_of(0.95 * now['speed'])(rate), steps=4, tries=5
     )
     assert search.share == 0.9375
-    assert search.bar.passed
+    assert search.requirement.passed
     assert all(probe.steady for probe in search.probes)
 
 
-def test_what_was_tried_while_the_speed_changed_is_tried_again():
+def test_a_try_during_a_change_of_speed_is_repeated():
     search = search_share(own=speeds(100, 100, 150), node_at=node_of(60), steps=0, tries=5)
     tried = [(each.rate, each.steady, each.kept) for each in search.probes]
     assert tried == [
@@ -135,10 +135,10 @@ def test_what_was_tried_while_the_speed_changed_is_tried_again():
     assert 'unsteady' in search_table(search)
 
 
-def test_a_machine_that_is_never_steady_is_measured_all_the_same():
+def test_a_machine_that_is_never_steady_is_still_measured():
     restless = itertools.cycle((100.0, 200.0))
     search = search_share(
-        own=lambda: OwnRate(frame_ms=20.0, frames_per_s=next(restless)),
+        own=lambda: RecogniserRate(frame_ms=20.0, frames_per_s=next(restless)),
         node_at=node_of(0),
         steps=0,
         tries=4,
@@ -148,18 +148,20 @@ def test_a_machine_that_is_never_steady_is_measured_all_the_same():
 
 
 @pytest.mark.parametrize(('share', 'passed'), [(0.9, True), (0.89, False)])
-def test_the_bar_is_a_share_of_the_recognisers_own_rate(share, passed):
-    assert RateSearch(share=share, probes=[]).bar.passed is passed
+def test_the_requirement_is_a_share_of_the_recognisers_rate(share, passed):
+    assert RateSearch(share=share, probes=[]).requirement.passed is passed
 
 
-def test_the_table_says_what_the_recogniser_does_by_itself():
+def test_the_table_names_the_recognisers_own_rate():
     search = search_share(own=speeds(100), node_at=node_of(60), steps=1, tries=5)
-    said = search_table(search)
-    assert 'highest share kept: 0.50, about 50 grid frames in a second' in said
-    assert 'by itself (medians): 100, a frame of each camera at once, 50, one by one' in said
+    table = search_table(search)
+    assert 'highest share kept: 0.50, about 50 grid frames per second' in table
+    assert (
+        'by itself (medians): 100 with a frame of each camera at once, 50 with one frame at a time'
+    ) in table
 
 
-def test_a_faster_bundle_differs_in_its_frame_period_alone(tiny_bundle):
+def test_a_faster_bundle_differs_only_in_its_frame_period(tiny_bundle):
     with faster_bundle(tiny_bundle.path, frame_period=0.0125) as folder:
         faster = load_bundle(folder)
     assert faster.spec.frame_period == 0.0125

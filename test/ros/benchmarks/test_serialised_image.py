@@ -1,4 +1,4 @@
-"""An image that is stamped after it was serialised is the image with that stamp."""
+"""A serialised image with a new stamp differs in nothing but the stamp."""
 
 import pytest
 from rclpy.serialization import deserialize_message
@@ -10,7 +10,7 @@ from step_ros.ros.images import to_rgb
 
 
 @pytest.mark.parametrize('stamp_ns', [1, 1_700_000_000_123_456_789, 2**31 * 10**9 - 1])
-def test_a_stamp_is_all_that_changes(stamp_ns):
+def test_only_the_stamp_changes(stamp_ns):
     image = SerialisedImage(width=6, height=4, frame_id='optical')
     first, later = (deserialize_message(image.stamped(stamp), Image) for stamp in (5, stamp_ns))
     assert to_nanoseconds(later.header.stamp) == stamp_ns

@@ -1,4 +1,4 @@
-"""What a soak does to the node follows from how long it is and how many cameras there are."""
+"""The times of a soak follow from its length and its number of cameras."""
 
 import pytest
 
@@ -11,13 +11,13 @@ def plan(**changes):
 
 
 @pytest.mark.parametrize('changes', [{'seconds': 0.0}, {'cameras': 0}])
-def test_a_plan_of_nothing_is_refused(changes):
-    with pytest.raises(ValueError, match='expected at least one camera, and more than no time'):
+def test_a_plan_without_time_or_cameras_is_refused(changes):
+    with pytest.raises(ValueError, match='expected at least one camera, and more than 0 s'):
         plan(**changes)
 
 
 @pytest.mark.parametrize(('rate', 'seconds'), [(5.0, 1.0), (30.0, 2 / 3), (100.0, 0.2)])
-def test_more_images_come_while_the_node_is_held_up_than_may_wait(rate, seconds):
+def test_the_node_is_held_up_until_its_queue_overflows(rate, seconds):
     held = plan(rate=rate).hold_seconds
     assert held == pytest.approx(seconds)
     assert held * rate >= min(2 * DEPTH, rate)
@@ -29,7 +29,7 @@ def test_each_camera_is_restarted_several_times(seconds, cameras):
     assert restarts / cameras >= 5
 
 
-def test_cameras_are_steady_before_the_run_alone():
+def test_cameras_have_no_gaps_or_jumps_before_the_run():
     steady, restless = plan().steady_publisher('/a'), plan().publisher('/a')
     assert (steady.gap_every, steady.jump_every) == (0.0, 0.0)
     assert min(restless.gap_every, restless.jump_every) > 0

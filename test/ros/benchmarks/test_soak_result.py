@@ -1,4 +1,4 @@
-"""What must hold after a long run is judged on what was counted."""
+"""The conditions of a soak are judged on its counts and memory samples."""
 
 from dataclasses import replace
 
@@ -71,7 +71,7 @@ def test_memory_is_compared_after_the_warm_up():
 
 
 def with_shared(run, shared):
-    """Say how much of what was resident at each second was shared, and add it."""
+    """Add shared memory to each sample: `shared` gives its bytes at a second."""
     samples = [
         replace(
             sample,
@@ -86,21 +86,21 @@ def with_shared(run, shared):
     return replace(run, samples=samples)
 
 
-def test_shared_memory_that_swells_until_a_publisher_restarts_is_no_growth():
+def test_shared_memory_freed_at_a_restart_is_no_growth():
     run = with_shared(result(), lambda seconds: 30e6 if seconds % 100 > 20 else 6e6)
     assert run.growth_percent == 0
     assert failed(run) == []
 
 
-def test_shared_memory_that_is_never_let_go_is_growth():
+def test_shared_memory_that_is_never_freed_is_growth():
     run = with_shared(result(), lambda seconds: 6e6 + 5e6 * (seconds // 25))
-    # The least of either half: from 60 s on, and from 330 s on.
+    # The minimum of each half: from 60 s on, and from 330 s on.
     assert run.growth_percent == pytest.approx(100 * (5e6 * (13 - 2)) / (906e6 + 10e6))
     assert run.own_growth_percent == 0
     assert failed(run) == ['memory']
 
 
-def test_own_memory_that_takes_the_place_of_shared_memory_is_growth():
+def test_own_memory_in_place_of_shared_memory_is_growth():
     own = result(resident=lambda seconds: 810e6 if seconds < 300 else 900e6)
     run = with_shared(own, lambda seconds: 90e6 if seconds < 300 else 0)
     assert run.growth_percent == run.own_growth_percent == pytest.approx(100 * 90 / 810)

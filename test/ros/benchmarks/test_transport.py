@@ -1,4 +1,4 @@
-"""Images with and without the profile, really sent."""
+"""Images with and without the shared-memory profile, over real DDS."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def _no_choice(monkeypatch):
 
 
 @pytest.mark.parametrize('profile', [True, False])
-def test_small_images_arrive_either_way(profile, tmp_path):
+def test_small_images_arrive_with_and_without_the_profile(profile, tmp_path):
     times = measure_transport(
         width=64, height=48, rate=30.0, profile=profile, seconds=1.0, folder=tmp_path
     )
@@ -25,7 +25,7 @@ def test_small_images_arrive_either_way(profile, tmp_path):
     assert f'| 64x48 | {"yes" if profile else "no"} |' in line
 
 
-def test_a_choice_in_the_environment_is_refused(tmp_path, monkeypatch):
+def test_a_transport_chosen_in_the_environment_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv('FASTDDS_BUILTIN_TRANSPORTS', 'UDPv4')
     with pytest.raises(ValueError, match='FASTDDS_BUILTIN_TRANSPORTS is set'):
         measure_transport(

@@ -1,4 +1,4 @@
-"""What became of frames, read from diagnostics."""
+"""Frame counts by outcome, read from diagnostics."""
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
@@ -38,15 +38,15 @@ def test_every_frame_is_counted_once():
     assert counts.unaccounted == 1
 
 
-def test_a_camera_without_frames_has_none():
+def test_a_camera_without_frames_has_no_counts():
     assert read_frame_counts(status()) == FrameCounts()
 
 
-def test_words_are_no_counts():
+def test_values_that_are_words_are_no_counts():
     assert read_frame_counts(status(received=3, state='overloaded')).dropped == {}
 
 
-def test_what_was_counted_since():
+def test_counts_since_an_earlier_time_are_differences():
     later = FrameCounts(received=9, used=4, off_grid=3, dropped={'late': 2}, missed_slots=1)
     earlier = FrameCounts(received=5, used=2, off_grid=3, dropped={'late': 0})
     since = later - earlier

@@ -1,4 +1,4 @@
-"""Whoever publishes hypotheses is found and heard, over real DDS."""
+"""The watcher finds the publishers of hypotheses and follows one of them, over real DDS."""
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -38,9 +38,9 @@ def watcher():
 
 
 @pytest.fixture
-def said(ros, watcher):
-    """Publishers of hypotheses, events and diagnostics that the watcher listens to."""
-    publishers = [
+def publishers(ros, watcher):
+    """Make publishers of hypotheses, events and diagnostics that the watcher follows."""
+    made = [
         ros.node.create_publisher(kind, topic, 10)
         for kind, topic in (
             (ActionHypothesis, HYPOTHESES),
@@ -50,18 +50,18 @@ def said(ros, watcher):
     ]
     ros.spin_until(lambda: watcher.find() == [TEST])
     watcher.listen(TEST)
-    for publisher in publishers:
+    for publisher in made:
         ros.spin_until(lambda publisher=publisher: publisher.get_subscription_count() == 1)
-    return publishers
+    return made
 
 
-def test_nobody_is_found_where_nobody_publishes(ros, watcher):
+def test_a_topic_without_a_publisher_is_no_source(ros, watcher):
     ros.listen(ActionHypothesis, HYPOTHESES, 10)
-    ros.spin_until(lambda: HYPOTHESES in dict(watcher._node.get_topic_names_and_types()))
+    ros.spin_until(lambda: HYPOTHESES in dict(watcher.node.get_topic_names_and_types()))
     assert watcher.find() == []
 
 
-def test_events_belong_to_the_node_that_publishes_the_hypotheses(ros, watcher):
+def test_events_are_those_of_the_hypotheses_node(ros, watcher):
     import rclpy
 
     camera = rclpy.create_node('camera', context=ros.context)
@@ -75,8 +75,8 @@ def test_events_belong_to_the_node_that_publishes_the_hypotheses(ros, watcher):
     camera.destroy_node()
 
 
-def test_hypotheses_come_in_order_and_the_newest_is_kept(ros, watcher, said):
-    hypotheses, _, _ = said
+def test_hypotheses_keep_their_order_and_the_newest_is_kept(ros, watcher, publishers):
+    hypotheses, _, _ = publishers
     for second in (1, 2, 3):
         hypotheses.publish(hypothesis(second))
     hypotheses.publish(hypothesis(9, camera='side'))
@@ -90,8 +90,8 @@ def test_hypotheses_come_in_order_and_the_newest_is_kept(ros, watcher, said):
     assert cameras['side'].rate == 0
 
 
-def test_what_began_is_open_until_it_ends(ros, watcher, said):
-    _, events, _ = said
+def test_an_event_is_open_from_start_to_end(ros, watcher, publishers):
+    _, events, _ = publishers
 
     def open_events():
         state = watcher.cameras().get('front')
@@ -104,8 +104,8 @@ def test_what_began_is_open_until_it_ends(ros, watcher, said):
     ros.spin_until(lambda: open_events() == {'verb': 'open'})
 
 
-def test_only_the_nodes_own_diagnostics_are_kept(ros, watcher, said):
-    _, _, diagnostics = said
+def test_only_the_nodes_own_diagnostics_are_kept(ros, watcher, publishers):
+    _, _, diagnostics = publishers
     for name in ('/perception: front', '/test: model', '/other: motor', 'motor'):
         for level in (DiagnosticStatus.OK, DiagnosticStatus.WARN):
             status = DiagnosticStatus(name=name, level=level)
@@ -120,7 +120,7 @@ def test_only_the_nodes_own_diagnostics_are_kept(ros, watcher, said):
     }
 
 
-def test_a_publisher_that_went_is_missed(ros, watcher):
+def test_silence_names_a_publisher_that_has_gone(ros, watcher):
     publisher = ros.node.create_publisher(ActionHypothesis, HYPOTHESES, 10)
     ros.spin_until(lambda: len(watcher.find()) == 1)
     assert watcher.silence() == ''
@@ -130,7 +130,7 @@ def test_a_publisher_that_went_is_missed(ros, watcher):
     ros.spin_until(lambda: 'no publisher on /perception/hypotheses' in watcher.silence())
 
 
-def test_a_node_that_is_not_active_is_told_how_to_become_so(managed_node, user, watcher):
+def test_silence_names_the_command_for_an_inactive_node(managed_node, user, watcher):
     managed_node()
     user.wait_for(lambda: len(watcher.find()) == 1, 'the node')
     watcher.listen(watcher.find()[0])
@@ -140,8 +140,6 @@ def test_a_node_that_is_not_active_is_told_how_to_become_so(managed_node, user, 
     assert user.change(Transition.TRANSITION_ACTIVATE)
     user.wait_for(lambda: watcher.silence() == '', 'no hint')
 
-
-# ---- whom to listen to
 
 LEFT = Source(topic='/left/perception/hypotheses', node='/left/perception')
 RIGHT = Source(topic='/right/perception/hypotheses', node='/right/perception')
@@ -174,7 +172,7 @@ def test_a_source_is_chosen_by_node_or_topic(found, wanted, chosen):
         ([BAG, Source(topic='/a', node=BAG.node)], '', '--node /a '),
     ],
 )
-def test_without_a_choice_it_says_why(found, wanted, why):
-    source, said = choose_source(found, wanted)
+def test_without_a_choice_there_is_a_reason(found, wanted, why):
+    source, reason = choose_source(found, wanted)
     assert source is None
-    assert why in said
+    assert why in reason
