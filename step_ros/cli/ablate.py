@@ -1,4 +1,4 @@
-"""`step_ros ablate`: from ablation files to one report."""
+"""`step_ros ablate`: runs the grids of ablation files and writes one report."""
 
 import json
 import time
@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
-from step_ros.cli.common import expected_errors, say
+from step_ros.cli.common import expected_errors, print_error, print_text
 
 if TYPE_CHECKING:
     from step_ros.experiments.run import AblationResult
@@ -21,25 +20,23 @@ TIMING = 'timing.json'
 
 def ablate(
     files: Annotated[list[Path], typer.Argument(help='Ablation files, see config/ablations/.')],
-    output: Annotated[
-        Path, typer.Option(help='Folder for all runs, and for report.md and report.html.')
-    ],
+    output: Annotated[Path, typer.Option(help='Folder for all runs, report.md and report.html.')],
     recipe: Annotated[
         Path | None,
-        typer.Option(help='Training recipe: dataset, backbone, sampling; for files without one.'),
+        typer.Option(help='Training recipe (dataset, backbone, sampling) for files without one.'),
     ] = None,
     root: Annotated[
-        Path | None, typer.Option(help="The dataset's folder, instead of the files'.")
+        Path | None, typer.Option(help="Folder of the dataset, in place of the files' own.")
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(help='Write the Markdown report here, its pictures to images/ beside it.'),
+        typer.Option(help='Write report.md to this file, and its pictures to images/ beside it.'),
     ] = None,
 ) -> None:
-    """Run grids of heads, and report them beside the papers' figures and findings.
+    """Run grids of heads; report their scores beside the papers' figures and findings.
 
-    Runs that are done already are not run again; one that was stopped goes on where it was.
-    Several devices share the work under torchrun, as with `step_ros train`.
+    Finished runs are not repeated, and a stopped run continues. Several devices share the work
+    under torchrun, as with `step_ros train`.
     """
     from step_ros.encoders.base import choose_device
     from step_ros.experiments.report import write_report
@@ -51,20 +48,20 @@ def ablate(
     results: list[AblationResult] = []
     seconds: dict[str, float] = {}
     failure: Exception | None = None
-    team = Distributed()
+    distributed = Distributed()
     try:
         specs = _load(files, root, recipe, console)
-        team = init_distributed(choose_device('auto'))
+        distributed = init_distributed(choose_device('auto'))
         for name, spec in specs.items():
             started = time.monotonic()
-            results.append(run_ablation(spec, output / name, team=team))
+            results.append(run_ablation(spec, output / name, distributed=distributed))
             seconds[name] = round(time.monotonic() - started, 1)
     except expected_errors() as error:
         failure = error
-        say(console, error)
+        print_error(console, error)
     close_distributed()
-    if results and team.is_main_process:
-        # What is done is reported, even if another file failed.
+    if results and distributed.is_main_process:
+        # Even if one file failed, report the others.
         markdown = report or output / 'report.md'
         page = output / 'report.html'
         try:
@@ -73,9 +70,9 @@ def ablate(
             page.write_text(html_report(text, markdown.parent), encoding='utf-8')
         except expected_errors() as error:
             failure = error
-            say(console, error)
+            print_error(console, error)
         else:
-            console.print(Text(f'wrote {markdown} and {page}'), soft_wrap=True)
+            print_text(console, f'wrote {markdown} and {page}')
         (output / TIMING).write_text(json.dumps(seconds, indent=2) + '\n', encoding='utf-8')
     if failure is not None:
         raise typer.Exit(1) from failure
@@ -84,7 +81,7 @@ def ablate(
 def _load(
     files: list[Path], root: Path | None, recipe: Path | None, console: Console
 ) -> 'dict[str, AblationSpec]':
-    """Read and check all files before any is run."""
+    """Return the ablations of all files by name: all are checked before the first one runs."""
     from step_ros.experiments.report import file_name
     from step_ros.experiments.spec import load_ablation
     from step_ros.experiments.tables import check_published
@@ -96,17 +93,23 @@ def _load(
         check_published(spec)
         name = file_name(spec.name)
         if name in specs:
-            raise ValueError(f'{file}: name {spec.name!r} is that of another file; choose another')
+            raise ValueError(
+                f'{file}: another file has the name {spec.name!r}, too; choose another name'
+            )
         specs[name] = spec
     if not specs:
-        raise ValueError('there is nothing to run')
+        raise ValueError('no ablation to run: none of the files has its dataset here')
     return specs
 
 
 def with_recipes(
     files: list[Path], recipe: Path | None, console: Console
 ) -> Iterator[tuple[Path, Path | None]]:
-    """Go through the files; one without a recipe goes with those whose datasets are here."""
+    """Yield each file with the recipe to run it with; None if the file has its own.
+
+    Without `recipe`, a file that has none is run once for each recipe of the papers whose dataset
+    is on this machine.
+    """
     from step_ros.experiments.spec import data_root, has_recipe, papers_recipes
 
     for file in files:
@@ -117,13 +120,13 @@ def with_recipes(
         present = [each for each in recipes if data_root(each).is_dir()]
         yield from ((file, each) for each in present)
         if not present:
-            looked = ', '.join(str(data_root(each)) for each in recipes)
-            text = f'{file}: left out, none of its datasets is here; looked for {looked}'
-            console.print(Text(f'{text} (or name a recipe: --recipe)'), soft_wrap=True)
+            roots = ', '.join(str(data_root(each)) for each in recipes)
+            text = f'{file}: left out, none of its datasets is here; looked for {roots}'
+            print_text(console, f'{text} (or name a recipe: --recipe)')
 
 
 def _command(files: list[Path], recipe: Path | None) -> str:
-    """Write the command down, without the folders of this machine."""
+    """Return the command for the report, without the folders of this machine."""
     names = [file.name if file.is_absolute() else str(file) for file in files]
     if recipe is not None:
         names += ['--recipe', recipe.name if recipe.is_absolute() else str(recipe)]

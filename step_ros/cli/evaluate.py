@@ -1,6 +1,5 @@
-"""`step_ros evaluate`: how good a bundle is on a dataset."""
+"""`step_ros evaluate`: scores a bundle on a dataset."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from step_ros.cli.common import said_in_words, split_options
+from step_ros.cli.common import print_text, report_errors, save_json, split_options
 
 COLUMNS = {
     'top1': 'top-1',
@@ -23,24 +22,26 @@ COLUMNS = {
 
 
 def evaluate(
-    bundle: Annotated[str, typer.Argument(help="A bundle's folder or shipped name.")],
-    dataset: Annotated[str, typer.Argument(help='A name of `step_ros data list`.')],
-    root: Annotated[Path, typer.Argument(help='The folder of your copy.')],
+    bundle: Annotated[str, typer.Argument(help='Bundle: a folder, or the name of a shipped one.')],
+    dataset: Annotated[str, typer.Argument(help='Name of the dataset, see `step_ros data list`.')],
+    root: Annotated[Path, typer.Argument(help='Folder of your copy.')],
     option: Annotated[
-        list[str] | None, typer.Option(help='KEY=VALUE of its reader; repeatable.')
+        list[str] | None, typer.Option(help='KEY=VALUE for its reader; repeatable.')
     ] = None,
     split: Annotated[str, typer.Option(help='train, val or test.')] = 'test',
-    windows: Annotated[int, typer.Option(min=1, help='Windows of a clip that are averaged.')] = 3,
+    windows: Annotated[int, typer.Option(min=1, help='Windows of a clip to average.')] = 3,
     runtime: Annotated[
         str | None,
-        typer.Option(help='What runs the encoder, see docs/runtimes.md; else torch in float32.'),
+        typer.Option(
+            help='Runtime of the encoder, see docs/runtimes.md. Default: torch in float32.'
+        ),
     ] = None,
-    cache: Annotated[Path, typer.Option(help='Folder of all token caches.')] = Path('runs/cache'),
+    cache: Annotated[Path, typer.Option(help='Folder of the token caches.')] = Path('runs/cache'),
     json_file: Annotated[
-        Path | None, typer.Option('--json', help='Write everything to this file.')
+        Path | None, typer.Option('--json', help='Write all scores to this file.')
     ] = None,
 ) -> None:
-    """Score a bundle on a dataset: frames in order, reversed, shuffled; by view, by label."""
+    """Score a bundle on a dataset: frames in order, reversed and shuffled; by view and label."""
     from step_ros.encoders.base import choose_device
     from step_ros.encoders.factory import create_encoder
     from step_ros.model.bundle import load_bundle
@@ -50,7 +51,7 @@ def evaluate(
     from step_ros.training.evaluate import evaluate_bundle
 
     console = Console()
-    with said_in_words(console):
+    with report_errors(console):
         loaded = load_bundle(find_bundle(bundle))
         encoder = None
         if runtime is not None:
@@ -63,24 +64,24 @@ def evaluate(
             split=split,
             windows=windows,
             cache=CacheRecipe(folder=cache),
-            team=Distributed(device=choose_device('auto')),
+            distributed=Distributed(device=choose_device('auto')),
             encoder=encoder,
         )
     title = f'{found["bundle"]} on {found["dataset"]}, {found["split"]}: {found["clips"]} clips'
-    console.print(Text(f'{title}, {found["left_out"]} left out'), soft_wrap=True)
-    console.print(Text(f'encoder: {found["encoder"]}'), soft_wrap=True)
+    print_text(console, f'{title}, {found["left_out"]} left out')
+    print_text(console, f'encoder: {found["encoder"]}')
     rows = {f'frames {order}': tasks for order, tasks in found['orders'].items()}
     rows |= {f'view {view}': tasks for view, tasks in found['views'].items()}
     for task in found['orders']['correct']:
         console.print(_summary(task, rows))
         console.print(_by_label(task, found['orders']['correct'][task]['labels']))
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(found, indent=2) + '\n', encoding='utf-8')
-        console.print(Text(f'wrote {json_file}'), soft_wrap=True)
+        save_json(json_file, found)
+        print_text(console, f'wrote {json_file}')
 
 
 def _summary(task: str, rows: dict[str, dict[str, Any]]) -> Table:
+    """Return the scores of one task: a row for each order of the frames and each view."""
     table = Table(title=f'{task}: percent', box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column('')
     for title in COLUMNS.values():
@@ -93,7 +94,7 @@ def _summary(task: str, rows: dict[str, dict[str, Any]]) -> Table:
 
 
 def _by_label(task: str, labels: dict[str, dict[str, Any]]) -> Table:
-    """Lay labels out as STEP Table III does: accuracy, and what each is most often taken for."""
+    """Return accuracy and most frequent confusion of each label, as in STEP Table III."""
     table = Table(title=f'{task}: by label', box=SIMPLE, padding=(0, 1, 0, 0))
     for title in ('label', 'clips', 'top-1', 'most often taken for', 'confusion'):
         table.add_column(

@@ -28,9 +28,9 @@ from step_ros.model.heads.step import StepHead
 from step_ros.reporting.confusion import save_figure, save_picture
 from step_ros.reporting.markdown import plain
 from step_ros.streaming.grid import NANOSECONDS
+from step_ros.training.dataset_tokens import load_backbone
 from step_ros.training.fit import FitRun
 from step_ros.training.sampler import Sampler
-from step_ros.training.train import load_backbone
 from step_ros.visualization.attention_map import attention_sheet
 
 MOST_POINTS = 1500

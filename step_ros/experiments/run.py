@@ -22,12 +22,12 @@ from step_ros.model.bundle_schema import TaskSpec
 from step_ros.model.complexity import count_head, on_meta
 from step_ros.model.heads.base import Head
 from step_ros.model.heads.registry import consumed_tokens
+from step_ros.training.dataset_tokens import Tokens, load_backbone, prepare_tokens
 from step_ros.training.distributed import ALONE, Distributed
 from step_ros.training.feature_cache.cache import FeatureCache
 from step_ros.training.feature_cache.spec import CacheSpec, CacheType, to_bytes
 from step_ros.training.fit import FitError, FitRun, fit
 from step_ros.training.predict import ClipPredictions, predict_clips, score_predictions
-from step_ros.training.train import Tokens, load_backbone, prepare_tokens
 from step_ros.training.windows import CachedWindows
 
 # ---- The heads of an ablation's runs: what they are, what they see of a frame, what they cost.
@@ -184,14 +184,16 @@ class AblationResult(BaseModel):
         return self.runs[self.spec.run(spec, spec.rows[row]).key]
 
 
-def ablate(spec: AblationSpec, output: Path, *, team: Distributed = ALONE) -> AblationResult:
+def ablate(
+    spec: AblationSpec, output: Path, *, distributed: Distributed = ALONE
+) -> AblationResult:
     """Run what has not been run yet.
 
     Args:
         spec: What to run.
         output: Folder for what came of each run, and for the state of those under way; an ablation
             that was stopped goes on from there.
-        team: The processes that share the work.
+        distributed: The processes that share the work.
 
     Raises:
         DatasetError: The dataset cannot be read.
@@ -206,13 +208,13 @@ def ablate(spec: AblationSpec, output: Path, *, team: Distributed = ALONE) -> Ab
     check_token_grids(spec, backbone)
     kinds = {consumed_tokens(run.head.name, **run.head.options) for run in wanted.values()}
     backbone.give(kinds.pop() if len(kinds) == 1 else 'all')
-    tokens = prepare_tokens(spec.recipe, backbone, team=team)
+    tokens = prepare_tokens(spec.recipe, backbone, distributed=distributed)
     passes = defaultdict[tuple[object, ...], list[RunSpec]](list)
     for run in wanted.values():
         passes[run.data].append(run)
     results: dict[str, RunResult] = {}
     for runs in passes.values():
-        results |= _pass(spec, runs, tokens, backbone, output, team)
+        results |= _pass(spec, runs, tokens, backbone, output, distributed)
     return AblationResult(
         spec=spec,
         dataset=tokens.dataset.config.title,
@@ -239,7 +241,7 @@ def _pass(
     tokens: Tokens,
     backbone: Backbone,
     output: Path,
-    team: Distributed,
+    distributed: Distributed,
 ) -> dict[str, RunResult]:
     """Fit and score runs that learn from the same windows, unless they were before."""
     if tokens.held_out is None:
@@ -255,8 +257,8 @@ def _pass(
     folders = {run.key: run_folder(output, run, data) for run in specs}
     missing = [run for run in specs if not (folders[run.key] / RESULT).is_file()]
     if missing:
-        _fit_pass(spec, missing, tokens, backbone, output, folders, team)
-        team.wait()
+        _fit_pass(spec, missing, tokens, backbone, output, folders, distributed)
+        distributed.wait()
     return {run.key: read_result(folders[run.key]) for run in specs}
 
 
@@ -267,7 +269,7 @@ def _fit_pass(
     backbone: Backbone,
     output: Path,
     folders: Mapping[str, Path],
-    team: Distributed,
+    distributed: Distributed,
 ) -> None:
     tokens = _as_kept(tokens, specs[0].tokens)
     assert tokens.held_out is not None
@@ -277,11 +279,13 @@ def _fit_pass(
     windows = CachedWindows(tokens.train, training, tokens.labels)
     runs = build_runs(specs, tokens.tasks, backbone, seed=spec.recipe.seed)
     checkpoint = output / 'checkpoints' / _digest([folders[run.key].name for run in specs])
-    history = fit(runs, windows, seed=spec.recipe.seed, checkpoint=checkpoint, team=team)
-    answers = predict_clips(
-        runs, tokens.held_out, tokens.records('test'), features=True, team=team
+    history = fit(
+        runs, windows, seed=spec.recipe.seed, checkpoint=checkpoint, distributed=distributed
     )
-    if not team.is_main_process:
+    answers = predict_clips(
+        runs, tokens.held_out, tokens.records('test'), features=True, distributed=distributed
+    )
+    if not distributed.is_main_process:
         return
     for run in specs:
         result = RunResult(

@@ -11,7 +11,7 @@ from step_ros.experiments.paper_figures import Dataset
 from step_ros.model.heads.registry import consumed_tokens, head_entry
 from step_ros.resources import share_directory
 from step_ros.schema import StrictModel
-from step_ros.training.config import DatasetRecipe, HeadRecipe, RecipeError, load_recipe, read_yaml
+from step_ros.training.config import HeadRecipe, Recipe, RecipeError, load_recipe, read_yaml
 from step_ros.training.feature_cache.spec import CacheType
 from step_ros.training.predict import Order
 from step_ros.training.schema import TokenGrid
@@ -139,7 +139,7 @@ class AblationSpec(StrictModel):
     name: str
     title: str
     intro: str = ''
-    recipe: DatasetRecipe
+    recipe: Recipe
     datasets: tuple[str, ...] = Field(
         default=(), description='those that a file without a recipe is about; none: any'
     )
@@ -270,8 +270,7 @@ def papers_recipes(path: Path) -> list[Path]:
     wanted = read_yaml(path).get('datasets') or get_args(Dataset)
     found = []
     for recipe in sorted((share_directory() / 'config' / 'training').glob('*.yaml')):
-        loaded = load_recipe(recipe)
-        if isinstance(loaded, DatasetRecipe) and loaded.data.dataset in wanted:
+        if load_recipe(recipe).data.dataset in wanted:
             found.append(recipe)
     return found
 
@@ -280,21 +279,14 @@ def data_root(recipe: Path) -> Path:
     """Return the folder where a dataset's recipe looks for it.
 
     Raises:
-        RecipeError: It is missing, unreadable or no recipe for a dataset.
+        RecipeError: It is missing or unreadable, or breaks the schema.
     """
-    return _dataset_recipe(recipe).data.root
-
-
-def _dataset_recipe(path: Path) -> DatasetRecipe:
-    found = load_recipe(path)
-    if not isinstance(found, DatasetRecipe):
-        raise RecipeError(f'{path}: data: expected a recipe for a dataset')
-    return found
+    return load_recipe(recipe).data.root
 
 
 def _from_recipe(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     """Put a training recipe into an ablation, which is then about that recipe's dataset."""
-    found = _dataset_recipe(path)
+    found = load_recipe(path)
     datasets = content.get('datasets') or (found.data.dataset,)
     if found.data.dataset not in datasets:
         raise RecipeError(

@@ -136,9 +136,24 @@ def example_metrics(
     counterparts: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the metrics of logits; the scores of an example's windows are averaged first."""
-    scores_ck, examples = clip_scores(logits_wk, example_w)
+    scores_ck, examples = example_scores(logits_wk, example_w)
     targets_c = np.array([targets[int(example)] for example in examples])
     return symmetric_metrics(scores_ck, targets_c, labels, counterparts)
+
+
+def example_scores(logits_wk: Tensor, example_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean probabilities of each example's windows, and the numbers of the examples.
+
+    Args:
+        logits_wk: Logits of the windows.
+        example_w: Number of each window's example.
+
+    Returns:
+        Probabilities `[c, k]` of c examples, and their numbers, ascending.
+    """
+    scores_wk = logits_wk.softmax(dim=-1).numpy()
+    examples = np.unique(example_w)
+    return np.stack([scores_wk[example_w == index].mean(axis=0) for index in examples]), examples
 
 
 def layer_of(head: Head) -> LinearLayer:

@@ -1,156 +1,183 @@
-"""The recipe of a model trained on a dataset: everything that decides what `step_ros train` makes.
+"""The training recipe: every setting that changes the bundle `step_ros train` writes.
 
-The defaults are the papers': 16 frames at an interval of 2, three windows of a clip averaged at
-test time, batch 32, 60 epochs, learning rate 1e-3, weight decay 0.02, cosine.
+`docs/recipes.md` lists all keys; `scripts/write_recipe_tables.py` writes it from these classes.
+The defaults are the papers' (longer STEP paper, supplement B): 16 frames at an interval of 2,
+three windows of a clip averaged at test time, batch 32, 60 epochs, learning rate 1e-3, weight
+decay 0.02, cosine schedule.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from step_ros.model.backbone import HUB
 from step_ros.schema import StrictModel
 from step_ros.training.augmentation import Augmentation
 from step_ros.training.feature_cache.spec import CacheType
 from step_ros.training.schema import TokenGrid
 
-# ---- The recipe of a tabletop model: everything that decides what `step_ros train` makes.
+TABLETOP = 'tabletop'
+
+View = Literal['front', 'side', 'top']
 
 
 class Optimisation(StrictModel):
     """AdamW with a cosine schedule."""
 
-    epochs: int = Field(gt=0)
-    batch: int = Field(gt=0, description='samples')
-    learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
+    epochs: int = Field(gt=0, description='passes over the training data')
+    batch: int = Field(gt=0, description='samples in an optimiser step')
+    learning_rate: float = Field(gt=0, description='at its peak, cosine after that')
+    weight_decay: float = Field(ge=0, description='of AdamW')
 
 
 class HeadOptimisation(StrictModel):
     """How heads are fitted; the defaults are the papers' (longer STEP paper, supplement B)."""
 
-    epochs: int = Field(default=60, gt=0)
-    batch: int = Field(default=32, gt=0, description='windows')
+    epochs: int = Field(default=60, gt=0, description='passes over the training clips')
+    batch: int = Field(default=32, gt=0, description='windows in an optimiser step')
     learning_rate: float = Field(default=1e-3, gt=0, description='at its peak, cosine after that')
-    weight_decay: float = Field(default=0.02, ge=0)
+    weight_decay: float = Field(default=0.02, ge=0, description='of the optimiser')
     optimiser: Literal['adamw', 'sgd'] = Field(
-        default='adamw', description='SGD (momentum 0.9) is what the papers take for NTU RGB+D 120'
+        default='adamw', description='the papers use SGD (momentum 0.9) for NTU RGB+D 120'
     )
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description='share of a target that all labels divide'
+    )
 
 
-class EncoderRecipe(Optimisation):
-    """Dense pre-training of the encoder on rendered frames."""
+class PretrainingRecipe(Optimisation):
+    """Dense pre-training of a random encoder on rendered frames of the tabletop."""
 
-    backbone: str = Field(description="timm's name of the architecture")
-    arguments: dict[str, Any] = Field(default_factory=dict)
     scenes: int = Field(gt=0, description='scenes to render')
-    frames_per_scene: int = Field(gt=0)
-
-
-class HeadsRecipe(HeadOptimisation):
-    """Fitting the heads on tokens of the frozen encoder."""
-
-    attention_heads: int = Field(gt=0)
-    clips_per_action: int = Field(gt=0)
-
-
-class EvaluationRecipe(StrictModel):
-    """Held-out clips, for each action."""
-
-    validation_clips_per_action: int = Field(gt=0)
-    test_clips_per_action: int = Field(gt=0)
-
-
-class Recipe(StrictModel):
-    """Everything in a recipe file for the tabletop."""
-
-    name: str
-    seed: int = 0
-    views: tuple[Literal['front', 'side', 'top'], ...] = Field(min_length=1)
-    image_height: int = Field(gt=0, description='pixels')
-    image_width: int = Field(gt=0, description='pixels')
-    token_grid: TokenGrid | None = Field(
-        default=None,
-        description='rows and columns onto which patch tokens are averaged, in training and in '
-        'the bundle alike; none: one token per patch',
+    frames_per_scene: int = Field(gt=0, description='frames of each scene, at random times')
+    views: tuple[View, ...] = Field(
+        default=('front', 'side', 'top'), min_length=1, description='cameras; scenes rotate them'
     )
-    frames: int = Field(ge=2, description='T, frames in a window')
-    frame_period: float = Field(gt=0, description='seconds between two frames of a window')
-    encoder: EncoderRecipe
-    heads: HeadsRecipe
-    evaluation: EvaluationRecipe
+
+
+class RenderingRecipe(StrictModel):
+    """The clips of the synthetic tabletop to render if they are missing."""
+
+    clips: dict[Literal['train', 'val', 'test'], Annotated[int, Field(gt=0)]] = Field(
+        default={'train': 100, 'val': 10, 'test': 30}, description='clips per action, by split'
+    )
+    views: tuple[View, ...] = Field(
+        default=('front', 'side', 'top'), min_length=1, description='cameras; clips rotate them'
+    )
+    width: int = Field(default=160, gt=0, description='pixels')
+    height: int = Field(default=120, gt=0, description='pixels')
+    rate: float = Field(default=10.0, gt=0, description='frames per second')
+    seed: int = Field(default=0, ge=0, description='another seed gives other scenes')
 
 
 class DataRecipe(StrictModel):
-    """What to learn from."""
+    """The dataset to learn from."""
 
     dataset: str = Field(description='a name of `step_ros data list`')
     root: Path = Field(description="the dataset's folder")
     options: dict[str, str] = Field(default_factory=dict, description="the reader's options")
-    tasks: tuple[str, ...] = Field(default=(), description='tasks to learn; none: all there are')
+    tasks: tuple[str, ...] = Field(
+        default=(), description='tasks to learn; none: all tasks of the dataset'
+    )
     counterparts: dict[str, dict[str, str]] = Field(
         default_factory=dict,
         description='nearly symmetric labels by task, both ways; for data that does not name them',
     )
     most_left_out: float = Field(
-        default=0.02, ge=0, lt=1, description='share of unusable clips above which training stops'
+        default=0.02, ge=0, lt=1, description='training stops if more of the clips are unusable'
     )
+    rendering: RenderingRecipe | None = Field(
+        default=None,
+        description='for the dataset `tabletop`: render missing clips into `root`; none: '
+        '`root` must be complete',
+    )
+
+    @model_validator(mode='after')
+    def _check(self) -> 'DataRecipe':
+        if self.rendering is not None and self.dataset != TABLETOP:
+            raise ValueError(
+                f'rendering is for the dataset {TABLETOP}, not for {self.dataset}: leave it out'
+            )
+        return self
 
 
 class BackboneRecipe(StrictModel):
-    """The frozen encoder: of a bundle, or of timm."""
+    """The frozen encoder: of a bundle, of timm, or pre-trained here on the tabletop."""
 
     bundle: str | None = Field(default=None, description="a bundle's folder or shipped name")
     name: str | None = Field(default=None, description="timm's name of the architecture")
-    weights: str = Field(default='hub', description='`hub` or a .safetensors file')
+    arguments: dict[str, Any] = Field(
+        default_factory=dict,
+        description="further arguments of timm's constructor, for an architecture of one's own",
+    )
+    weights: str = Field(default=HUB, description='`hub` or a .safetensors file')
+    pretraining: PretrainingRecipe | None = Field(
+        default=None,
+        description='pre-train random weights on the tabletop; none: take `weights`',
+    )
     image_height: int = Field(default=224, gt=0, description='pixels')
     image_width: int = Field(default=224, gt=0, description='pixels')
     token_grid: TokenGrid | None = Field(
         default=None,
         description='rows and columns onto which patch tokens are averaged, in training and in '
-        "the bundle alike; none: the encoder's own",
+        "the bundle; none: the encoder's own",
     )
 
     @model_validator(mode='after')
     def _check(self) -> 'BackboneRecipe':
         if (self.bundle is None) == (self.name is None):
             raise ValueError('give either a bundle or the name of an architecture')
+        if self.bundle is not None and (self.arguments or self.pretraining is not None):
+            raise ValueError('arguments and pretraining go with a name, not with a bundle')
+        if self.pretraining is not None and self.weights != HUB:
+            raise ValueError(
+                f'weights={self.weights}: pretraining makes the weights; leave one of them out'
+            )
         return self
+
+    @property
+    def from_hub(self) -> bool:
+        """Whether the weights come from the hub, so that a bundle need not hold them."""
+        return self.bundle is None and self.pretraining is None and self.weights == HUB
 
 
 class SamplingRecipe(StrictModel):
     """Which frames of a clip make a window.
 
-    `interval` is how the stream looks at time. `segments` stretches each clip, however long, over
-    a window: good for datasets of trimmed clips, but a stream has no clips. So the bundle's frame
-    period is then `frame_period` or, without one, the median over the training clips of their
-    duration divided by `frames`, which training says.
+    `interval` samples time as the stream does. `segments` stretches each clip, however long, over
+    a window: good for datasets of trimmed clips, but a stream has no clips. The bundle's frame
+    period is then `frame_period`. Without one, it is the median over the training clips of
+    their duration divided by `frames`; training prints it.
     """
 
     kind: Literal['interval', 'segments'] = Field(
         default='interval',
-        description='frames at equal distances in time, or one of each of `frames` equal segments',
+        description='frames at equal distances in time, or one frame of each of `frames` equal '
+        'segments',
     )
     frames: int = Field(default=16, ge=1, description='T, frames in a window')
     interval: int | None = Field(
         default=2,
         ge=1,
-        description='every how many frames one is taken; none: frame_period, or segments',
+        description='take every n-th frame of a video; none: frame_period, or segments (there '
+        'the default)',
     )
     frame_period: float | None = Field(
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="seconds between two frames of the stream's windows; wins over the interval",
+        description="seconds between two frames of the stream's windows; overrides the interval",
     )
     train_views: int = Field(default=4, ge=1, description='augmented windows kept of a clip')
     test_clips: int = Field(
         default=3, ge=1, description='windows over time averaged at test time; 1 for segments'
     )
     test_crops: int = Field(
-        default=1, ge=1, description='parts of the image over its longer side, averaged likewise'
+        default=1,
+        ge=1,
+        description='parts of the image over its longer side, averaged at test time',
     )
 
     @property
@@ -161,7 +188,7 @@ class SamplingRecipe(StrictModel):
     @model_validator(mode='before')
     @classmethod
     def _fill(cls, given: Any) -> Any:
-        """Segments have other defaults."""
+        """Give segments their own defaults."""
         if isinstance(given, dict) and given.get('kind') == 'segments':
             return {'interval': None, 'test_clips': 1, **given}
         return given
@@ -186,34 +213,49 @@ class SamplingRecipe(StrictModel):
 class HeadRecipe(HeadOptimisation):
     """Kind of head, and how it is fitted."""
 
-    name: str = Field(default='step', description='as in docs/heads.md')
-    options: dict[str, Any] = Field(default_factory=dict, description='its options')
+    name: str = Field(default='step', description='a head of docs/heads.md')
+    options: dict[str, Any] = Field(
+        default_factory=dict, description='its options, see docs/heads.md'
+    )
 
 
 class CacheRecipe(StrictModel):
-    """Where tokens are kept."""
+    """Where encoded tokens are kept."""
 
-    folder: Path = Field(default=Path('runs/cache'), description='of all caches')
-    dtype: CacheType = Field(default='float16', description='int8 takes half the room')
-    workers: int = Field(default=2, ge=0, description='processes that decode')
+    folder: Path = Field(
+        default=Path('runs/cache'),
+        description='folder of all token caches and pre-trained encoders',
+    )
+    dtype: CacheType = Field(
+        default='float16', description='int8 takes half the disk space of float16'
+    )
+    workers: int = Field(default=2, ge=0, description='processes that decode videos')
 
 
-class DatasetRecipe(StrictModel):
-    """Everything in a recipe file for a dataset."""
+class Recipe(StrictModel):
+    """Everything in a recipe file."""
 
-    name: str
-    seed: int = 0
-    data: DataRecipe
-    backbone: BackboneRecipe
-    sampling: SamplingRecipe = SamplingRecipe()
-    augmentation: Augmentation = Augmentation()
-    heads: HeadRecipe = HeadRecipe()
+    name: str = Field(description='name of the bundle')
+    description: str = Field(
+        default='', description="text for the bundle; none: the dataset's title"
+    )
+    license: str = Field(default='', description='SPDX identifier for the bundle')
+    seed: int = Field(default=0, description='of encoder, heads, order of clips and augmentation')
+    data: DataRecipe = Field(description='the dataset to learn from')
+    backbone: BackboneRecipe = Field(description='the frozen encoder')
+    sampling: SamplingRecipe = Field(
+        default=SamplingRecipe(), description='which frames of a clip make a window'
+    )
+    augmentation: Augmentation = Field(
+        default=Augmentation(), description='how training views differ'
+    )
+    heads: HeadRecipe = Field(default=HeadRecipe(), description='the heads, and how they learn')
     grid: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
-        description='further runs on the same pass, by name: what differs from `heads`; the best '
-        'on the validation clips becomes the bundle',
+        description='runs to fit at once, by name: their changes to `heads`; the best run on the '
+        'validation clips becomes the bundle; none: `heads` alone',
     )
-    cache: CacheRecipe = CacheRecipe()
+    cache: CacheRecipe = Field(default=CacheRecipe(), description='where encoded tokens are kept')
 
     def runs(self) -> dict[str, HeadRecipe]:
         """Return the settings of each run: `heads` alone, or the runs of the grid."""
@@ -225,39 +267,33 @@ class DatasetRecipe(StrictModel):
         }
 
 
-# ---- Reading a recipe file: for the tabletop, or, when it says `data`, for a dataset.
-
-
 class RecipeError(ValueError):
     """A recipe file is missing, unreadable or breaks the schema."""
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        RecipeError: The file is missing, unreadable or breaks the schema; names the key and why.
+    """
+    try:
+        recipe = Recipe.model_validate(read_yaml(path))
+        recipe.runs()  # validates the changes of the grid's runs
+        return recipe
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = '.'.join(str(part) for part in first['loc'])
+        raise RecipeError(f'{path}: {key}: {first["msg"]}; found {first["input"]!r}') from error
 
 
 def read_yaml(path: Path) -> Any:
     """Read a YAML file.
 
     Raises:
-        RecipeError: It is missing or unreadable.
+        RecipeError: The file is missing or unreadable.
     """
     try:
         return yaml.safe_load(path.read_text(encoding='utf-8'))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f'{path}: not readable: {error}') from error
-
-
-def load_recipe(path: Path) -> Recipe | DatasetRecipe:
-    """Read a recipe.
-
-    Raises:
-        RecipeError: It is missing, unreadable or breaks the schema; says which key and why.
-    """
-    content = read_yaml(path)
-    kind = DatasetRecipe if isinstance(content, dict) and 'data' in content else Recipe
-    try:
-        recipe = kind.model_validate(content)
-        if isinstance(recipe, DatasetRecipe):
-            recipe.runs()  # what a run of the grid changes is checked too
-        return recipe
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = '.'.join(str(part) for part in first['loc'])
-        raise RecipeError(f'{path}: {key}: {first["msg"]}; found {first["input"]!r}') from error

@@ -14,12 +14,12 @@ CPU = torch.device('cpu')
 
 @dataclass(frozen=True, kw_only=True)
 class Distributed:
-    """What a process knows of the others.
+    """This process's place among the processes that share a job.
 
     Attributes:
-        rank: Its number, from 0.
-        size: How many there are.
-        device: Where it computes.
+        rank: Number of this process, from 0.
+        size: Number of processes.
+        device: Device that this process computes on.
     """
 
     rank: int = 0
@@ -32,20 +32,20 @@ class Distributed:
         return self.rank == 0
 
     def part(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Return this process's part of a list: items taken in turns."""
+        """Return this process's share of a list: every `size`-th item, from `rank` on."""
         return items[self.rank :: self.size]
 
-    def add_up(self, tensors: Iterable[Tensor]) -> None:
+    def all_reduce(self, tensors: Iterable[Tensor]) -> None:
         """Replace tensors by their sums over all processes, in one message."""
         if self.size == 1:
             return
         own = list(tensors)
         flat = torch.cat([tensor.reshape(-1) for tensor in own])
         distributed.all_reduce(flat)
-        at = 0
+        start = 0
         for tensor in own:
-            tensor.copy_(flat[at : at + tensor.numel()].view_as(tensor))
-            at += tensor.numel()
+            tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
+            start += tensor.numel()
 
     def gather(self, value: Item) -> list[Item]:
         """Return the values of all processes, by rank."""
@@ -56,7 +56,7 @@ class Distributed:
         return values
 
     def wait(self) -> None:
-        """Wait until all processes are here."""
+        """Wait until all processes have reached this call."""
         if self.size > 1:
             distributed.barrier()
 
@@ -65,10 +65,10 @@ ALONE = Distributed()
 
 
 def init_distributed(device: torch.device) -> Distributed:
-    """Meet the other processes, if torchrun started any.
+    """Return this process's place, after joining the processes that torchrun started, if any.
 
     Args:
-        device: Where a process alone would compute; with CUDA each takes a device of its own.
+        device: Device of a single process. On CUDA, each process takes its own device.
     """
     size = int(os.environ.get('WORLD_SIZE', '1'))
     if size == 1:
@@ -82,6 +82,6 @@ def init_distributed(device: torch.device) -> Distributed:
 
 
 def close_distributed() -> None:
-    """Part from the others."""
+    """Leave the group of processes, if this process has joined one."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()

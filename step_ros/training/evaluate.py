@@ -1,4 +1,4 @@
-"""How good a bundle is on a dataset."""
+"""The metrics of a bundle on a dataset."""
 
 import json
 from collections.abc import Mapping
@@ -12,10 +12,11 @@ from step_ros.model.bundle_schema import TaskSpec
 from step_ros.model.heads.base import Head
 from step_ros.streaming.grid import NANOSECONDS
 from step_ros.training.config import CacheRecipe, HeadOptimisation
+from step_ros.training.dataset_tokens import cached_tokens
 from step_ros.training.distributed import ALONE, Distributed
 from step_ros.training.fit import FitError, FitRun
 from step_ros.training.predict import ORDERS, predict_clips, score_predictions
-from step_ros.training.sampler import Sampler, cached_tokens
+from step_ros.training.sampler import Sampler
 
 
 def evaluate_bundle(
@@ -27,29 +28,31 @@ def evaluate_bundle(
     split: str = 'test',
     windows: int = 3,
     cache: CacheRecipe | None = None,
-    team: Distributed = ALONE,
+    distributed: Distributed = ALONE,
     encoder: Encoder | None = None,
 ) -> dict[str, Any]:
-    """Score a bundle's heads on the clips of a split.
+    """Return the metrics of a bundle's heads on the clips of a split.
 
     Args:
         bundle: The bundle.
-        name: A dataset, as `read_dataset` knows it.
-        root: Its folder.
-        options: Its reader's options.
-        split: Which clips.
-        windows: Windows of each clip whose answers are averaged.
-        cache: Where tokens are kept; None for the default.
-        team: The processes that share the work.
-        encoder: Runs the bundle's backbone; None for torch in float32 on the team's device.
+        name: Name of a dataset, see `read_dataset`.
+        root: Folder of the dataset.
+        options: Options of its reader.
+        split: `train`, `val` or `test`.
+        windows: Windows of each clip; their scores are averaged.
+        cache: Folder and format of the tokens; None for the defaults.
+        distributed: The processes that share the work.
+        encoder: Runs the bundle's backbone; None for torch in float32 on the device of
+            `distributed`.
 
     Returns:
-        `encoder`, its description; `clips`, `left_out`; `orders`: order to task to
-        `task_metrics`; `views`: the same for each view where there are several, frames in order.
+        `encoder`: its description; `clips` and `left_out`: numbers of clips; `orders`: order to
+        task to `task_metrics`; `views`: view to task to `task_metrics` with the frames in order,
+        empty for a single view.
 
     Raises:
         DatasetError: The dataset cannot be read.
-        FitError: The split is empty, none of its clips can be used, or data and bundle have no
+        FitError: The split is empty, none of its clips can be used, or dataset and bundle have no
             task in common.
         ValueError: A clip has a label that the bundle's task does not have.
     """
@@ -58,7 +61,7 @@ def evaluate_bundle(
     if not records:
         raise FitError(f'{root}: split {split!r} has no clips')
     tasks = _common_tasks(bundle, dataset)
-    encoder = encoder or TorchEncoder(bundle.model.backbone, device=team.device)
+    encoder = encoder or TorchEncoder(bundle.model.backbone, device=distributed.device)
     tokens = cached_tokens(
         records,
         Sampler(
@@ -74,24 +77,24 @@ def evaluate_bundle(
     )
     heads: dict[str, Head] = {}
     for task in tasks:
-        head = bundle.model.heads[task.name].to(team.device)
+        head = bundle.model.heads[task.name].to(distributed.device)
         assert isinstance(head, Head)
         heads[task.name] = head
-    answers = predict_clips(
+    predictions = predict_clips(
         {'bundle': FitRun(heads=heads, how=HeadOptimisation())},
         tokens,
         records,
         orders=ORDERS,
         temperatures={task.name: task.temperature for task in tasks},
-        team=team,
+        distributed=distributed,
     )['bundle']
-    if not answers.records:
+    if not predictions.records:
         failure = tokens.failures[0]
         raise FitError(f'no clip can be used; for example {failure.clip_id}: {failure.why}')
-    views = sorted({record.view for record in answers.records})
+    views = sorted({record.view for record in predictions.records})
 
     def of_view(view: str) -> dict[str, Any]:
-        scores = score_predictions(answers, tasks, of=lambda record: record.view == view)
+        scores = score_predictions(predictions, tasks, of=lambda record: record.view == view)
         return scores['correct']
 
     return {
@@ -99,9 +102,9 @@ def evaluate_bundle(
         'encoder': encoder.description,
         'dataset': dataset.config.title,
         'split': split,
-        'clips': len(answers.records),
+        'clips': len(predictions.records),
         'left_out': len(tokens.failures) + len(dataset.problems),
-        'orders': score_predictions(answers, tasks),
+        'orders': score_predictions(predictions, tasks),
         'views': {view: of_view(view) for view in (views if len(views) > 1 else ())},
     }
 

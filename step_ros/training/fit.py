@@ -1,4 +1,9 @@
-"""Fitting heads on the tokens of a frozen encoder: many runs on one pass over the tokens."""
+"""Fitting heads on cached tokens: many runs on one pass over the tokens.
+
+Each batch of windows is read once and goes through the heads of all runs. The learning rate of a
+run warms up linearly and then follows half a cosine down to zero. `fit_temperature` calibrates
+fitted heads on held-out windows.
+"""
 
 import json
 import math
@@ -26,46 +31,24 @@ from step_ros.training.windows import NO_LABEL, Windows
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+MOMENTUM = 0.9
 
-# ---- The learning rate's course: a short linear warm-up, then a half cosine down to nothing.
-
+# Share of the optimiser steps in which the learning rate warms up.
 WARM_UP = 0.03
 
 
-def cosine_schedule(optimiser: Optimizer, steps: int, *, done: int = 0) -> LambdaLR:
-    """Return a schedule to be stepped once for each optimiser step.
-
-    Args:
-        optimiser: Its learning rates are the peaks.
-        steps: Optimiser steps in all; the first 3 % warm up.
-        done: Steps that were taken before.
-    """
-    warm_up = max(1, round(WARM_UP * steps))
-
-    def factor(step: int) -> float:
-        if step < warm_up:
-            return (step + 1) / warm_up
-        done = (step - warm_up) / max(1, steps - warm_up)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-    return LambdaLR(optimiser, lambda step: factor(step + done))
-
-
-MOMENTUM = 0.9
-
-
 class FitError(RuntimeError):
-    """A fit cannot begin or has gone astray."""
+    """A fit cannot start, or its loss is not finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitRun:
-    """Heads that are fitted together, one for each task, and how.
+    """Heads that are fitted together, one per task, with their settings.
 
     Attributes:
-        heads: A head for each task; all consume the same tokens of as many frames.
+        heads: A head for each task; all consume the same tokens of the same number of frames.
         how: Optimiser and schedule.
-        average: How patch tokens are averaged before the heads see them; None where they are not.
+        average: How patch tokens are averaged before the heads; None leaves them as they are.
     """
 
     heads: Mapping[str, Head]
@@ -73,15 +56,15 @@ class FitRun:
     average: TokenAverage | None = None
 
     def tokens_of(self, x_btnd: Tensor, given: TokenKind) -> Tensor:
-        """Take from windows what the heads consume.
+        """Return the tokens of windows that the heads consume.
 
-        Heads of fewer frames get the middle one (the earlier of two) of each of as many equal
-        parts, so that the frames stay centred in the window. Heads of a coarser token grid get
-        averages of neighbouring patch tokens.
+        Heads of fewer frames than a window split it into equal parts and take the middle frame of
+        each (the earlier of two), so that the frames stay centred in the window. Heads of a
+        coarser token grid get averages of neighbouring patch tokens.
 
         Args:
             x_btnd: Tokens of windows.
-            given: Which tokens of a frame these are.
+            given: Kind of these tokens.
 
         Raises:
             ValueError: The windows lack tokens, or the heads' frames do not divide theirs.
@@ -90,7 +73,8 @@ class FitRun:
         frames = x_btnd.shape[1]
         if frames % head.frames:
             raise ValueError(
-                f'heads of {head.frames} frames cannot take evenly spread ones of {frames}'
+                f'heads of {head.frames} frames cannot take evenly spread frames of {frames}; '
+                f'expected a divisor of {frames}'
             )
         stride = frames // head.frames
         x_btnd = x_btnd[:, (stride - 1) // 2 :: stride]
@@ -103,36 +87,41 @@ def fit(
     windows: Windows,
     *,
     seed: int,
+    tokens: str = '',
     checkpoint: Path | None = None,
     log: 'SummaryWriter | None' = None,
-    team: Distributed = ALONE,
+    distributed: Distributed = ALONE,
 ) -> list[dict[str, float]]:
     """Fit all runs at once, in place, on one window of each clip per epoch.
 
-    All runs see the same windows in the same order, so that their differences are their own.
+    All runs see the same windows in the same order: only their settings make a difference.
 
     Args:
-        runs: What is fitted, by name; epochs and batch must be the same in all.
-        windows: What to learn from.
-        seed: Decides order and windows.
-        checkpoint: Folder for the state after each epoch; a fit that finds one there goes on from
-            it, to the bit as if it had never stopped (on a CPU). None keeps none.
-        log: Where losses and learning rates go.
-        team: The processes that share each batch; the heads move to its device.
+        runs: The runs by name; epochs and batch must be the same in all.
+        windows: The training windows.
+        seed: Seed of the order of clips and of their windows.
+        tokens: Key of the cache that the windows come from. A checkpoint of other tokens is
+            refused.
+        checkpoint: Folder of the state after each epoch. A fit that finds one there continues
+            from it; on a CPU the result is the same to the bit as without the stop. None keeps
+            no state.
+        log: Receives losses and learning rates.
+        distributed: The processes that share each batch; the heads move to its device.
 
     Returns:
         Mean loss of each run, epoch by epoch.
 
     Raises:
-        FitError: There is nothing to learn from, runs do not go together, or a loss is not finite.
+        FitError: There is nothing to learn from, runs do not fit together, or a loss is not
+            finite.
         CheckpointError: The checkpoint is that of another fit.
     """
-    how = _common(runs, windows)
+    how = _common_settings(runs, windows)
     steps = math.ceil(len(windows) / how.batch)
     heads = nn.ModuleDict({name: nn.ModuleDict(run.heads) for name, run in runs.items()})
-    heads.to(team.device)
+    heads.to(distributed.device)
     optimisers = {name: _optimiser(run) for name, run in runs.items()}
-    identity = _identity(runs, windows, seed)
+    identity = _identity(runs, windows, seed, tokens)
     rng = np.random.default_rng(seed)
     done, history = 0, list[dict[str, float]]()
     if checkpoint is not None:
@@ -147,9 +136,9 @@ def fit(
     for epoch in range(done, how.epochs):
         order = np.array_split(rng.permutation(len(windows)), steps)
         sums = dict.fromkeys(runs, 0.0)
-        what = f'fit heads, epoch {epoch + 1}/{how.epochs}'
-        for chosen in track(order, what, steps, shown=team.is_main_process):
-            batch = _Batch(windows, chosen, rng, team)
+        title = f'fit heads, epoch {epoch + 1}/{how.epochs}'
+        for chosen in track(order, title, steps, shown=distributed.is_main_process):
+            batch = _Batch(windows, chosen, rng, distributed)
             for name, run in runs.items():
                 optimisers[name].zero_grad()
                 loss = batch.backward(run)
@@ -164,69 +153,88 @@ def fit(
                 schedules[name].step()
                 sums[name] += loss * len(chosen) / len(windows)
         history.append(sums)
-        if log is not None and team.is_main_process:
-            for name, mean in sums.items():
-                log.add_scalar(f'loss/{name}', mean, epoch + 1)
-                rate = optimisers[name].param_groups[0]['lr']
-                log.add_scalar(f'learning_rate/{name}', rate, epoch + 1)
-        if checkpoint is not None and team.is_main_process:
-            save_checkpoint(
-                checkpoint,
-                epoch=epoch + 1,
-                identity=identity,
-                heads=heads,
-                optimisers=optimisers,
-                rng=rng,
-                history=history,
-            )
+        if distributed.is_main_process:
+            if log is not None:
+                _write_log(log, sums, optimisers, epoch=epoch + 1)
+            if checkpoint is not None:
+                save_checkpoint(
+                    checkpoint,
+                    epoch=epoch + 1,
+                    identity=identity,
+                    heads=heads,
+                    optimisers=optimisers,
+                    rng=rng,
+                    history=history,
+                )
     heads.eval()
-    team.wait()
+    distributed.wait()
     return history
 
 
-class _Batch:
-    """This process's part of a batch.
+def _write_log(
+    log: 'SummaryWriter',
+    losses: Mapping[str, float],
+    optimisers: Mapping[str, Optimizer],
+    *,
+    epoch: int,
+) -> None:
+    for name, mean in losses.items():
+        log.add_scalar(f'loss/{name}', mean, epoch)
+        log.add_scalar(f'learning_rate/{name}', optimisers[name].param_groups[0]['lr'], epoch)
 
-    All processes choose all windows, so that they draw the random numbers that one alone would
-    draw; each reads its own.
+
+class _Batch:
+    """This process's share of a batch.
+
+    Every process chooses all windows of the batch, so that all draw the same random numbers as a
+    single process would. Each reads its own share only.
     """
 
     def __init__(
-        self, windows: Windows, chosen: np.ndarray, rng: np.random.Generator, team: Distributed
+        self,
+        windows: Windows,
+        chosen: np.ndarray,
+        rng: np.random.Generator,
+        distributed: Distributed,
     ) -> None:
         choices = [(int(index), windows.choose(int(index), rng)) for index in chosen]
-        own = team.part(choices)
+        own = distributed.part(choices)
         self._x_btnd: Tensor | None = None
         if own:
             x_btnd = torch.stack([windows.read(index, choice) for index, choice in own])
-            self._x_btnd = x_btnd.to(team.device)
-        self._kind, self._team = windows.kind, team
+            self._x_btnd = x_btnd.to(distributed.device)
+        self._kind, self._distributed = windows.kind, distributed
         self._all = {task: numbers[chosen] for task, numbers in windows.targets.items()}
         self._own = {
-            task: numbers[team.rank :: team.size].to(team.device)
+            task: numbers[distributed.rank :: distributed.size].to(distributed.device)
             for task, numbers in self._all.items()
         }
 
     def backward(self, run: FitRun) -> float | None:
-        """Add the gradients of the whole batch's loss; None if it has no labels for the run."""
+        """Add the gradients of the whole batch's loss, and return it.
+
+        Returns:
+            The loss; None if no window of the batch has a label for the run.
+        """
         if not any(bool((self._all[task] != NO_LABEL).any()) for task in run.heads):
             return None
         loss = self._loss(run)
         if loss is not None:
             loss.backward()  # type: ignore[no-untyped-call]
-        if self._team.size == 1:
+        if self._distributed.size == 1:
             return None if loss is None else loss.item()
         parameters = [each for head in run.heads.values() for each in head.parameters()]
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        total = torch.zeros(1, device=self._team.device) if loss is None else loss.detach().view(1)
+        device = self._distributed.device
+        total = torch.zeros(1, device=device) if loss is None else loss.detach().view(1)
         gradients = [each.grad for each in parameters if each.grad is not None]
-        self._team.add_up([total, *gradients])
+        self._distributed.all_reduce([total, *gradients])
         return float(total)
 
     def _loss(self, run: FitRun) -> Tensor | None:
-        """Sum the cross-entropies of the tasks, of which other processes have other parts."""
+        """Return this process's part of the sum of the tasks' cross-entropies."""
         if self._x_btnd is None:
             return None
         x_btnd = run.tokens_of(self._x_btnd, self._kind)
@@ -239,13 +247,18 @@ class _Batch:
             mean = F.cross_entropy(
                 logits_bk, self._own[task][known], label_smoothing=run.how.label_smoothing
             )
+            # The sum over the processes is then the mean over the batch.
             share = int(known.sum()) / int((self._all[task] != NO_LABEL).sum())
             losses.append(mean * share if share < 1 else mean)
         return torch.stack(losses).sum() if losses else None
 
 
-def _common(runs: Mapping[str, FitRun], windows: Windows) -> HeadOptimisation:
-    """Return the settings that all runs share."""
+def _common_settings(runs: Mapping[str, FitRun], windows: Windows) -> HeadOptimisation:
+    """Return the settings of the first run, whose epochs and batch all runs share.
+
+    Raises:
+        FitError: Runs differ in them, or a run or the windows are unusable.
+    """
     if not runs:
         raise FitError('there are no runs to fit')
     if len(windows) == 0:
@@ -257,7 +270,7 @@ def _common(runs: Mapping[str, FitRun], windows: Windows) -> HeadOptimisation:
         )
     for name, run in runs.items():
         if '.' in name or not name:
-            raise FitError(f'run {name!r}: a name has letters, and no dot')
+            raise FitError(f'run {name!r}: expected a name of at least one letter and no dot')
         for task in run.heads:
             if task not in windows.targets:
                 raise FitError(f'run {name!r}: the windows have no labels for task {task!r}')
@@ -266,10 +279,11 @@ def _common(runs: Mapping[str, FitRun], windows: Windows) -> HeadOptimisation:
     return next(iter(runs.values())).how
 
 
-def _identity(runs: Mapping[str, FitRun], windows: Windows, seed: int) -> str:
-    """Name everything that decides the course of a fit but the tokens themselves."""
+def _identity(runs: Mapping[str, FitRun], windows: Windows, seed: int, tokens: str) -> str:
+    """Return a text of all settings that change the result of a fit."""
     content = {
         'seed': seed,
+        **({'tokens': tokens} if tokens else {}),
         'windows': len(windows),
         'targets': {task: int(numbers.sum()) for task, numbers in windows.targets.items()},
         'runs': {
@@ -287,7 +301,7 @@ def _identity(runs: Mapping[str, FitRun], windows: Windows, seed: int) -> str:
     return json.dumps(content, sort_keys=True)
 
 
-def _optimiser(run: FitRun) -> torch.optim.Optimizer:
+def _optimiser(run: FitRun) -> Optimizer:
     parameters = [parameter for head in run.heads.values() for parameter in head.parameters()]
     rate, decay = run.how.learning_rate, run.how.weight_decay
     if run.how.optimiser == 'sgd':
@@ -295,14 +309,35 @@ def _optimiser(run: FitRun) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
 
 
-def fit_temperature(logits_bk: Tensor, targets_b: Tensor, *, samples: int | None = None) -> float:
-    """Return the temperature that makes logits most likely (calibration on held-out data).
+def cosine_schedule(optimiser: Optimizer, steps: int, *, done: int = 0) -> LambdaLR:
+    """Return a learning-rate schedule: a short linear warm-up, then half a cosine down to zero.
+
+    Step it once after each optimiser step.
 
     Args:
-        logits_bk: Of windows.
+        optimiser: Its learning rates are the peaks.
+        steps: Optimiser steps in all; the first 3 % warm up.
+        done: Optimiser steps taken before this call.
+    """
+    warm_up = max(1, round(WARM_UP * steps))
+
+    def factor(step: int) -> float:
+        if step < warm_up:
+            return (step + 1) / warm_up
+        done = (step - warm_up) / max(1, steps - warm_up)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+    return LambdaLR(optimiser, lambda step: factor(step + done))
+
+
+def fit_temperature(logits_bk: Tensor, targets_b: Tensor, *, samples: int | None = None) -> float:
+    """Return the temperature at which held-out labels are most likely (calibration).
+
+    Args:
+        logits_bk: Logits of windows.
         targets_b: Their true labels.
-        samples: How many independent clips they are of, where these are few. Always right on n of
-            them is then worth a probability of (n + 1) / (n + 2), as in Platt's scaling, not one.
+        samples: Number of independent clips, if they are few. A head that is always right on n
+            clips is then trusted with probability (n + 1) / (n + 2), as in Platt's scaling, not 1.
     """
     classes = logits_bk.shape[1]
     doubt = 0.0 if samples is None else min(1.0, classes / ((classes - 1) * (samples + 2)))

@@ -1,4 +1,4 @@
-"""What trained heads answer on held-out clips, with their frames in several orders."""
+"""Predictions of trained heads on held-out clips, with the frames in several orders."""
 
 import zlib
 from collections import Counter
@@ -21,19 +21,19 @@ from step_ros.training.windows import NO_LABEL, label_numbers
 
 Order = Literal['correct', 'reversed', 'shuffled']
 ORDERS: tuple[Order, ...] = ('correct', 'reversed', 'shuffled')
-# Clips whose windows go through the heads at once.
+# The windows of this many clips go through the heads at once.
 CLIPS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipPredictions:
-    """What the heads of one run answer.
+    """Predictions of one run's heads.
 
     Attributes:
         records: The clips, c of them.
-        scores: Probabilities `[c, k]`, mean over a clip's windows; by order and task.
-        features: What the classifier of each task sees, `[c, d]`, likewise, frames in order;
-            empty unless asked for.
+        scores: Probabilities `[c, k]`, averaged over a clip's windows; by order and task.
+        features: Inputs of each task's classifier, `[c, d]`, averaged over a clip's windows, with
+            the frames in order; empty unless asked for.
     """
 
     records: tuple[ClipRecord, ...]
@@ -50,126 +50,67 @@ def predict_clips(
     orders: Sequence[Order] = ORDERS,
     features: bool = False,
     temperatures: Mapping[str, float] | None = None,
-    team: Distributed = ALONE,
+    distributed: Distributed = ALONE,
 ) -> dict[str, ClipPredictions]:
-    """Let all runs answer on one pass over the tokens.
+    """Return the predictions of all runs, from one pass over the tokens.
 
     Args:
         runs: The heads.
         cache: Tokens of the clips' windows.
-        records: The clips; those that are not in the cache are left out.
-        orders: Orders of the frames (STEP (long) Table 2); a clip is shuffled alike for all runs.
-        features: Whether to keep what the classifiers see.
-        temperatures: Calibration of each task; None for none.
-        team: The processes that share the clips; the heads are on its device.
+        records: The clips; clips that are not in the cache are left out.
+        orders: Orders of the frames (STEP (long) Table 2). All runs get the same shuffled clips.
+        features: Whether to keep the inputs of the classifiers.
+        temperatures: Calibration of each task; None for temperature 1.
+        distributed: The processes that share the clips; the heads are on its device.
     """
     kept = [record for record in records if record.clip_id in cache]
     parts = [kept[at : at + CLIPS_AT_ONCE] for at in range(0, len(kept), CLIPS_AT_ONCE)]
-    own = team.part(parts)
+    own = distributed.part(parts)
     scores = {name: {order: _lists(run) for order in orders} for name, run in runs.items()}
     seen = {name: _lists(run) for name, run in runs.items()}
-    for part in track(own, 'answer on held-out clips', len(own), shown=team.is_main_process):
+    for part in track(own, 'predict clips', len(own), shown=distributed.is_main_process):
         views = range(cache.spec.views)
         x_btnd = torch.stack([cache.read(r.clip_id, view) for r in part for view in views])
-        x_btnd = x_btnd.to(team.device)
+        x_btnd = x_btnd.to(distributed.device)
         for name, run in runs.items():
             taken_btnd = run.tokens_of(x_btnd, cache.spec.tokens)
             for order in orders:
                 ordered_btnd = _reorder(taken_btnd, order, part)
                 for task, head in run.heads.items():
                     features_bd = head.features(ordered_btnd)
-                    warmth = (temperatures or {}).get(task, 1.0)
-                    scores_bk = (head.classifier(features_bd) / warmth).softmax(dim=-1)
-                    scores[name][order][task].append(_mean(scores_bk, part))
+                    temperature = (temperatures or {}).get(task, 1.0)
+                    scores_bk = (head.classifier(features_bd) / temperature).softmax(dim=-1)
+                    scores[name][order][task].append(_clip_means(scores_bk, part))
                     if features and order == 'correct':
-                        seen[name][task].append(_mean(features_bd, part))
-    gathered = team.gather(
+                        seen[name][task].append(_clip_means(features_bd, part))
+    gathered = distributed.gather(
         {
             name: ClipPredictions(
                 records=tuple(record for part in own for record in part),
-                scores={order: _whole(by_task) for order, by_task in scores[name].items()},
-                features=_whole(seen[name]),
+                scores={order: _concatenate(by_task) for order, by_task in scores[name].items()},
+                features=_concatenate(seen[name]),
             )
             for name in runs
         }
     )
-    return {name: _in_turns([answers[name] for answers in gathered]) for name in runs}
-
-
-def _in_turns(parts: Sequence[ClipPredictions]) -> ClipPredictions:
-    """Put the processes' answers back into one."""
-    if len(parts) == 1:
-        return parts[0]
-    records = tuple(record for part in parts for record in part.records)
-    with_answers = [part for part in parts if part.records]
-
-    def joined(of: Callable[[ClipPredictions], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        tasks = of(with_answers[0]) if with_answers else {}
-        return {task: np.concatenate([of(part)[task] for part in with_answers]) for task in tasks}
-
-    return ClipPredictions(
-        records=records,
-        scores={
-            order: joined(lambda part, order=order: part.scores[order])  # type: ignore[misc]
-            for order in parts[0].scores
-        },
-        features=joined(lambda part: part.features),
-    )
+    return {name: _join([predictions[name] for predictions in gathered]) for name in runs}
 
 
 def _lists(run: FitRun) -> dict[str, list[Tensor]]:
     return {task: [] for task in run.heads}
 
 
-def _mean(values_bx: Tensor, clips: Sequence[ClipRecord]) -> Tensor:
-    """Average over the windows of each clip."""
+def _clip_means(values_bx: Tensor, clips: Sequence[ClipRecord]) -> Tensor:
+    """Return the mean over the windows of each clip."""
     return values_bx.reshape(len(clips), -1, values_bx.shape[-1]).mean(dim=1).cpu()
 
 
-def _whole(by_task: Mapping[str, list[Tensor]]) -> dict[str, np.ndarray]:
+def _concatenate(by_task: Mapping[str, list[Tensor]]) -> dict[str, np.ndarray]:
     return {task: torch.cat(parts).numpy() for task, parts in by_task.items() if parts}
 
 
-def score_predictions(
-    answers: ClipPredictions,
-    tasks: Sequence[TaskSpec],
-    *,
-    training: Sequence[ClipRecord] = (),
-    of: Callable[[ClipRecord], bool] | None = None,
-) -> dict[str, dict[str, Any]]:
-    """Score the answers of a run.
-
-    Args:
-        answers: They may be of some of the tasks only.
-        tasks: What the heads decide.
-        training: The training clips, for the common and the rare half of the labels.
-        of: Which clips count; None for all.
-
-    Returns:
-        Order to task to `task_metrics`; a task none of whose labels occur is left out.
-    """
-    chosen = np.array([of is None or of(record) for record in answers.records], dtype=bool)
-    labels = {task.name: task.labels for task in tasks}
-    numbers = label_numbers([record.labels for record in answers.records], labels)
-    found: dict[str, dict[str, Any]] = {}
-    for order, by_task in answers.scores.items():
-        found[order] = {}
-        for task in tasks:
-            known = chosen & (numbers[task.name] != NO_LABEL).numpy()
-            if task.name in by_task and known.any():
-                counts = Counter(record.labels.get(task.name) for record in training)
-                found[order][task.name] = task_metrics(
-                    by_task[task.name][known],
-                    numbers[task.name].numpy()[known],
-                    task.labels,
-                    task.counterparts,
-                    training_counts=[counts[label] for label in task.labels] if counts else None,
-                )
-    return found
-
-
 def _reorder(x_btnd: Tensor, order: Order, clips: Sequence[ClipRecord]) -> Tensor:
-    """Turn or mix the frames of the windows of some clips."""
+    """Return the windows of some clips with their frames in another order."""
     if order == 'correct':
         return x_btnd
     if order == 'reversed':
@@ -185,4 +126,64 @@ def _reorder(x_btnd: Tensor, order: Order, clips: Sequence[ClipRecord]) -> Tenso
 
 
 def _generator(clip: ClipRecord) -> np.random.Generator:
+    """Return a clip's own random numbers: its shuffled order is the same in every run."""
     return np.random.default_rng(zlib.crc32(clip.clip_id.encode()))
+
+
+def _join(parts: Sequence[ClipPredictions]) -> ClipPredictions:
+    """Return the predictions of all processes as one."""
+    if len(parts) == 1:
+        return parts[0]
+    records = tuple(record for part in parts for record in part.records)
+    filled = [part for part in parts if part.records]
+
+    def joined(of: Callable[[ClipPredictions], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        tasks = of(filled[0]) if filled else {}
+        return {task: np.concatenate([of(part)[task] for part in filled]) for task in tasks}
+
+    return ClipPredictions(
+        records=records,
+        scores={
+            order: joined(lambda part, order=order: part.scores[order])  # type: ignore[misc]
+            for order in parts[0].scores
+        },
+        features=joined(lambda part: part.features),
+    )
+
+
+def score_predictions(
+    predictions: ClipPredictions,
+    tasks: Sequence[TaskSpec],
+    *,
+    training: Sequence[ClipRecord] = (),
+    of: Callable[[ClipRecord], bool] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Return the metrics of a run's predictions.
+
+    Args:
+        predictions: The predictions; they may lack some of the tasks.
+        tasks: The tasks of the heads.
+        training: The training clips, for the common and the rare half of the labels.
+        of: Returns whether a clip counts; None counts all.
+
+    Returns:
+        Order to task to `task_metrics`. A task without a labelled clip is left out.
+    """
+    chosen = np.array([of is None or of(record) for record in predictions.records], dtype=bool)
+    labels = {task.name: task.labels for task in tasks}
+    numbers = label_numbers([record.labels for record in predictions.records], labels)
+    found: dict[str, dict[str, Any]] = {}
+    for order, by_task in predictions.scores.items():
+        found[order] = {}
+        for task in tasks:
+            known = chosen & (numbers[task.name] != NO_LABEL).numpy()
+            if task.name in by_task and known.any():
+                counts = Counter(record.labels.get(task.name) for record in training)
+                found[order][task.name] = task_metrics(
+                    by_task[task.name][known],
+                    numbers[task.name].numpy()[known],
+                    task.labels,
+                    task.counterparts,
+                    training_counts=[counts[label] for label in task.labels] if counts else None,
+                )
+    return found

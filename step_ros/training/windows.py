@@ -1,4 +1,4 @@
-"""Windows to learn from: tokens that exist already, and what they show."""
+"""Windows to learn from: cached tokens with their labels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -11,16 +11,16 @@ from step_ros.datasets.clip import ClipRecord
 from step_ros.model.tokens import TokenKind
 from step_ros.training.feature_cache.cache import FeatureCache
 
-# Stands where a clip has no label of a task; cross-entropy leaves it out.
+# Target of a clip without a label for a task; the loss skips it. cross_entropy ignores -100, too.
 NO_LABEL = -100
 
 
 class Windows(Protocol):
-    """Clips of which each gives a window whenever it is asked.
+    """Clips that each have one or more windows to choose from.
 
     Attributes:
-        kind: Which tokens of a frame they hold.
-        targets: Number of each clip's label, for each task; `NO_LABEL` where it has none.
+        kind: Kind of the tokens.
+        targets: Number of each clip's label, by task; `NO_LABEL` for a clip without one.
     """
 
     kind: TokenKind
@@ -30,46 +30,18 @@ class Windows(Protocol):
         """Return the number of clips."""
 
     def choose(self, index: int, rng: np.random.Generator) -> int:
-        """Choose one of the windows of a clip."""
+        """Return the number of a random window of a clip."""
 
     def read(self, index: int, choice: int) -> Tensor:
         """Return the tokens of a chosen window of a clip, float32, `[t, n, d]`."""
 
 
-def label_numbers(
-    labels: Sequence[Mapping[str, str]], tasks: Mapping[str, Sequence[str]]
-) -> dict[str, Tensor]:
-    """Number the labels of clips, task by task.
-
-    Args:
-        labels: Labels of each clip; a task may be missing.
-        tasks: All labels of each task, in order.
-
-    Raises:
-        ValueError: A clip has a label that its task does not have.
-    """
-    numbers: dict[str, Tensor] = {}
-    for task, names in tasks.items():
-        places = {name: place for place, name in enumerate(names)}
-        found = []
-        for clip, by_task in enumerate(labels):
-            label = by_task.get(task)
-            if label is not None and label not in places:
-                raise ValueError(
-                    f'clip {clip}: {label!r} is no label of task {task!r}; there are '
-                    + ', '.join(names)
-                )
-            found.append(NO_LABEL if label is None else places[label])
-        numbers[task] = torch.tensor(found)
-    return numbers
-
-
 class CachedWindows:
-    """Windows of a feature cache: any of the views that were kept of a clip.
+    """Windows of a feature cache: the cached views of each clip.
 
     Args:
         cache: The tokens.
-        records: The clips to learn from; those that the cache could not encode are left out.
+        records: The clips to learn from; clips that could not be encoded are left out.
         tasks: All labels of each task, in order.
 
     Attributes:
@@ -95,9 +67,37 @@ class CachedWindows:
         return len(self._names)
 
     def choose(self, index: int, rng: np.random.Generator) -> int:
-        """Choose a view."""
+        """Return the number of a random view."""
         return int(rng.integers(self._cache.spec.views))
 
     def read(self, index: int, choice: int) -> Tensor:
         """Return the tokens of a view, float32, `[t, n, d]`."""
         return self._cache.read(self._names[index], choice)
+
+
+def label_numbers(
+    labels: Sequence[Mapping[str, str]], tasks: Mapping[str, Sequence[str]]
+) -> dict[str, Tensor]:
+    """Return the numbers of the clips' labels, by task; `NO_LABEL` for a clip without one.
+
+    Args:
+        labels: Labels of each clip, by task; a task may be missing.
+        tasks: All labels of each task, in order.
+
+    Raises:
+        ValueError: A clip has a label that its task does not have.
+    """
+    numbers: dict[str, Tensor] = {}
+    for task, names in tasks.items():
+        places = {name: place for place, name in enumerate(names)}
+        found = []
+        for clip, by_task in enumerate(labels):
+            label = by_task.get(task)
+            if label is not None and label not in places:
+                raise ValueError(
+                    f'clip {clip}: {label!r} is no label of task {task!r}; expected one of '
+                    + ', '.join(names)
+                )
+            found.append(NO_LABEL if label is None else places[label])
+        numbers[task] = torch.tensor(found)
+    return numbers

@@ -7,7 +7,13 @@ import yaml
 from step_ros.datasets.registry import READERS
 from step_ros.datasets.schema import load_dataset_config
 from step_ros.resources import share_directory
-from step_ros.training.config import DatasetRecipe, RecipeError, SamplingRecipe, load_recipe
+from step_ros.training.config import (
+    BackboneRecipe,
+    DataRecipe,
+    RecipeError,
+    SamplingRecipe,
+    load_recipe,
+)
 
 SHIPPED = share_directory() / 'config' / 'training' / 'tabletop-tiny.yaml'
 PUBLISHED = ('drive-and-act', 'hri30', 'ikea-asm', 'ntu120', 'ssv2')
@@ -32,16 +38,16 @@ def test_the_recipe_for_own_videos_is_valid_and_the_papers():
 @pytest.mark.parametrize('path', sorted(SHIPPED.parent.glob('*.yaml')), ids=lambda path: path.stem)
 def test_every_shipped_recipe_is_valid_and_names_what_exists(path):
     recipe = load_recipe(path)
-    if not isinstance(recipe, DatasetRecipe):
-        return
     reader = READERS[recipe.data.dataset]
     config = load_dataset_config(recipe.data.dataset) if reader.has_config else None
     options = {option.name: option for option in reader.options}
     for name, value in recipe.data.options.items():
         choices = options[name].choices(config)
         assert not choices or value in choices
-    if recipe.backbone.name is not None:
+    if recipe.backbone.from_hub:
         assert recipe.backbone.name in timm.list_pretrained()
+    elif recipe.backbone.pretraining is not None:
+        assert timm.is_model(recipe.backbone.name)
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
@@ -110,9 +116,21 @@ def test_a_wrong_value_deep_inside_is_named(tmp_path):
     ('change', 'key'),
     [
         ({'epoch': 3}, 'epoch'),
-        ({'frames': 1}, 'frames'),
-        ({'views': ['behind']}, 'views.0'),
-        ({'encoder': {'backbone': 'vit_tiny_patch16_224'}}, 'encoder'),
+        ({'sampling': {'frames': 0}}, 'sampling.frames'),
+        (
+            {
+                'data': {
+                    'dataset': 'tabletop',
+                    'root': 'tabletop',
+                    'rendering': {'views': ['behind']},
+                }
+            },
+            'data.rendering.views.0',
+        ),
+        (
+            {'backbone': {'name': 'vit_tiny_patch16_224', 'pretraining': {'scenes': 1}}},
+            'backbone.pretraining',
+        ),
     ],
 )
 def test_a_wrong_key_or_value_is_named(tmp_path, change, key):
@@ -129,3 +147,39 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
     broken.write_text('a: [')
     with pytest.raises(RecipeError, match='broken'):
         load_recipe(broken)
+
+
+@pytest.mark.parametrize(
+    ('section', 'values', 'why'),
+    [
+        (
+            DataRecipe,
+            {'dataset': 'csv', 'root': 'videos', 'rendering': {}},
+            'rendering is for the dataset tabletop, not for csv',
+        ),
+        (
+            BackboneRecipe,
+            {'bundle': 'tabletop-tiny', 'arguments': {'depth': 4}},
+            'go with a name, not with a bundle',
+        ),
+        (
+            BackboneRecipe,
+            {
+                'name': 'vit_tiny_patch16_224',
+                'weights': 'own.safetensors',
+                'pretraining': {
+                    'scenes': 1,
+                    'frames_per_scene': 1,
+                    'epochs': 1,
+                    'batch': 1,
+                    'learning_rate': 1e-3,
+                    'weight_decay': 0,
+                },
+            },
+            'weights=own.safetensors: pretraining makes the weights',
+        ),
+    ],
+)
+def test_keys_that_exclude_each_other_are_refused(section, values, why):
+    with pytest.raises(ValueError, match=why):
+        section(**values)

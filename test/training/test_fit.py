@@ -7,17 +7,40 @@ import torch
 from step_ros.model.backbone import TokenAverage
 from step_ros.model.heads.registry import create_head
 from step_ros.training.checkpoint import CheckpointError
-from step_ros.training.clips import ClipTokens, cut_window, window_starts
 from step_ros.training.config import HeadOptimisation
 from step_ros.training.distributed import Distributed
 from step_ros.training.fit import FitError, FitRun, fit, fit_temperature
-from step_ros.training.tabletop_model import ClipWindows
 from step_ros.training.windows import NO_LABEL, label_numbers
 
-PERIOD = 0.2
 FRAMES = 4
 LABELS = {'action': ('rise', 'fall')}
 WIDTH = 16
+
+
+class RampClip:
+    """Tokens of a clip's frames, `[f, n, d]`, and its labels."""
+
+    def __init__(self, tokens_fnd, labels):
+        self.tokens_fnd, self.labels = tokens_fnd, labels
+
+
+class ClipWindows:
+    """Windows of clips: they start at any frame that leaves a whole window."""
+
+    kind = 'patches'
+
+    def __init__(self, clips, tasks):
+        self._clips = clips
+        self.targets = label_numbers([clip.labels for clip in clips], tasks)
+
+    def __len__(self):
+        return len(self._clips)
+
+    def choose(self, index, rng):
+        return int(rng.choice(len(self._clips[index].tokens_fnd) - FRAMES + 1))
+
+    def read(self, index, choice):
+        return self._clips[index].tokens_fnd[choice : choice + FRAMES].float()
 
 
 def ramp_clip(rng, label, length=6):
@@ -27,11 +50,7 @@ def ramp_clip(rng, label, length=6):
         levels = levels[::-1].copy()
     tokens = 0.1 * rng.normal(size=(length, 3, WIDTH))
     tokens[:, :, 0] += levels[:, None]
-    return ClipTokens(
-        tokens_fnd=torch.from_numpy(tokens).half(),
-        stamps_ns=np.arange(length) * 200_000_000,
-        labels={'action': label},
-    )
+    return RampClip(torch.from_numpy(tokens).half(), {'action': label})
 
 
 def ramp_head(**options):
@@ -40,7 +59,7 @@ def ramp_head(**options):
 
 
 def ramp_windows(clips):
-    return ClipWindows(clips, LABELS, frames=FRAMES, frame_period=PERIOD)
+    return ClipWindows(clips, LABELS)
 
 
 def fitted_accuracy(positions):
@@ -53,9 +72,7 @@ def fitted_accuracy(positions):
     fit({'run': FitRun(heads={'action': head}, how=how)}, ramp_windows(clips), seed=0)
     # Centred windows: a window from the end of a rise and one from the start of a fall look alike.
     fresh = [ramp_clip(rng, names[index % 2], length=FRAMES) for index in range(60)]
-    x_btnd = torch.stack(
-        [cut_window(clip, 0, frames=FRAMES, frame_period=PERIOD) for clip in fresh]
-    )
+    x_btnd = torch.stack([clip.tokens_fnd[:FRAMES].float() for clip in fresh])
     answers = head(x_btnd).argmax(dim=1).numpy()
     return float((answers == np.arange(60) % 2).mean())
 
@@ -76,16 +93,6 @@ def test_few_samples_leave_doubt():
         temperature = fit_temperature(always_right, targets, samples=samples)
         belief = (always_right / temperature).softmax(dim=1).amax(dim=1)
         assert belief.numpy() == pytest.approx(expected, abs=0.01)
-
-
-def test_windows_are_cut_on_the_stream_s_grid():
-    clip = ClipTokens(
-        tokens_fnd=torch.arange(9).view(9, 1, 1).half(),
-        stamps_ns=np.arange(9) * 100_000_000,
-        labels={},
-    )
-    assert window_starts(clip, frames=4, frame_period=PERIOD) == [0, 1, 2]
-    assert cut_window(clip, 1, frames=4, frame_period=PERIOD).flatten().tolist() == [1, 3, 5, 7]
 
 
 def test_temperature_undoes_overconfidence():
@@ -242,12 +249,7 @@ def test_clips_without_a_label_teach_the_other_tasks():
     clips = [ramp_clip(rng, LABELS['action'][index % 2]) for index in range(16)]
     for clip in clips[:8]:
         clip.labels['verb'] = clip.labels.pop('action')
-    windows = ClipWindows(
-        clips,
-        {'action': LABELS['action'], 'verb': LABELS['action']},
-        frames=FRAMES,
-        frame_period=PERIOD,
-    )
+    windows = ClipWindows(clips, {'action': LABELS['action'], 'verb': LABELS['action']})
     assert (windows.targets['action'] == NO_LABEL).sum() == 8
     heads = {'action': ramp_head(), 'verb': ramp_head()}
     before = {task: head.classifier.bias.clone() for task, head in heads.items()}
@@ -294,9 +296,7 @@ def test_what_does_not_go_together_is_refused():
         fit({'run': run}, windows, seed=0)
     with pytest.raises(FitError, match='no dot'):
         fit({'a.b': two_runs()['sgd']}, windows, seed=0)
-    nobody = ClipWindows(
-        clips_of(), {'verb': ('turn', 'push')}, frames=FRAMES, frame_period=PERIOD
-    )
+    nobody = ClipWindows(clips_of(), {'verb': ('turn', 'push')})
     with pytest.raises(FitError, match="no window has a label for task 'verb'"):
         fit({'run': run}, nobody, seed=0)
 
@@ -306,7 +306,10 @@ def test_on_cuda_it_learns_the_same():
     expected = fit(two_runs(), ramp_windows(clips_of()), seed=1)
     runs = two_runs()
     found = fit(
-        runs, ramp_windows(clips_of()), seed=1, team=Distributed(device=torch.device('cuda'))
+        runs,
+        ramp_windows(clips_of()),
+        seed=1,
+        distributed=Distributed(device=torch.device('cuda')),
     )
     assert {p.device.type for run in runs.values() for p in run.heads['action'].parameters()} == {
         'cuda'
@@ -322,7 +325,9 @@ def test_fewer_frames_are_spread_over_the_window():
     x_btnd = torch.arange(16.0).view(1, 16, 1, 1).expand(1, 16, 3, WIDTH)
     assert run.tokens_of(x_btnd, 'patches')[0, :, 0, 0].tolist() == [3, 11]
     x_btnd = x_btnd[:, :4]
-    with pytest.raises(ValueError, match='heads of 3 frames cannot take evenly spread ones of 4'):
+    with pytest.raises(
+        ValueError, match='heads of 3 frames cannot take evenly spread frames of 4'
+    ):
         FitRun(heads={'action': ramp_head(frames=3)}, how=HeadOptimisation()).tokens_of(
             x_btnd, 'patches'
         )
@@ -355,5 +360,5 @@ def test_each_head_takes_its_own_tokens(name, first):
     )
     assert int(taken[0, 0, 0, 0]) == first
     if head.consumes != 'patches':
-        with pytest.raises(ValueError, match="there are only 'patches'"):
+        with pytest.raises(ValueError, match="only 'patches' tokens are given"):
             run.tokens_of(x_btnd, 'patches')

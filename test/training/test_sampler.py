@@ -9,19 +9,13 @@ from step_ros.datasets.clip import ClipRecord, Span
 from step_ros.datasets.schema import load_dataset_config, names_a_side, shipped_datasets
 from step_ros.encoders.base import TorchEncoder
 from step_ros.io.video import VideoWriter
-from step_ros.training import sampler as rates_module
+from step_ros.training import frame_rates as rates_module
 from step_ros.training.augmentation import Augmentation
-from step_ros.training.config import CacheRecipe, DatasetRecipe
+from step_ros.training.config import CacheRecipe, Recipe
+from step_ros.training.dataset_tokens import cached_tokens, estimate_tokens
 from step_ros.training.feature_cache.spec import CacheError, check_room
-from step_ros.training.sampler import (
-    FILE,
-    Sampler,
-    cached_tokens,
-    common_frame_period,
-    estimate_tokens,
-    frame_rates,
-    sided_clips,
-)
+from step_ros.training.frame_rates import FILE, common_frame_period, frame_rates
+from step_ros.training.sampler import Sampler, sided_clips
 
 PERIOD_NS = 80_000_000
 
@@ -60,7 +54,7 @@ def shown(images):
 
 
 def recipe(folder, **sampling):
-    return DatasetRecipe(
+    return Recipe(
         name='films',
         data={'dataset': 'csv', 'root': str(folder)},
         backbone={'name': 'vit_tiny_patch16_224'},
