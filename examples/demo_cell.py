@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from step_ros.cli.common import isolate, ros_imported
+from step_ros.cli.common import isolate, require_ros
 
 HERE = Path(__file__).resolve().parent
 # Laying something down happens every now and then; a robot that waited this long is stuck.
@@ -32,7 +32,7 @@ def main(
     console = Console()
     output.mkdir(parents=True, exist_ok=True)
     isolate()
-    with ros_imported(console, 'the cell'):
+    with require_ros(console, 'the cell'):
         from step_ros.ros.processes import NodeError, NodeProcess, check_all
     images = '/camera/image_raw'
     console.print(f'starting two nodes (logs in {output}/) and two robots, which say why they act')

@@ -1,7 +1,14 @@
-"""The command `step_ros`: one file for each verb."""
+"""The command `step_ros`: one file for each verb.
+
+The verbs import torch, ROS and other slow modules inside their functions, so that
+`step_ros --help` answers at once.
+"""
+
+from typing import Annotated
 
 import typer
 
+from step_ros import __version__
 from step_ros.cli.ablate import ablate
 from step_ros.cli.bench import app as bench_app
 from step_ros.cli.bundle import app as bundle_app
@@ -22,6 +29,26 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f'step_ros {__version__}')
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            '--version', callback=_print_version, is_eager=True, help='Print the version and exit.'
+        ),
+    ] = False,
+) -> None:
+    """Take the options of `step_ros` itself, before a verb."""
+
+
 app.command()(ablate)
 app.add_typer(bench_app, name='bench')
 app.add_typer(bundle_app, name='bundle')

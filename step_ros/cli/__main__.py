@@ -1,4 +1,4 @@
-"""`python -m step_ros.cli`, which torchrun wants."""
+"""`python -m step_ros.cli`: the form of the command that torchrun can start."""
 
 from step_ros.cli import main
 

@@ -1,5 +1,10 @@
-"""Failures that a user can mend: said in words, without a traceback."""
+"""Shared parts of the verbs: errors and output, options, and the start of ROS 2.
 
+This module must import fast: every `step_ros --help` loads it. So heavy modules are imported
+inside the functions that need them.
+"""
+
+import json
 import os
 import re
 import signal
@@ -7,15 +12,64 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+# The bundle that benchmarks run by default, and the folder of their logs.
+SHIPPED = 'tabletop-tiny'
+LOGS = Path('demo_output/bench')
+
+# Options that several benchmarks have.
+BundleName = Annotated[str, typer.Option(help='Bundle: a folder, or the name of a shipped one.')]
+Device = Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')]
+Runtime = Annotated[
+    str, typer.Option(help='Runtime of the encoder: auto, torch, openvino or onnx.')
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Processor threads of torch. Default: torch's choice.")
+]
+Width = Annotated[int, typer.Option(min=1, help='Width of the images in pixels.')]
+Height = Annotated[int, typer.Option(min=1, help='Height of the images in pixels.')]
+Logs = Annotated[Path, typer.Option(help='Folder for the logs of the processes.')]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option('--json', help='Write machine, configuration and figures to this file.'),
+]
+
+
+def print_text(console: Console, text: str) -> None:
+    """Print a text as it is: no markup, as names may hold brackets, and no cut paths."""
+    console.print(Text(text), soft_wrap=True)
+
+
+def print_error(console: Console, error: Exception) -> None:
+    """Print an error in red, as it is."""
+    console.print(Text(str(error), style='red'), soft_wrap=True)
+
+
+@contextmanager
+def report_errors(console: Console, *more: type[Exception]) -> Iterator[None]:
+    """Print an error that the user can mend, without a traceback, and exit with 1.
+
+    Args:
+        console: Where to print.
+        more: Expected errors beside `expected_errors`.
+
+    Raises:
+        Exit: There was an expected error.
+    """
+    try:
+        yield
+    except (*expected_errors(), *more) as error:
+        print_error(console, error)
+        raise typer.Exit(1) from error
+
 
 def expected_errors() -> tuple[type[Exception], ...]:
-    """Return what may go wrong in training and evaluation; imported only when it is needed."""
+    """Return the errors of training and evaluation that a user can mend."""
     from step_ros.encoders.base import EncoderError
     from step_ros.io.errors import DatasetError
     from step_ros.io.video import VideoError
@@ -39,30 +93,10 @@ def expected_errors() -> tuple[type[Exception], ...]:
     )
 
 
-def say(console: Console, error: Exception) -> None:
-    """Print an error, in red and whole: a path cut short is of no use."""
-    console.print(Text(str(error), style='red'), soft_wrap=True)
-
-
-@contextmanager
-def said_in_words(console: Console, *more: type[Exception]) -> Iterator[None]:
-    """Say an expected error and exit with 1.
-
-    Args:
-        console: Where to say it.
-        more: Errors that are expected here beside those of training and evaluation.
-
-    Raises:
-        Exit: There was one.
-    """
-    try:
-        yield
-    except (*expected_errors(), *more) as error:
-        say(console, error)
-        raise typer.Exit(1) from error
-
-
-# ---- Options that several verbs take.
+def save_json(path: Path, content: Any) -> None:
+    """Write a JSON file; make its folder if it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
 
 
 def split_options(
@@ -72,16 +106,16 @@ def split_options(
     expected: str = 'KEY=VALUE, each key once',
     empty: bool = True,
 ) -> dict[str, str]:
-    """Take KEY=VALUE apart.
+    """Split values of an option, each KEY=VALUE, into a dictionary.
 
     Args:
-        option: Its name, for the reader of an error.
-        given: What was given for it.
-        expected: What an error says that it takes.
-        empty: Whether a value may be empty.
+        option: Name of the option, for error messages.
+        given: Values of the option.
+        expected: Expected form, for error messages.
+        empty: Whether a VALUE may be empty.
 
     Raises:
-        BadParameter: One is something else, or a key stands there twice.
+        BadParameter: A value has another form, or a key occurs twice.
     """
     found: dict[str, str] = {}
     for text in given or ():
@@ -92,11 +126,15 @@ def split_options(
     return found
 
 
-def grid_of(option: str, text: str) -> tuple[int, int]:
-    """Read a grid of tokens, ROWSxCOLUMNS.
+def parse_token_grid(option: str, text: str) -> tuple[int, int]:
+    """Return rows and columns of a token grid, given as ROWSxCOLUMNS.
+
+    Args:
+        option: Name of the option, for error messages.
+        text: Value of the option.
 
     Raises:
-        BadParameter: It is something else.
+        BadParameter: The value has another form.
     """
     found = re.fullmatch(r'([1-9]\d*)x([1-9]\d*)', text)
     if found is None:
@@ -104,63 +142,33 @@ def grid_of(option: str, text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-# ---- Verbs that run ROS 2 nodes of their own: apart from other programs, and only where ROS is.
-
-
-def isolate() -> str:
-    """Keep to this machine, and apart from other ROS 2 programs unless a domain was chosen.
-
-    From then on SIGTERM ends the verb in order, as Ctrl-C does: its nodes are in sessions of their
-    own and would stay.
-
-    Returns:
-        The domain.
-    """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    return os.environ.setdefault('ROS_DOMAIN_ID', str(50 + os.getpid() % 50))
-
-
 @contextmanager
-def ros_imported(console: Console, what: str) -> Iterator[None]:
-    """Import what knows ROS inside this; say in words where there is none.
+def require_ros(console: Console, user: str) -> Iterator[None]:
+    """Import ROS modules in this context: without ROS 2, print one line and exit with 1.
 
     Args:
-        console: Where to say it.
-        what: Who needs ROS.
+        console: Where to print.
+        user: Name of the verb that needs ROS 2, for the error message.
 
     Raises:
-        Exit: There is no ROS 2.
+        Exit: ROS 2 is not installed.
     """
     try:
         yield
     except ModuleNotFoundError as error:
-        console.print(f'[red]{what} runs on ROS 2, and {error.name} is not here; see README.md')
+        console.print(
+            f'[red]{user} needs ROS 2, but the module {error.name} is not installed; see README.md'
+        )
         raise typer.Exit(1) from error
 
 
-# ---- Options that several benchmarks take.
+def isolate() -> str:
+    """Separate this verb's ROS 2 nodes from all others; return the domain.
 
-JsonFile = Annotated[
-    Path | None, typer.Option('--json', help='Write machine, configuration and figures here.')
-]
-
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="Processor threads of torch; else torch's own choice.")
-]
-
-BundleName = Annotated[str, typer.Option(help='Bundle: a folder, or the name of a shipped one.')]
-
-Device = Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')]
-
-Runtime = Annotated[str, typer.Option(help="The encoder's: auto, torch, openvino or onnx.")]
-
-Logs = Annotated[Path, typer.Option(help="Folder for the processes' logs.")]
-
-Width = Annotated[int, typer.Option(min=1, help='Width of the images in pixels.')]
-
-Height = Annotated[int, typer.Option(min=1, help='Height of the images in pixels.')]
-
-SHIPPED = 'tabletop-tiny'
-
-LOGS = Path('demo_output/bench')
+    Discovery stays on this machine, and the domain is one of its own unless the user chose one.
+    From now on SIGTERM ends the verb in order, as Ctrl-C does: its nodes run in sessions of their
+    own and would go on.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    return os.environ.setdefault('ROS_DOMAIN_ID', str(50 + os.getpid() % 50))

@@ -1,6 +1,5 @@
-"""`step_ros complexity`: what every method costs, counted, beside the papers' figures."""
+"""`step_ros complexity`: parameters and compute of every method, beside the papers' figures."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,25 +8,28 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from step_ros.cli.common import save_json
+
 if TYPE_CHECKING:
     from step_ros.experiments.complexity import GridRow, Row
 
 NOTES = """\
-full, paper*, paper: 1e9 multiply-adds for one window, counted on the real modules.
-  full    every multiply-add of backbone, adapters and heads, one view
-  paper*  by the papers' convention, derived from their figures: the attention's
-          products left out in the backbone and its adapters, counted twice in a head
-  paper   what the papers print
-The four probes end in an MLP (width, width/2, 33), which the papers' parameter counts
-fit. Parameters are those of all tasks."""
+full, paper*, paper: 1e9 multiply-adds for one window.
+  full    every multiply-add of backbone, adapters and heads, counted on the modules, one view
+  paper*  counted by the papers' convention, which follows from their figures: without the
+          attention products in the backbone and its adapters, and with them twice in a head
+  paper   printed in the papers
+The four probes end in an MLP (width, width/2, 33), which fits the papers' parameter counts.
+Parameters are those of all tasks."""
 
 
 def complexity(
     json_file: Annotated[
-        Path | None, typer.Option('--json', help='Write the rows to this file.')
+        Path | None, typer.Option('--json', help='Write the table to this file.')
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help='Draw compute against the number of tasks into this image.')
+        Path | None,
+        typer.Option(help='Draw compute against the number of tasks into this image file.'),
     ] = None,
 ) -> None:
     """Print parameters and compute of every method beside the papers' figures."""
@@ -44,9 +46,7 @@ def complexity(
         console.print(text, highlight=False, soft_wrap=True)
     console.print(_grids(grid_rows()))
     if json_file is not None:
-        content = json.dumps([row.as_dict() for row in rows], indent=2)
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(content + '\n', encoding='utf-8')
+        save_json(json_file, [row.as_dict() for row in rows])
         console.print(f'wrote {json_file}')
     if plot is not None:
         from step_ros.experiments.complexity import plot_scaling
@@ -58,7 +58,7 @@ def complexity(
 def _table(backbone: str, rows: 'list[Row]') -> Table:
     from step_ros.experiments.complexity import THREE_VIEWS
 
-    # Narrow enough for 80 columns: a figure cut short would be a wrong one.
+    # Narrow enough for 80 columns: a figure that is cut short would be wrong.
     table = Table(title=f'{backbone}, 16 frames of 224 px', box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column('method', no_wrap=True)
     for name in ('tasks', 'params M', 'paper', 'full', 'paper*', 'paper', 'differs'):
@@ -102,7 +102,7 @@ def _grids(rows: 'list[GridRow]') -> Table:
 
 
 def _sources(rows: 'list[Row]') -> str:
-    """List where the papers' figures stand, once for each source."""
+    """Return the places of the papers' figures, one line for each."""
     by_note: dict[str, list[str]] = {}
     for row in rows:
         if row.note and row.method not in by_note.setdefault(row.note, []):
@@ -112,7 +112,10 @@ def _sources(rows: 'list[Row]') -> str:
 
 
 def _like_for_like(rows: 'list[Row]') -> str:
-    """Compare three tasks in one view each, which the paper's factor of six does not."""
+    """Return a comparison for three tasks in one view each.
+
+    The paper's factor of six compares three views of ST-Adapter with one view of STEP.
+    """
     from step_ros.experiments.complexity import THREE_VIEWS
 
     three = {row.method: row for row in rows if row.tasks == 3}

@@ -1,6 +1,9 @@
-"""`step_ros data`: which datasets can be read, and what a copy on disk holds."""
+"""`step_ros data` and `step_ros record-demo`: datasets to read, to check, and to make.
 
-import json
+`data list` names the datasets, `data check` inspects a copy on disk, `data render` writes the
+synthetic tabletop as videos, and `record-demo` writes it as annotated bags.
+"""
+
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,22 +16,30 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from step_ros.cli.common import said_in_words, say, split_options
+from step_ros.cli.common import (
+    print_error,
+    print_text,
+    report_errors,
+    save_json,
+    split_options,
+)
 
 if TYPE_CHECKING:
     from step_ros.datasets.check import Check
 
 
-app = typer.Typer(help='Look at datasets; nothing is changed.', no_args_is_help=True)
+app = typer.Typer(
+    help='List and check datasets, or render the synthetic tabletop.', no_args_is_help=True
+)
 
-PARTS = ('train', 'val', 'test')
-
+SPLITS = ('train', 'val', 'test')
+# Problems of one kind that are printed; --json has them all.
 EXAMPLES = 3
 
 
 @app.command('list')
 def list_datasets() -> None:
-    """Name the datasets that can be read, with tasks, classes and options."""
+    """List the datasets that can be read, with their tasks, classes and options."""
     from step_ros.datasets.registry import READERS
     from step_ros.datasets.schema import load_dataset_config
 
@@ -37,11 +48,11 @@ def list_datasets() -> None:
         console.print(Text(name, style='bold'), soft_wrap=True)
         config = load_dataset_config(name) if reader.has_config else None
         if config is None:
-            _say(console, f'  {reader.about}')
+            print_text(console, f'  {reader.about}')
         else:
-            _say(console, f'  {config.title}; {config.source}')
+            print_text(console, f'  {config.title}; {config.source}')
             for task in config.tasks:
-                _say(
+                print_text(
                     console,
                     f'  task {task.name}: {task.classes} classes, {len(task.counterparts)} '
                     f'nearly symmetric, {len(task.nonsymmetric)} others',
@@ -49,22 +60,22 @@ def list_datasets() -> None:
         for option in reader.options:
             choices = ', '.join(option.choices(config))
             among = f' [{choices}]' if choices else ''
-            _say(console, f'  --option {option.name}={option.default}: {option.help}{among}')
+            print_text(console, f'  --option {option.name}={option.default}: {option.help}{among}')
 
 
 @app.command('render')
 def render(
-    root: Annotated[Path, typer.Argument(help='The folder to fill.')],
+    root: Annotated[Path, typer.Argument(help='Folder to write.')],
     train: Annotated[int, typer.Option(min=1, help='Training clips of each action.')] = 100,
     val: Annotated[int, typer.Option(min=1, help='Validation clips of each action.')] = 10,
     test: Annotated[int, typer.Option(min=1, help='Test clips of each action.')] = 30,
-    width: Annotated[int, typer.Option(min=16, help='Pixels, even.')] = 160,
-    height: Annotated[int, typer.Option(min=16, help='Pixels, even.')] = 120,
+    width: Annotated[int, typer.Option(min=16, help='Width in pixels, even.')] = 160,
+    height: Annotated[int, typer.Option(min=16, help='Height in pixels, even.')] = 120,
     rate: Annotated[float, typer.Option(min=1, help='Frames per second.')] = 10.0,
-    seed: Annotated[int, typer.Option(min=0, help='Another seed, other scenes.')] = 0,
-    workers: Annotated[int, typer.Option(min=1, help='Processes.')] = 2,
+    seed: Annotated[int, typer.Option(min=0, help='Seed of the random scenes.')] = 0,
+    workers: Annotated[int, typer.Option(min=1, help='Number of processes.')] = 2,
 ) -> None:
-    """Write the synthetic tabletop as a dataset of videos; a stopped run goes on."""
+    """Write the synthetic tabletop as a dataset of videos; a stopped run continues."""
     from step_ros.io.errors import DatasetError
     from step_ros.tabletop.dataset import Rendering, render_dataset
 
@@ -82,24 +93,25 @@ def render(
     try:
         render_dataset(root, rendering, workers=workers, progress=progress)
     except DatasetError as error:
-        say(console, error)
+        print_error(console, error)
         raise typer.Exit(1) from error
-    _say(console, f'wrote the tabletop to {root}')
+    print_text(console, f'wrote the tabletop to {root}')
 
 
 @app.command('check')
 def check(
-    dataset: Annotated[str, typer.Argument(help='Its name, see `step_ros data list`.')],
-    root: Annotated[Path, typer.Argument(help='The folder of your copy.')],
+    dataset: Annotated[str, typer.Argument(help='Name of the dataset, see `step_ros data list`.')],
+    root: Annotated[Path, typer.Argument(help='Folder of your copy.')],
     option: Annotated[
-        list[str] | None, typer.Option(help='KEY=VALUE, see `step_ros data list`; repeatable.')
+        list[str] | None,
+        typer.Option(help='KEY=VALUE for the reader, see `step_ros data list`; repeatable.'),
     ] = None,
-    decode: Annotated[bool, typer.Option('--decode', help='Open every video as well.')] = False,
+    decode: Annotated[bool, typer.Option('--decode', help='Also open every video.')] = False,
     json_file: Annotated[
-        Path | None, typer.Option('--json', help='Write everything to this file.')
+        Path | None, typer.Option('--json', help='Write all findings to this file.')
     ] = None,
 ) -> None:
-    """Report what is there, missing, unreadable or mislabelled; exit with 1 if anything is."""
+    """Count clips; report missing, unreadable and mislabelled ones, and exit with 1 if any."""
     from step_ros.datasets.check import check_dataset
     from step_ros.datasets.registry import read_dataset
     from step_ros.io.errors import DatasetError
@@ -112,44 +124,44 @@ def check(
     try:
         read = read_dataset(dataset, root, **split_options('--option', option))
     except DatasetError as error:
-        say(console, error)
+        print_error(console, error)
         raise typer.Exit(1) from error
     found = check_dataset(read, decode=decode, progress=progress)
     _report(console, found)
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(found.as_dict(), indent=2) + '\n', encoding='utf-8')
-        _say(console, f'wrote {json_file}')
+        save_json(json_file, found.as_dict())
+        print_text(console, f'wrote {json_file}')
     if not found.clean:
         raise typer.Exit(1)
 
 
 def _report(console: Console, found: 'Check') -> None:
+    """Print the counts of clips, and the problems by kind."""
     config = found.dataset.config
     chosen = ', '.join(f'{key}={value}' for key, value in found.dataset.options.items() if value)
-    _say(console, f'{config.title} ({chosen})')
+    print_text(console, f'{config.title} ({chosen})')
     for task, labels in found.counts.items():
         totals: Counter[tuple[str, str]] = sum(labels.values(), Counter())
         console.print(_table(f'{task}: clips by split', labels, totals, 0))
         if len({view for _, view in totals}) > 1:
             console.print(_table(f'{task}: clips by view', labels, totals, 1))
     published = f' of {config.clips} published' if config.clips else ''
-    _say(console, f'{len(found.dataset.records)} clips{published}')
+    print_text(console, f'{len(found.dataset.records)} clips{published}')
     for reason, entries in found.dataset.left_out.items():
-        _say(console, f'left out, {reason}: {entries}')
-    for name, lacking in found.without_clips.items():
-        _say(console, f'{name}: {len(lacking)} classes without clips: {", ".join(lacking)}')
+        print_text(console, f'left out, {reason}: {entries}')
+    for name, classes in found.without_clips.items():
+        print_text(console, f'{name}: {len(classes)} classes without clips: {", ".join(classes)}')
     for kind, problems in found.by_kind().items():
         console.print(Text(f'{kind}: {len(problems)}', style='red'), soft_wrap=True)
         shown = len(problems) if kind == 'undecodable video' else EXAMPLES
         for problem in problems[:shown]:
-            _say(console, f'  {problem}')
+            print_text(console, f'  {problem}')
         if len(problems) > shown:
-            _say(console, f'  and {len(problems) - shown} more (--json FILE lists all)')
+            print_text(console, f'  and {len(problems) - shown} more (--json FILE lists all)')
     if found.decoded:
         bad = len(found.undecodable_videos)
-        _say(console, f'{found.decoded} videos opened, {bad} cannot be decoded')
-    _say(console, 'clean' if found.clean else 'not clean: something is missing or wrong')
+        print_text(console, f'{found.decoded} videos opened, {bad} cannot be decoded')
+    print_text(console, 'clean' if found.clean else 'not clean: something is missing or wrong')
 
 
 def _table(
@@ -158,9 +170,16 @@ def _table(
     totals: Counter[tuple[str, str]],
     by: int,
 ) -> Table:
-    """Tabulate clips by label and split (`by` 0) or view (`by` 1)."""
+    """Return a table of clips by class and split, or by class and view.
+
+    Args:
+        title: Title of the table.
+        labels: Clips of each class by (split, view).
+        totals: Clips of all classes by (split, view).
+        by: Index of the columns in (split, view): 0 or 1.
+    """
     found = {key[by] for key in totals}
-    columns = PARTS if by == 0 else sorted(found)
+    columns = SPLITS if by == 0 else sorted(found)
     table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0), show_footer=True)
     table.add_column('class', footer='all', overflow='fold')
     for name in columns:
@@ -177,30 +196,24 @@ def _sum(parts: Counter[tuple[str, str]], by: int, name: str) -> int:
     return sum(clips for key, clips in parts.items() if key[by] == name)
 
 
-def _say(console: Console, text: str) -> None:
-    # As text: file names and labels may hold brackets, and a path cut short is of no use.
-    console.print(Text(text), soft_wrap=True)
-
-
-# ---- `step_ros record-demo`: annotated bags of the synthetic tabletop.
-
-
 def record_demo(
-    output: Annotated[Path, typer.Argument(help='Folder for the bags: train/ and test/ in it.')],
+    output: Annotated[
+        Path, typer.Argument(help='Folder for the bags; they go to train/ and test/ in it.')
+    ],
     kind: Annotated[
         Literal['mcap', 'sqlite3'], typer.Option('--format', help='Storage of the bags.')
     ] = 'mcap',
     seconds: Annotated[
-        float, typer.Option(min=0.1, help='Length of each bag; the last action is filmed whole.')
+        float, typer.Option(min=0.1, help='Length of each bag; the last action is completed.')
     ] = 30.0,
-    seed: Annotated[int, typer.Option(min=0, help='First scene of each split.')] = 0,
-    train: Annotated[int, typer.Option(min=0, help='Bags of scenes for training.')] = 1,
-    test: Annotated[int, typer.Option(min=0, help='Bags of scenes kept apart.')] = 1,
+    seed: Annotated[int, typer.Option(min=0, help='Number of the first scene of each split.')] = 0,
+    train: Annotated[int, typer.Option(min=0, help='Number of bags of training scenes.')] = 1,
+    test: Annotated[int, typer.Option(min=0, help='Number of bags of test scenes.')] = 1,
     view: Annotated[
-        list[str] | None, typer.Option(help='front, side or top; repeatable. Without it front.')
+        list[str] | None, typer.Option(help='front, side or top; repeatable. Default: front.')
     ] = None,
     compressed: Annotated[
-        bool, typer.Option('--compressed', help='JPEG instead of raw images.')
+        bool, typer.Option('--compressed', help='Write JPEG images, not raw ones.')
     ] = False,
     width: Annotated[int, typer.Option(min=2, help='Image width in pixels.')] = 320,
     height: Annotated[int, typer.Option(min=2, help='Image height in pixels.')] = 240,
@@ -208,15 +221,15 @@ def record_demo(
 ) -> None:
     """Write annotated bags of the tabletop, for tutorials and tests; a seed gives the same bags.
 
-    One view is the topic /camera/image_raw, several are /front/image_raw and so on; what happens
-    is on /camera/truth or /truth as step_ros/ActionEvent.
+    Images of one view are on /camera/image_raw, those of several on /front/image_raw and so on.
+    The true labels are on /camera/truth or on /truth, as step_ros/ActionEvent.
     """
     from step_ros.reporting.progress import track
-    from step_ros.tabletop.bags import DemoCamera, record_tabletop, scene_names
+    from step_ros.tabletop.bags import BagCameras, record_tabletop, scene_names
 
     console = Console()
-    with said_in_words(console):
-        camera = DemoCamera(
+    with report_errors(console):
+        camera = BagCameras(
             views=tuple(view or ('front',)),
             width=width,
             height=height,
@@ -234,4 +247,4 @@ def record_demo(
             lasts = record_tabletop(
                 path, seed=number, split=split, seconds=seconds, storage=kind, camera=camera
             )
-            console.print(Text(f'wrote {path}: {lasts:.1f} s'), soft_wrap=True)
+            print_text(console, f'wrote {path}: {lasts:.1f} s')

@@ -1,6 +1,12 @@
-"""`step_ros demo`: a camera and the perception node, live over ROS 2 on this machine."""
+"""`step_ros demo`: a camera and the perception node, live over ROS 2 on this machine.
 
-import json
+    camera node (process) --images--> perception node (process) --hypotheses--> Observer (here)
+                                                                                   |
+                        live table while it runs; then a summary, a video and a timeline
+
+Modules that are slow to import, and those that need ROS, are imported inside functions.
+"""
+
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,166 +18,42 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from step_ros.cli.common import isolate, ros_imported
-from step_ros.evaluation.ground_truth import (
-    Observation,
-    Truth,
-    dropped_grid_frames,
-    settled_accuracy,
-)
-from step_ros.io.video import VideoWriter
-from step_ros.reporting.percentiles import percentiles
-from step_ros.ros.clients.observer import Observer
-from step_ros.ros.conversion import to_nanoseconds
-from step_ros.ros.perception.parameters import PERCEPTION
-from step_ros.visualization.demo import annotate, plot_timeline
+from step_ros.cli.common import isolate, require_ros, save_json
 
 if TYPE_CHECKING:
+    from step_ros.evaluation.ground_truth import Observation, Truth
     from step_ros.ros.clients.observer import Observer
     from step_ros.ros.processes import NodeProcess
 
-
-# ---- The live table of the demo.
-
-
-def latency_percentiles(observations: Sequence[Observation]) -> dict[str, float]:
-    """Return p50, p95 and p99 of the latency from camera stamp to arrival, in milliseconds."""
-    found = percentiles([seen.latency_ms for seen in observations])
-    return {name: round(value, 1) for name, value in found.items()}
-
-
-def frames_per_second(arrivals_ns: Sequence[int]) -> float:
-    """Return the rate of recent frames; 0 while there are fewer than two."""
-    if len(arrivals_ns) < 2 or arrivals_ns[-1] <= arrivals_ns[0]:
-        return 0.0
-    return (len(arrivals_ns) - 1) / ((arrivals_ns[-1] - arrivals_ns[0]) / 1e9)
-
-
-def live_table(
-    observations: Sequence[Observation],
-    truth: Truth,
-    *,
-    arrivals_ns: Sequence[int],
-    seconds: float,
-    total_seconds: float,
-) -> RenderableType:
-    """Draw the newest hypothesis beside the truth, with rates and latency below."""
-    table = Table(title='step_ros: what is happening on the table', title_justify='left')
-    for column in ('task', 'label', 'score', 'counterpart', 'order evidence', 'truth'):
-        table.add_column(column, min_width=len(column), no_wrap=True)
-    if not observations:
-        table.add_row('...', 'the first window fills', '', '', '', '')
-        return table
-    newest = observations[-1]
-    for task, answer in newest.answers.items():
-        true = truth.at(task, newest.stamp_ns)
-        style = '' if not true else 'green' if true == answer.label else 'red'
-        other = (
-            f'{answer.counterpart} {answer.counterpart_score:.2f}' if answer.counterpart else ''
-        )
-        table.add_row(
-            task,
-            Text(answer.label, style=style),
-            f'{answer.score:.2f}',
-            other,
-            f'{answer.order_evidence:.2f}',
-            true,
-        )
-    latency = latency_percentiles(observations[-200:])
-    accuracy = settled_accuracy(observations, truth)
-    text = (
-        f'{seconds:.0f} of {total_seconds:.0f} s   '
-        f'{frames_per_second(arrivals_ns):.1f} frames/s   {len(observations)} hypotheses   '
-        f'latency {latency["p50"]:.0f} / {latency["p95"]:.0f} / {latency["p99"]:.0f} ms '
-        '(p50/p95/p99)'
-    )
-    lines = [Text(text, style='dim')]
-    if accuracy:
-        parts = ', '.join(f'{task} {share:.0%}' for task, share in accuracy.items())
-        lines.append(Text(f'right on settled windows: {parts}', style='dim'))
-    return Group(table, *lines)
-
-
-# ---- What the demo leaves behind: figures, an annotated video and a timeline.
-
-# The task whose accuracy stands for the demo's.
-MAIN_TASK = 'action'
-
-
-def summarise(observer: Observer) -> dict[str, Any]:
-    """Return the figures of a run that gave at least one hypothesis.
-
-    Returns:
-        `settled_accuracy` (of the task `action`; None without truth), the same by task,
-        `hypotheses`, `dropped_grid_frames`, `latency_ms` (p50, p95, p99 from camera stamp to
-        arrival), `node_latency_ms_mean` (the node's part) and `model_id`.
-    """
-    assert observer.model is not None
-    observations = list(observer.observations)
-    accuracy = settled_accuracy(observations, observer.truth)
-    node_ms = [seen.node_latency_ns / 1e6 for seen in observations]
-    return {
-        'settled_accuracy': accuracy.get(MAIN_TASK),
-        'settled_accuracy_by_task': accuracy,
-        'hypotheses': len(observations),
-        'dropped_grid_frames': dropped_grid_frames(
-            observations, to_nanoseconds(observer.model.frame_period)
-        ),
-        'latency_ms': latency_percentiles(observations),
-        'node_latency_ms_mean': round(sum(node_ms) / len(node_ms), 1),
-        'model_id': observer.model.model_id,
-    }
-
-
-def write_pictures(observer: Observer, output: Path) -> list[Path]:
-    """Write the annotated video and the timeline; return their paths."""
-    video, timeline = output / 'demo.mp4', output / 'timeline.png'
-    observations = list(observer.observations)
-    newest = -1
-    writer: VideoWriter | None = None
-    for picture in observer.pictures:
-        while newest + 1 < len(observations) and (
-            observations[newest + 1].stamp_ns <= picture.stamp_ns
-        ):
-            newest += 1
-        seen = observations[newest] if newest >= 0 else None
-        image = annotate(picture.image(), picture.stamp_ns, seen, observer.truth)
-        if writer is None:
-            writer = VideoWriter(video, size=(image.shape[1], image.shape[0]), rate=10)
-        writer.write(image, picture.stamp_ns)
-    if writer is not None:
-        writer.close()
-    assert observer.model is not None
-    plot_timeline(timeline, observations, observer.truth, title=observer.model.model_id)
-    return [video, timeline]
-
-
 NAMESPACE = '/camera'
-
+# The task whose accuracy is the demo's accuracy.
+MAIN_TASK = 'action'
 REFRESH_SECONDS = 0.1
-
-# Without a terminal a line is printed this often.
+# Seconds between two printed lines, without a terminal.
 LINE_SECONDS = 5.0
 
 
 def demo(
     video: Annotated[
-        Path | None, typer.Option(help='A video file instead of the synthetic tabletop.')
+        Path | None, typer.Option(help='Show this video file instead of the synthetic tabletop.')
     ] = None,
-    seconds: Annotated[float, typer.Option(min=1, help='How long it runs, in seconds.')] = 30.0,
+    seconds: Annotated[float, typer.Option(min=1, help='How long to run, in seconds.')] = 30.0,
     bundle: Annotated[
-        str, typer.Option(help='Model bundle: a folder or a shipped name; empty for the default.')
+        str,
+        typer.Option(help="Bundle: a folder, or the name of a shipped one. Default: the node's."),
     ] = '',
     view: Annotated[
         str, typer.Option(help='Camera of the tabletop: front, side or top.')
     ] = 'front',
-    seed: Annotated[int, typer.Option(min=0, help='Scene of the tabletop.')] = 0,
-    output: Annotated[Path, typer.Option(help='Folder for what it writes.')] = Path('demo_output'),
+    seed: Annotated[int, typer.Option(min=0, help='Number of the tabletop scene.')] = 0,
+    output: Annotated[Path, typer.Option(help='Folder for logs, video and timeline.')] = Path(
+        'demo_output'
+    ),
     json_file: Annotated[
-        Path | None, typer.Option('--json', help='Write the figures of the summary here.')
+        Path | None, typer.Option('--json', help='Write the figures of the summary to this file.')
     ] = None,
 ) -> None:
-    """Watch the recogniser live: camera node, DDS, perception node, and what it says."""
+    """Watch the recogniser live: a camera node, DDS, the perception node, and its hypotheses."""
     console = Console()
     if video is not None and not video.is_file():
         console.print(f'[red]no such video: {video}')
@@ -179,8 +61,9 @@ def demo(
     output.mkdir(parents=True, exist_ok=True)
     domain = isolate()
     console.print(f'ROS_DOMAIN_ID={domain}, on this machine only; logs in {output}/')
-    with ros_imported(console, 'the demo'):
+    with require_ros(console, 'step_ros demo'):
         from step_ros.ros.clients.observer import Observer
+        from step_ros.ros.perception.parameters import PERCEPTION
         from step_ros.ros.processes import NodeError, NodeProcess, wait_until
 
     observer = Observer(
@@ -199,7 +82,7 @@ def demo(
             )
         )
         with console.status('starting the perception node'):
-            wait_until(lambda: observer.model is not None, nodes, 'what the node decides')
+            wait_until(lambda: observer.model is not None, nodes, "the node's model info")
         camera: dict[str, Any] = {'source': str(video.resolve()) if video else 'tabletop'}
         camera |= {'rate': 0.0} if video else {'view': view, 'seed': seed}
         nodes.append(
@@ -210,8 +93,8 @@ def demo(
                 namespace=NAMESPACE,
             )
         )
-        wait_until(lambda: bool(observer.pictures), nodes, 'an image')
-        _watch(console, observer, nodes, seconds)
+        wait_until(lambda: bool(observer.pictures), nodes, 'the first image')
+        _show_live(console, observer, nodes, seconds)
     except KeyboardInterrupt:
         console.print('interrupted')
     except NodeError as error:
@@ -224,13 +107,13 @@ def demo(
     _report(console, observer, output, json_file)
 
 
-def _watch(
+def _show_live(
     console: Console, observer: 'Observer', nodes: 'list[NodeProcess]', seconds: float
 ) -> None:
-    pass  # SELFIMPORT
+    """Show the live table for some seconds; without a terminal, print a line now and then."""
     from step_ros.ros.processes import check_all
 
-    def table() -> Any:
+    def table() -> RenderableType:
         return live_table(
             observer.observations,
             observer.truth,
@@ -252,16 +135,87 @@ def _watch(
         if observer.observations and time.monotonic() - last_line >= LINE_SECONDS:
             last_line = time.monotonic()
             newest = observer.observations[-1]
-            says = ', '.join(f'{task}: {a.label}' for task, a in newest.answers.items())
-            console.print(f'{last_line - started:5.0f} s  {says}')
+            labels = ', '.join(f'{task}: {best.label}' for task, best in newest.answers.items())
+            console.print(f'{last_line - started:5.0f} s  {labels}')
         time.sleep(REFRESH_SECONDS)
 
 
-def _report(console: Console, observer: 'Observer', output: Path, json_file: Path | None) -> None:
-    pass  # SELFIMPORT
+def live_table(
+    observations: 'Sequence[Observation]',
+    truth: 'Truth',
+    *,
+    arrivals_ns: Sequence[int],
+    seconds: float,
+    total_seconds: float,
+) -> RenderableType:
+    """Return the newest hypothesis beside the truth, with rates and latency below.
 
+    Args:
+        observations: Hypotheses so far.
+        truth: True labels so far.
+        arrivals_ns: Arrival times of recent frames.
+        seconds: Time since the start.
+        total_seconds: Length of the demo.
+    """
+    from step_ros.evaluation.ground_truth import settled_accuracy
+
+    table = Table(title='step_ros: the newest hypothesis', title_justify='left')
+    for column in ('task', 'label', 'score', 'counterpart', 'order evidence', 'truth'):
+        table.add_column(column, min_width=len(column), no_wrap=True)
+    if not observations:
+        table.add_row('...', 'the first window fills', '', '', '', '')
+        return table
+    newest = observations[-1]
+    for task, best in newest.answers.items():
+        true = truth.at(task, newest.stamp_ns)
+        style = '' if not true else 'green' if true == best.label else 'red'
+        counterpart = (
+            f'{best.counterpart} {best.counterpart_score:.2f}' if best.counterpart else ''
+        )
+        table.add_row(
+            task,
+            Text(best.label, style=style),
+            f'{best.score:.2f}',
+            counterpart,
+            f'{best.order_evidence:.2f}',
+            true,
+        )
+    latency = latency_percentiles(observations[-200:])
+    accuracy = settled_accuracy(observations, truth)
+    text = (
+        f'{seconds:.0f} of {total_seconds:.0f} s   '
+        f'{frames_per_second(arrivals_ns):.1f} frames/s   {len(observations)} hypotheses   '
+        f'latency {latency["p50"]:.0f} / {latency["p95"]:.0f} / {latency["p99"]:.0f} ms '
+        '(p50/p95/p99)'
+    )
+    lines = [Text(text, style='dim')]
+    if accuracy:
+        parts = ', '.join(f'{task} {share:.0%}' for task, share in accuracy.items())
+        lines.append(Text(f'accuracy on settled windows: {parts}', style='dim'))
+    return Group(table, *lines)
+
+
+def latency_percentiles(observations: 'Sequence[Observation]') -> dict[str, float]:
+    """Return p50, p95 and p99 of the latency from camera stamp to arrival, in milliseconds."""
+    from step_ros.reporting.percentiles import percentiles
+
+    found = percentiles([seen.latency_ms for seen in observations])
+    return {name: round(value, 1) for name, value in found.items()}
+
+
+def frames_per_second(arrivals_ns: Sequence[int]) -> float:
+    """Return the rate of recent frames; 0 while there are fewer than two."""
+    if len(arrivals_ns) < 2 or arrivals_ns[-1] <= arrivals_ns[0]:
+        return 0.0
+    return (len(arrivals_ns) - 1) / ((arrivals_ns[-1] - arrivals_ns[0]) / 1e9)
+
+
+def _report(console: Console, observer: 'Observer', output: Path, json_file: Path | None) -> None:
+    """Print the summary; write the figures, the video and the timeline."""
     if not observer.observations or observer.model is None:
-        console.print('no hypothesis came: it ran for less than one window')
+        console.print(
+            'no hypothesis came: the demo ran for less than one window; choose more --seconds'
+        )
         raise typer.Exit(1)
     summary = summarise(observer)
     accuracy = summary['settled_accuracy_by_task']
@@ -270,7 +224,7 @@ def _report(console: Console, observer: 'Observer', output: Path, json_file: Pat
         parts = ', '.join(f'{task} {share:.3f}' for task, share in accuracy.items())
         console.print(f'accuracy on settled windows: {parts}')
     else:
-        console.print('no truth is known for this camera, so there is no accuracy')
+        console.print('no accuracy: this camera has no true labels')
     latency = summary['latency_ms']
     console.print(
         f'{summary["hypotheses"]} hypotheses, '
@@ -278,7 +232,62 @@ def _report(console: Console, observer: 'Observer', output: Path, json_file: Pat
         f'latency {latency["p50"]} / {latency["p95"]} / {latency["p99"]} ms (p50/p95/p99)'
     )
     if json_file is not None:
-        json_file.write_text(json.dumps(summary, indent=2) + '\n')
+        save_json(json_file, summary)
     with console.status('writing the video and the timeline'):
         paths = write_pictures(observer, output)
     console.print('wrote ' + ', '.join(str(path) for path in paths))
+
+
+def summarise(observer: 'Observer') -> dict[str, Any]:
+    """Return the figures of a demo that gave at least one hypothesis.
+
+    Returns:
+        `settled_accuracy` (of the task `action`; None without truth), the same by task,
+        `hypotheses`, `dropped_grid_frames`, `latency_ms` (p50, p95, p99 from camera stamp to
+        arrival), `node_latency_ms_mean` (the node's part) and `model_id`.
+    """
+    from step_ros.evaluation.ground_truth import dropped_grid_frames, settled_accuracy
+    from step_ros.ros.conversion import to_nanoseconds
+
+    assert observer.model is not None
+    observations = list(observer.observations)
+    accuracy = settled_accuracy(observations, observer.truth)
+    node_ms = [seen.node_latency_ns / 1e6 for seen in observations]
+    return {
+        'settled_accuracy': accuracy.get(MAIN_TASK),
+        'settled_accuracy_by_task': accuracy,
+        'hypotheses': len(observations),
+        'dropped_grid_frames': dropped_grid_frames(
+            observations, to_nanoseconds(observer.model.frame_period)
+        ),
+        'latency_ms': latency_percentiles(observations),
+        'node_latency_ms_mean': round(sum(node_ms) / len(node_ms), 1),
+        'model_id': observer.model.model_id,
+    }
+
+
+def write_pictures(observer: 'Observer', output: Path) -> list[Path]:
+    """Write the annotated video and the timeline; return their paths."""
+    from step_ros.io.video import VideoWriter
+    from step_ros.visualization.demo import annotate, plot_timeline
+
+    video, timeline = output / 'demo.mp4', output / 'timeline.png'
+    observations = list(observer.observations)
+    newest = -1
+    writer: VideoWriter | None = None
+    for picture in observer.pictures:
+        # Each picture shows the newest hypothesis that is not from its future.
+        while newest + 1 < len(observations) and (
+            observations[newest + 1].stamp_ns <= picture.stamp_ns
+        ):
+            newest += 1
+        seen = observations[newest] if newest >= 0 else None
+        image = annotate(picture.image(), picture.stamp_ns, seen, observer.truth)
+        if writer is None:
+            writer = VideoWriter(video, size=(image.shape[1], image.shape[0]), rate=10)
+        writer.write(image, picture.stamp_ns)
+    if writer is not None:
+        writer.close()
+    assert observer.model is not None
+    plot_timeline(timeline, observations, observer.truth, title=observer.model.model_id)
+    return [video, timeline]

@@ -1,4 +1,8 @@
-"""`step_ros record`: examples of one's own actions, from a camera, a video or the tabletop."""
+"""`step_ros record`: records examples of your own actions from a camera, a video or the tabletop.
+
+With `--seconds`, examples follow one another by the stamps of the frames (`_record_by_time`).
+Without it, keys in the terminal mark start and end of each example (`_record_by_keys`, `Keys`).
+"""
 
 import os
 import select
@@ -13,97 +17,55 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
-from step_ros.cli.common import say
+from step_ros.cli.common import print_error, print_text
 
 if TYPE_CHECKING:
     from step_ros.cameras.recording import RecordCamera
     from step_ros.datasets.recorder import ExampleRecorder
 
-
-# ---- Key presses in the terminal, without waiting for the return key.
-
-# What ends a recording.
+# The key that ends a recording.
 END = 'q'
-
-
-class Keys:
-    """Reads single keys from standard input; use it in a `with` statement.
-
-    After it the terminal is as it was before, whatever happened.
-    """
-
-    def __enter__(self) -> 'Keys':
-        self._file = sys.stdin.fileno()
-        self._before: list[Any] = termios.tcgetattr(self._file)
-        # Not flushed: what was pressed meanwhile counts.
-        tty.setcbreak(self._file, termios.TCSADRAIN)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        termios.tcsetattr(self._file, termios.TCSADRAIN, self._before)
-
-    def pressed(self, seconds: float) -> str:
-        """Return the next key, or nothing when none is pressed in time; `q` without a terminal.
-
-        Args:
-            seconds: How long to wait; 0 does not wait.
-        """
-        ready, _, _ = select.select([self._file], [], [], max(0.0, seconds))
-        if not ready:
-            return ''
-        try:
-            return os.read(self._file, 1).decode('latin-1') or END
-        except OSError:
-            # The terminal was closed.
-            return END
-
-
-NANOSECONDS = 1_000_000_000
-
+HELP = 'space starts and ends an example, d drops it, {labels} choose the label, q ends'
 MOST_LABELS = 10
-
-# Share of an example's length that must be there when the camera ends.
+# If the camera ends early, an example with this share of its length is still complete.
 _LEAST = 0.8
-
-HELP = 'space begins and ends an example, d drops it, {labels} choose the label, q ends'
 
 
 def record(
-    output: Annotated[Path, typer.Argument(help='Folder for the examples; more can be added.')],
+    output: Annotated[
+        Path, typer.Argument(help='Folder for the examples; a later run adds more.')
+    ],
     label: Annotated[
-        list[str], typer.Option(help='A label to record; repeatable, 1 to 0 on the keyboard.')
+        list[str], typer.Option(help='Label to record; repeatable. Keys 1 to 9 and 0 choose it.')
     ],
     camera: Annotated[
         str,
-        typer.Option(help='Number of a camera, a video file, or demo: the tabletop acts it out.'),
+        typer.Option(help='Number of a camera, a video file, or demo for the synthetic tabletop.'),
     ] = '0',
-    task: Annotated[str, typer.Option(help='What the labels answer.')] = 'taught',
+    task: Annotated[
+        str, typer.Option(help='Name of the task, to which the labels belong.')
+    ] = 'taught',
     split: Annotated[
-        str, typer.Option(help='train, val (calibrates) or test (scores).')
+        str, typer.Option(help='train, val (for calibration) or test (for scores).')
     ] = 'train',
     seconds: Annotated[
         float | None,
-        typer.Option(min=0.2, help='Take examples of this length by themselves, without keys.'),
+        typer.Option(min=0.2, help='Record examples of this length, without keys.'),
     ] = None,
     countdown: Annotated[
-        float, typer.Option(min=0, help='Seconds before each such example.')
+        float, typer.Option(min=0, help='With --seconds: wait so long before each example.')
     ] = 3.0,
-    takes: Annotated[int, typer.Option(min=1, help='Such examples of each label.')] = 1,
+    takes: Annotated[int, typer.Option(min=1, help='With --seconds: examples of each label.')] = 1,
     kind: Annotated[
         Literal['video', 'bag'], typer.Option('--format', help='MP4 files, or ROS 2 bags.')
     ] = 'video',
-    seed: Annotated[int, typer.Option(min=0, help='First scene of the demo.')] = 0,
+    seed: Annotated[int, typer.Option(min=0, help='Number of the first tabletop scene.')] = 0,
 ) -> None:
     """Record examples of actions for `step_ros teach`; no display is needed.
 
-    In a terminal, keys mark start and end. With --seconds, examples are taken by themselves.
+    In a terminal, keys mark start and end. With --seconds, examples follow one another without
+    keys.
     """
     from step_ros.cameras.recording import DEMO, check_demo_label, open_camera
     from step_ros.datasets.recorder import ExampleRecorder, RecordError
@@ -112,7 +74,7 @@ def record(
     console = Console()
     try:
         if len(set(label)) != len(label) or len(label) > MOST_LABELS:
-            raise RecordError(f'--label: expected up to {MOST_LABELS}, each once')
+            raise RecordError(f'--label: expected up to {MOST_LABELS} labels, each once')
         if camera == DEMO:
             for name in label:
                 check_demo_label(name)
@@ -122,23 +84,23 @@ def record(
         try:
             recorder = ExampleRecorder(output, task=task, split=split, rate=source.rate, kind=kind)
             if seconds is None:
-                counts = _by_keys(console, source, recorder, label)
+                counts = _record_by_keys(console, source, recorder, label)
             else:
-                # The tabletop acts at once; a person needs time to get ready.
+                # The tabletop needs no time to get ready; a person does.
                 wait = 0.0 if source.acts else countdown
-                counts = _by_time(console, source, recorder, label * takes, seconds, wait)
+                counts = _record_by_time(console, source, recorder, label * takes, seconds, wait)
         finally:
             source.close()
     except (RecordError, ValueError, VideoError) as error:
-        say(console, error)
+        print_error(console, error)
         raise typer.Exit(1) from error
     for name in label:
-        _say(console, f'{name}: {counts[name]} examples')
+        print_text(console, f'{name}: {counts[name]} examples')
     if not counts:
         raise typer.Exit(1)
 
 
-def _by_time(
+def _record_by_time(
     console: Console,
     camera: 'RecordCamera',
     recorder: 'ExampleRecorder',
@@ -146,7 +108,21 @@ def _by_time(
     seconds: float,
     countdown: float,
 ) -> Counter[str]:
-    """Take examples of a fixed length, by the frames' stamps, one label after the other."""
+    """Record one example of a fixed length for each label, by the frames' stamps.
+
+    Args:
+        console: Where to print.
+        camera: Source of the frames.
+        recorder: Writes the examples.
+        labels: Labels in the order of recording; a label may occur several times.
+        seconds: Length of an example.
+        countdown: Seconds before each example.
+
+    Returns:
+        Number of examples by label.
+    """
+    from step_ros.streaming.grid import NANOSECONDS
+
     counts: Counter[str] = Counter()
     for label in labels:
         begins_ns: int | None = None
@@ -160,97 +136,136 @@ def _by_time(
                 if left > 0:
                     if int(left) != announced:
                         announced = int(left)
-                        _say(console, f'{label} in {announced + 1}')
+                        print_text(console, f'{label} in {announced + 1}')
                     continue
                 if -left >= seconds:
                     break
                 if not recorder.recording:
                     recorder.begin(label)
-                    _say(console, f'{label}: now')
+                    print_text(console, f'{label}: now')
                 recorder.write(image_hw3, stamp_ns)
                 last_ns = stamp_ns
         except BaseException:
-            # What was being recorded is not whole.
+            # The example is incomplete.
             recorder.drop()
             raise
-        # A file may end in the middle of an example.
-        whole = camera.acts or (
+        # A video may end in the middle of an example; the tabletop ends with its action.
+        complete = camera.acts or (
             begins_ns is not None and last_ns - begins_ns >= _LEAST * seconds * NANOSECONDS
         )
-        if recorder.recording and not whole:
+        if recorder.recording and not complete:
             recorder.drop()
         if not recorder.recording:
-            _say(console, f'{label}: the camera ended before {seconds:g} s were there')
+            print_text(console, f'{label}: the camera ended before {seconds:g} s were recorded')
             break
-        _ended(console, recorder, label, counts)
+        _end_example(console, recorder, label, counts)
     return counts
 
 
-def _by_keys(
+def _record_by_keys(
     console: Console, camera: 'RecordCamera', recorder: 'ExampleRecorder', labels: list[str]
 ) -> Counter[str]:
-    """Let keys mark start and end; frames of a file are shown at their own time."""
-    pass  # SELFIMPORT
+    """Let keys mark start and end of each example; a video file plays at its own speed.
+
+    Returns:
+        Number of examples by label.
+    """
+    from step_ros.streaming.grid import NANOSECONDS
 
     counts: Counter[str] = Counter()
     digits = {str((place + 1) % 10): label for place, label in enumerate(labels)}
     for digit, name in digits.items():
-        _say(console, f'{digit}: {name}')
+        print_text(console, f'{digit}: {name}')
     chosen = labels[0]
     with Keys() as keys:
-        _say(console, HELP.format(labels=' '.join(digits)))
-        _say(console, f'label: {chosen}')
+        print_text(console, HELP.format(labels=' '.join(digits)))
+        print_text(console, f'label: {chosen}')
         frames = camera.frames(chosen)
+        # From the frames' stamps to the monotonic clock.
         offset_ns: int | None = None
         try:
             while True:
-                given = next(frames, None)
-                if given is None:
+                frame = next(frames, None)
+                if frame is None:
                     # The tabletop acts again, without end; a file has ended.
                     frames = camera.frames(chosen)
-                    given = next(frames, None)
-                if given is None:
-                    _say(console, 'the video has ended')
+                    frame = next(frames, None)
+                if frame is None:
+                    print_text(console, 'the video has ended')
                     break
-                stamp_ns, image_hw3 = given
+                stamp_ns, image_hw3 = frame
                 now_ns = time.monotonic_ns()
                 offset_ns = now_ns - stamp_ns if offset_ns is None else offset_ns
                 wait = 0.0 if camera.live else (stamp_ns + offset_ns - now_ns) / NANOSECONDS
                 key = keys.pressed(wait)
+                # A key ends the wait early; a file's frame must still not come too soon.
                 if key and not camera.live:
                     left = stamp_ns + offset_ns - time.monotonic_ns()
                     time.sleep(max(0.0, left / NANOSECONDS))
-                if key == 'q':
+                if key == END:
                     break
                 if key == ' ' and recorder.recording:
-                    _ended(console, recorder, chosen, counts)
+                    _end_example(console, recorder, chosen, counts)
                 elif key == ' ':
                     recorder.begin(chosen)
-                    _say(console, f'{chosen}: recording')
+                    print_text(console, f'{chosen}: recording')
                 elif key == 'd' and recorder.recording:
                     recorder.drop()
-                    _say(console, 'dropped')
+                    print_text(console, 'dropped')
                 elif key in digits and not recorder.recording:
                     chosen = digits[key]
-                    _say(console, f'label: {chosen}')
+                    print_text(console, f'label: {chosen}')
                 recorder.write(image_hw3, stamp_ns)
         except KeyboardInterrupt:
-            _say(console, 'interrupted')
+            print_text(console, 'interrupted')
         finally:
             if recorder.recording:
-                _ended(console, recorder, chosen, counts)
+                _end_example(console, recorder, chosen, counts)
     return counts
 
 
-def _ended(
+def _end_example(
     console: Console, recorder: 'ExampleRecorder', label: str, counts: Counter[str]
 ) -> None:
+    """End an example, count it and print its name; the recorder drops one that is too short."""
     name = recorder.end()
     if name:
         counts[label] += 1
-    _say(console, f'{label}: {name}' if name else f'{label}: too short, dropped')
+    print_text(console, f'{label}: {name}' if name else f'{label}: too short, dropped')
 
 
-def _say(console: Console, text: str) -> None:
-    # As text: labels may hold brackets.
-    console.print(Text(text), soft_wrap=True)
+class Keys:
+    """Reads single keys from standard input, without waiting for the return key.
+
+    Use it in a `with` statement: it restores the terminal's mode, whatever happens.
+    """
+
+    def __enter__(self) -> 'Keys':
+        self._file = sys.stdin.fileno()
+        self._before: list[Any] = termios.tcgetattr(self._file)
+        # TCSADRAIN does not flush: keys pressed meanwhile count.
+        tty.setcbreak(self._file, termios.TCSADRAIN)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        termios.tcsetattr(self._file, termios.TCSADRAIN, self._before)
+
+    def pressed(self, seconds: float) -> str:
+        """Return the next key; empty if none is pressed in time; `q` if the terminal is closed.
+
+        Args:
+            seconds: How long to wait; 0 does not wait.
+        """
+        ready, _, _ = select.select([self._file], [], [], max(0.0, seconds))
+        if not ready:
+            return ''
+        try:
+            return os.read(self._file, 1).decode('latin-1') or END
+        except OSError:
+            # The terminal was closed.
+            return END

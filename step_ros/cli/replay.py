@@ -1,4 +1,4 @@
-"""`step_ros replay`: recorded bags through the recogniser, and how good it was."""
+"""`step_ros replay`: runs recorded bags through the recogniser and scores its hypotheses."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from step_ros.cli.common import isolate, ros_imported, said_in_words
+from step_ros.cli.common import isolate, print_text, report_errors, require_ros
 
 if TYPE_CHECKING:
     from step_ros.replay.node_output import NodeOutput
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 def replay(
     bags: Annotated[list[Path], typer.Argument(help='Bags, or folders of bags.')],
     output: Annotated[
-        Path, typer.Option('--out', help='Folder for the report; bags done are not done again.')
+        Path, typer.Option('--out', help='Folder for the report. Finished bags are not repeated.')
     ] = Path('runs/replay'),
     labels: Annotated[
         str,
         typer.Option(
-            help='True labels: a topic of ActionEvents, as /camera/truth, or a CSV file with the '
-            'columns video,start,end,TASK... Without it the only such topic.'
+            help='True labels: a topic of ActionEvents, for example /camera/truth, or a CSV file '
+            'with the columns video,start,end,TASK... Default: the only topic of this type.'
         ),
     ] = '',
     bundle: Annotated[
         list[str] | None,
         typer.Option(
-            help="Bundle: a folder or a shipped name; repeatable. Without it the node's."
+            help="Bundle: a folder, or the name of a shipped one; repeatable. Default: the node's."
         ),
     ] = None,
     topic: Annotated[
-        list[str] | None, typer.Option(help='Image topic; repeatable. Without it all of a bag.')
+        list[str] | None, typer.Option(help='Image topic; repeatable. Default: all of a bag.')
     ] = None,
     device: Annotated[str | None, typer.Option(help='auto, cpu, cuda or cuda:N.')] = None,
     threads: Annotated[
@@ -44,34 +44,46 @@ def replay(
     params_file: Annotated[
         Path | None, typer.Option(help="ROS parameter file with values for the node's parameters.")
     ] = None,
-    smoothing: Annotated[float | None, typer.Option(help='Time constant of scores, s.')] = None,
-    on_threshold: Annotated[float | None, typer.Option(help='Score to start an event.')] = None,
-    off_threshold: Annotated[float | None, typer.Option(help='Score to go on.')] = None,
-    minimum_duration: Annotated[float | None, typer.Option(help='To start an event, s.')] = None,
-    minimum_gap: Annotated[float | None, typer.Option(help='To end an event, s.')] = None,
+    smoothing: Annotated[
+        float | None, typer.Option(help='Time constant of the scores, in s.')
+    ] = None,
+    on_threshold: Annotated[
+        float | None, typer.Option(help='Score from which an event starts.')
+    ] = None,
+    off_threshold: Annotated[
+        float | None, typer.Option(help='Score below which an event ends.')
+    ] = None,
+    minimum_duration: Annotated[
+        float | None, typer.Option(help='Time above on_threshold to start an event, in s.')
+    ] = None,
+    minimum_gap: Annotated[
+        float | None, typer.Option(help='Time below off_threshold to end an event, in s.')
+    ] = None,
     minimum_order_evidence: Annotated[
-        float | None, typer.Option(help='To start an event of a label with a counterpart.')
+        float | None,
+        typer.Option(help='Order evidence to start an event of a label with a counterpart.'),
     ] = None,
     ignored_label: Annotated[
-        list[str] | None, typer.Option(help='Label that makes no event; repeatable.')
+        list[str] | None, typer.Option(help='Label without events; repeatable.')
     ] = None,
     online: Annotated[
         bool,
         typer.Option(
-            '--online', help='Also play the bags to a perception node, and compare what it says.'
+            '--online', help='Also play the bags to a perception node, and compare its output.'
         ),
     ] = False,
     rate: Annotated[
-        float, typer.Option(min=0.01, max=100, help='How many times as fast they are played.')
+        float,
+        typer.Option(min=0.01, max=100, help='With --online: speed of playing, 1 as recorded.'),
     ] = 1.0,
     against: Annotated[
         Path | None,
-        typer.Option(help='Compare with what a node said: a file of replay_recorder.'),
+        typer.Option(help='Compare with the output of a node: a file of replay_recorder.'),
     ] = None,
 ) -> None:
-    """Replay bags through the recogniser that the node runs, and score its answers.
+    """Run bags through the recogniser of the perception node, and score its hypotheses.
 
-    What is not given is as the perception node has it: config/perception.yaml.
+    Options without a value are as in the perception node: config/perception.yaml.
     """
     import torch
 
@@ -101,7 +113,7 @@ def replay(
         'ignored_labels': ignored_label,
     }
     console = Console()
-    with said_in_words(console):
+    with report_errors(console):
         values: dict[str, Any] = dict(load_defaults('perception.yaml'))
         if params_file is not None:
             values |= read_parameters(params_file, known=values)
@@ -117,12 +129,12 @@ def replay(
         )
         bundles = [find_bundle(name) for name in bundle or [values['bundle']]]
         if online and against is not None:
-            raise ValueError('--online and --against: play the bags, or take what was recorded')
-        said = None if against is None else NodeOutput.load(against)
+            raise ValueError('--online and --against exclude each other; give only one')
+        node_output = None if against is None else NodeOutput.load(against)
         result = replay_bags(bags, bundles, plan, output=output)
         agreement = []
-        if said is not None and not result.failures:
-            agreement = compare_replay(result, {_only(result): said})
+        if node_output is not None and not result.failures:
+            agreement = compare_replay(result, {_only(result): node_output})
         elif online:
             played = _play(console, result, name_bags(bags), values, rate=rate, output=output)
             agreement = compare_replay(result, played)
@@ -133,8 +145,8 @@ def replay(
     for task in dict.fromkeys(task for tasks in content['overall'].values() for task in tasks):
         console.print(_summary(content, task))
     for line in agreement_summary(agreement):
-        console.print(Text(line), soft_wrap=True)
-    console.print(Text(f'wrote {output / "report.html"}'), soft_wrap=True)
+        print_text(console, line)
+    print_text(console, f'wrote {output / "report.html"}')
     for name, why in content['failures'].items():
         console.print(Text(f'{name}: {why}', style='red'), soft_wrap=True)
     if content['failures']:
@@ -145,7 +157,7 @@ def replay(
 
 
 def _only(result: 'ReplayResult') -> tuple[str, str]:
-    """Return the names of the bag and the bundle that a node's answers are about."""
+    """Return the bag's name and the bundle's title; a node's output is about one of each."""
     names = {
         (recording.bag, title)
         for title, recordings in result.recordings.items()
@@ -153,7 +165,8 @@ def _only(result: 'ReplayResult') -> tuple[str, str]:
     }
     if len(names) != 1:
         raise ValueError(
-            f'--against: a node answers about one bag with one bundle; replayed: {len(names)}'
+            '--against: the output of a node is about one bag with one bundle; replayed: '
+            f'{len(names)}'
         )
     return next(iter(names))
 
@@ -167,18 +180,18 @@ def _play(
     rate: float,
     output: Path,
 ) -> dict[tuple[str, str], 'NodeOutput']:
-    """Play what was replayed to nodes, apart from other programs."""
-    with ros_imported(console, '--online'):
+    """Play the replayed bags to perception nodes; return the output of each node."""
+    with require_ros(console, '--online'):
         from step_ros.ros.processes import NodeError
         from step_ros.ros.replay.online import play_replayed
 
     isolate()
-    with said_in_words(console, NodeError):
+    with report_errors(console, NodeError):
         return play_replayed(result, bags, values, rate=rate, output=output)
 
 
 def _summary(content: dict[str, Any], task: str) -> Table:
-    """Lay out the figures of one task, bundle beside bundle."""
+    """Return the scores of one task, a column for each bundle."""
     from step_ros.replay.report import score_rows
 
     scores = {title: tasks[task] for title, tasks in content['overall'].items() if task in tasks}

@@ -62,7 +62,7 @@ def content(cache, **changes):
 
 @pytest.fixture(scope='module')
 def run(videos, tmp_path_factory):
-    """Write ablation files and run them on the videos; return exit code and what was printed."""
+    """Write ablation files and run them on the videos; return exit code and output."""
     cache = tmp_path_factory.mktemp('cache')
 
     def run_ablate(folder, *changes, root=videos, options=()):
@@ -93,7 +93,7 @@ def test_a_file_becomes_a_report_and_a_page(run, tmp_path):
     assert 'report.md' in printed
 
 
-def test_several_files_become_one_report_where_it_is_wanted(run, tmp_path):
+def test_several_files_become_one_report_at_a_chosen_place(run, tmp_path):
     wanted = tmp_path / 'docs' / 'results.md'
     code, printed = run(tmp_path, {}, {'name': 'again'}, options=('--report', wanted))
     assert code == 0, printed
@@ -108,24 +108,24 @@ def test_several_files_become_one_report_where_it_is_wanted(run, tmp_path):
     [
         (({'frames': 3},), 'frames=3 does not divide'),
         (({'tabels': {}},), '0.yaml: tabels'),
-        (({}, {}), "1.yaml: name 'up and down' is that of another file"),
+        (({}, {}), "1.yaml: another file has the name 'up and down', too"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_told_before_anything_is_run(changes, why, run, tmp_path):
+def test_an_error_in_a_file_is_reported_before_any_run(changes, why, run, tmp_path):
     code, printed = run(tmp_path, *changes)
     assert code == 1
     assert why in ' '.join(printed.split())
     assert not (tmp_path / 'out').exists()
 
 
-def test_data_that_is_not_there_is_named(run, tmp_path):
+def test_a_missing_dataset_is_named(run, tmp_path):
     code, printed = run(tmp_path, {}, root=None)
     assert code == 1
     assert 'no-such-folder: no such folder' in ' '.join(printed.split())
     assert not (tmp_path / 'out').exists()
 
 
-def test_a_file_that_fails_leaves_the_others_reported(run, tmp_path):
+def test_the_other_files_are_reported_if_one_fails(run, tmp_path):
     broken = content('', name='broken')['tables']
     broken['probes']['task'] = 'verb'
     code, printed = run(tmp_path, {}, {'name': 'broken', 'tables': broken})
@@ -134,7 +134,7 @@ def test_a_file_that_fails_leaves_the_others_reported(run, tmp_path):
     assert (tmp_path / 'out' / 'report.md').read_text().startswith('# Up and down\n')
 
 
-def test_a_file_without_a_recipe_runs_where_its_dataset_is(tmp_path, monkeypatch):
+def test_a_file_without_a_recipe_runs_on_datasets_on_disk(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     papers = str(share_directory() / 'config' / 'ablations' / 'fusions.yaml')
     arguments = ['ablate', papers, '--output', 'out']

@@ -12,7 +12,7 @@ from step_ros.io.video import VideoWriter
 
 @pytest.fixture
 def run(monkeypatch):
-    """Run `step_ros data ...`; return exit code and what was printed."""
+    """Run `step_ros data ...`; return exit code and output."""
     monkeypatch.setenv('COLUMNS', '80')
 
     def run_data(*arguments):
@@ -48,7 +48,7 @@ def add_rows(folder, *rows):
 
 
 def row_of(printed, label):
-    """Return the cells behind a label in the table of splits."""
+    """Return the cells after a label in the table of splits."""
     lines = [line for line in printed.splitlines() if line.startswith(f' {label}')]
     return lines[0].split(label)[1].split()
 
@@ -70,7 +70,7 @@ def test_list_names_datasets_tasks_and_options(run):
         assert words in printed
 
 
-def test_a_clean_copy_exits_with_0_and_is_not_changed(run, own):
+def test_check_of_a_clean_copy_exits_with_0(run, own):
     before = {path: path.stat().st_mtime_ns for path in sorted(own.rglob('*'))}
     code, printed = run('check', 'csv', own, '--decode')
     assert code == 0, printed
@@ -84,7 +84,7 @@ def test_a_clean_copy_exits_with_0_and_is_not_changed(run, own):
     assert {path: path.stat().st_mtime_ns for path in sorted(own.rglob('*'))} == before
 
 
-def test_what_is_missing_or_wrong_is_told_with_exit_1(run, own, tmp_path):
+def test_check_names_missing_and_wrong_clips_with_exit_1(run, own, tmp_path):
     add_rows(own, 'gone.mp4,,,train,close,top', *['a.mp4,3,2,train,close,top'] * 5)
     report = tmp_path / 'reports' / 'check.json'
     code, printed = run('check', 'csv', own, '--json', report)
@@ -110,7 +110,7 @@ def test_what_is_missing_or_wrong_is_told_with_exit_1(run, own, tmp_path):
     } in found['counts']
 
 
-def test_decode_lists_what_cannot_be_decoded(run, own):
+def test_decode_lists_undecodable_videos(run, own):
     whole = (own / 'a.mp4').read_bytes()
     (own / 'a.mp4').write_bytes(whole[: len(whole) // 2])
     (own / 'c.mp4').write_text('no video')
@@ -147,7 +147,7 @@ def test_classes_without_clips_are_named(run, tmp_path):
         (['csv', '.', '--option', 'file=a', '--option', 'file=b'], 2, 'each key once'),
     ],
 )
-def test_wrong_arguments_are_told(run, arguments, code, words):
+def test_wrong_arguments_are_refused(run, arguments, code, words):
     exit_code, printed = run('check', *arguments)
     assert exit_code == code
     assert words in ' '.join(printed.replace('│', ' ').split())

@@ -50,7 +50,8 @@ def test_the_demo_recognises_the_tabletop(run_demo, tmp_path):
     assert process.returncode == 0, output
     figures = json.loads((tmp_path / 'figures.json').read_text())
     assert figures['hypotheses'] >= 30, output
-    assert figures['settled_accuracy'] >= 0.6, output  # few windows: a long run is measured apart
+    # A short run has few windows; its accuracy varies.
+    assert figures['settled_accuracy'] >= 0.6, output
     assert figures['dropped_grid_frames'] >= 0
     latency = figures['latency_ms']
     assert 0 < latency['p50'] <= latency['p95'] <= latency['p99']
@@ -77,7 +78,7 @@ def test_ctrl_c_ends_it_with_a_summary(run_demo, tmp_path):
     assert 'Traceback' not in output
 
 
-def test_a_bad_bundle_is_said_clearly(run_demo):
+def test_an_unknown_bundle_is_one_error_line(run_demo):
     process = run_demo('--bundle', 'no-such-bundle')
     output, _ = process.communicate(timeout=150)
     assert process.returncode == 1
@@ -85,7 +86,7 @@ def test_a_bad_bundle_is_said_clearly(run_demo):
     assert 'Traceback' not in output
 
 
-def test_a_missing_video_is_said_at_once(run_demo):
+def test_a_missing_video_is_an_error_at_once(run_demo):
     process = run_demo('--video', 'nowhere.mp4')
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1

@@ -23,7 +23,7 @@ def root(tmp_path_factory):
     return folder
 
 
-def test_a_bundle_is_scored_in_all_orders_by_view_and_by_label(root, tmp_path):
+def test_a_bundle_is_scored_by_order_view_and_label(root, tmp_path):
     path = tmp_path / 'scores.json'
     result = evaluate(
         'tabletop-tiny', 'tabletop', root, '--cache', tmp_path / 'cache', '--json', path
@@ -42,7 +42,7 @@ def test_a_bundle_is_scored_in_all_orders_by_view_and_by_label(root, tmp_path):
         assert text in result.output
 
 
-def test_what_cannot_be_scored_is_refused_in_words(root, tmp_path):
+def test_a_dataset_that_does_not_fit_is_refused(root, tmp_path):
     empty = evaluate('tabletop-tiny', 'tabletop', root, '--split', 'val')
     assert empty.exit_code == 1
     assert "split 'val' has no clips" in empty.output
@@ -56,7 +56,7 @@ def test_what_cannot_be_scored_is_refused_in_words(root, tmp_path):
     assert 'none in common' in other.output
 
 
-def test_labels_that_the_bundle_does_not_know_are_named(root, tmp_path):
+def test_labels_unknown_to_the_bundle_are_named(root, tmp_path):
     rows = [['video', 'start', 'end', 'split', 'action']]
     rows += [[f'test/{path.name}', '', '', 'test', 'wave'] for path in root.glob('test/00000*')]
     rows[-1][-1] = 'juggle'

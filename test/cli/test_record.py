@@ -22,7 +22,7 @@ PATIENCE_S = 120.0
 
 @pytest.fixture
 def run(monkeypatch):
-    """Run `step_ros record ...`; return exit code and what was printed."""
+    """Run `step_ros record ...`; return exit code and output."""
     monkeypatch.setenv('COLUMNS', '80')
 
     def run_record(*arguments):
@@ -35,7 +35,7 @@ def run(monkeypatch):
 
 @pytest.fixture
 def video(tmp_path):
-    """Write a video of four seconds whose frames tell their own time."""
+    """Write a video of four seconds whose brightness shows each frame's time."""
     path = tmp_path / 'camera.mp4'
     with VideoWriter(path, size=(64, 48), rate=20) as writer:
         for number in range(80):
@@ -53,7 +53,7 @@ def levels_of(path):
         return [int(frame.to_rgb().mean()) for frame in reader]
 
 
-def test_takes_follow_one_another_by_the_videos_own_time(run, video, tmp_path):
+def test_takes_follow_one_another_by_the_videos_stamps(run, video, tmp_path):
     folder = tmp_path / 'examples'
     code, printed = run(
         folder, '--camera', video, '--label', 'open', '--label', 'close',
@@ -66,7 +66,7 @@ def test_takes_follow_one_another_by_the_videos_own_time(run, video, tmp_path):
     ]
     assert [float(row['end']) for row in rows_of(folder)] == [0.5, 0.5]
     first, second = (levels_of(folder / row['video']) for row in rows_of(folder))
-    # Seconds 1 to 1.5 and, one frame having told that the first was over, 2.55 to 3.05.
+    # Seconds 1 to 1.5; one more frame ends the first example; then 2.55 to 3.05.
     assert first == pytest.approx(range(60, 90, 3), abs=3)
     assert second == pytest.approx(range(153, 183, 3), abs=3)
     dataset = read_dataset('csv', folder)
@@ -74,20 +74,20 @@ def test_takes_follow_one_another_by_the_videos_own_time(run, video, tmp_path):
     assert not dataset.problems
 
 
-def test_a_file_that_ends_too_early_gives_no_half_example(run, video, tmp_path):
+def test_a_video_that_ends_early_gives_no_half_example(run, video, tmp_path):
     folder = tmp_path / 'examples'
     code, printed = run(
         folder, '--camera', video, '--label', 'open', '--takes', 4,
         '--seconds', 1.5, '--countdown', 0,
     )  # fmt: skip
     assert code == 0
-    assert 'the camera ended before 1.5 s were there' in printed
+    assert 'the camera ended before 1.5 s were recorded' in printed
     assert 'open: 2 examples' in printed
     assert len(rows_of(folder)) == 2
     assert len(list(folder.iterdir())) == 3
 
 
-def test_more_examples_are_added_to_what_is_there(run, tmp_path):
+def test_a_second_run_adds_to_the_examples(run, tmp_path):
     folder = tmp_path / 'examples'
     given = (folder, '--camera', 'demo', '--label', 'tap table', '--seconds', 5)
     assert run(*given)[0] == 0
@@ -141,9 +141,10 @@ class Terminal:
         self.printed += seen
         assert text in seen, self.printed
 
-    def press(self, key, answer):
+    def press(self, key, expected):
+        """Press a key; wait until the expected text is printed."""
         os.write(self._file, key.encode())
-        self.wait_for(answer)
+        self.wait_for(expected)
 
     def end(self):
         os.write(self._file, b'q')
@@ -170,7 +171,7 @@ def test_keys_mark_start_and_end_and_choose_labels(tmp_path):
     terminal.press('d', 'dropped')
     terminal.press(' ', 'wave: recording')
     time.sleep(0.5)
-    # The example that is open is kept.
+    # The example that is being recorded is kept.
     assert terminal.end() == 0, terminal.printed
     rows = rows_of(folder)
     assert [row['gesture'] for row in rows] == ['tap table', 'wave']
@@ -182,8 +183,8 @@ def test_keys_mark_start_and_end_and_choose_labels(tmp_path):
     assert not list(folder.glob('*.partial*'))
 
 
-def test_a_video_is_shown_at_its_own_speed_and_ends_by_itself(tmp_path):
-    # So long that a key is pressed in time on a busy machine, too.
+def test_a_video_plays_at_its_own_speed_and_ends(tmp_path):
+    # Long enough for a key to be pressed in time on a busy machine.
     path, seconds = tmp_path / 'camera.mp4', 10
     with VideoWriter(path, size=(64, 48), rate=5) as writer:
         for number in range(5 * seconds):
@@ -213,13 +214,13 @@ def test_a_video_is_shown_at_its_own_speed_and_ends_by_itself(tmp_path):
         (('--camera', '987', '--label', 'a', '--seconds', 1), 'no camera can be opened; check'),
     ],
 )
-def test_what_cannot_be_recorded_is_refused(run, tmp_path, arguments, why):
+def test_wrong_arguments_are_refused(run, tmp_path, arguments, why):
     code, printed = run(tmp_path / 'examples', *arguments)
     assert code == 1
     assert why in ' '.join(printed.split())
 
 
-def test_annotations_of_another_task_are_left_alone(run, tmp_path):
+def test_annotations_of_another_task_do_not_change(run, tmp_path):
     text = 'video,start,end,split,action\na.mp4,0,1,train,open'
     (tmp_path / 'annotations.csv').write_text(text)
     code, printed = run(tmp_path, '--camera', 'demo', '--label', 'wave', '--seconds', 5)
@@ -233,7 +234,7 @@ def test_annotations_of_another_task_are_left_alone(run, tmp_path):
     assert [row['action'] for row in rows_of(tmp_path)] == ['open', 'wave']
 
 
-def test_what_was_cut_short_leaves_no_row_and_its_number_is_not_taken_again(tmp_path):
+def test_a_killed_recording_leaves_no_row_and_keeps_its_number(tmp_path):
     image = np.zeros((31, 45, 3), np.uint8)
 
     def recorder():
@@ -255,6 +256,6 @@ def test_what_was_cut_short_leaves_no_row_and_its_number_is_not_taken_again(tmp_
     whole.write(image, 0)
     assert whole.end() == ''
     assert len(rows_of(tmp_path)) == 1
-    with pytest.raises(RecordError, match='no example has begun'):
+    with pytest.raises(RecordError, match='no example is being recorded'):
         whole.end()
     killed.drop()

@@ -29,7 +29,7 @@ def demo(tmp_path_factory):
     return folder
 
 
-def test_the_shipped_bundle_knows_what_the_tabletop_shows(demo, tmp_path):
+def test_the_shipped_bundle_recognises_the_tabletop(demo, tmp_path):
     result = call('replay', demo / 'test', '--labels', '/truth', '--out', tmp_path)
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / 'report.json').read_text())
@@ -47,7 +47,7 @@ def test_the_shipped_bundle_knows_what_the_tabletop_shows(demo, tmp_path):
         assert text in result.output
 
 
-def test_a_bad_bag_is_told_at_the_end_and_the_exit_code_says_so(demo, tmp_path):
+def test_a_bad_bag_is_named_at_the_end_with_exit_1(demo, tmp_path):
     shutil.copytree(demo / 'test' / 'scene_002', tmp_path / 'good')
     (tmp_path / 'bad').mkdir()
     out = tmp_path / 'out'
@@ -58,7 +58,7 @@ def test_a_bad_bag_is_told_at_the_end_and_the_exit_code_says_so(demo, tmp_path):
     assert len(json.loads((out / 'report.json').read_text())['recordings']) == 2
 
 
-def test_settings_come_from_options_over_a_parameter_file_over_the_defaults(demo, tmp_path):
+def test_options_override_the_file_which_overrides_defaults(demo, tmp_path):
     params = tmp_path / 'params.yaml'
     params.write_text(
         '/perception:\n  ros__parameters: {on_threshold: 0.7, minimum_gap: 0.9, top_k: 1}\n'
@@ -86,7 +86,7 @@ def test_settings_come_from_options_over_a_parameter_file_over_the_defaults(demo
         (('--against', 'some.json', '--online'), '--online and --against'),
     ],
 )
-def test_what_does_not_fit_is_refused_in_words(demo, tmp_path, arguments, why):
+def test_wrong_arguments_are_refused(demo, tmp_path, arguments, why):
     result = call('replay', demo / 'test', '--out', tmp_path, *arguments)
     assert result.exit_code == 1
     assert why in result.output
@@ -101,7 +101,7 @@ def test_what_does_not_fit_is_refused_in_words(demo, tmp_path, arguments, why):
         ('[]', 'no ROS parameter file'),
     ],
 )
-def test_a_parameter_file_that_is_none_is_refused(demo, tmp_path, content, why):
+def test_an_invalid_parameter_file_is_refused(demo, tmp_path, content, why):
     params = tmp_path / 'params.yaml'
     params.write_text(content)
     result = call('replay', demo, '--out', tmp_path / 'out', '--params-file', params)
@@ -109,33 +109,33 @@ def test_a_parameter_file_that_is_none_is_refused(demo, tmp_path, content, why):
     assert why in result.output
 
 
-def test_what_a_node_said_is_compared(demo, tmp_path):
+def test_the_output_of_a_node_is_compared(demo, tmp_path):
     from step_ros.replay.node_output import NodeOutput
 
-    said = tmp_path / 'online.json'
-    NodeOutput(model_id='', hypotheses=[], events=[], tallies={}).save(said)
+    recorded = tmp_path / 'online.json'
+    NodeOutput(model_id='', hypotheses=[], events=[], tallies={}).save(recorded)
     out = tmp_path / 'out'
-    result = call('replay', demo / 'test', '--out', out, '--against', said)
-    # It got nothing and said nothing.
+    result = call('replay', demo / 'test', '--out', out, '--against', recorded)
+    # The node received nothing and published nothing.
     assert result.exit_code == 1
     assert 'node and replay do not agree on 0 hypotheses' in result.output
     agreement = json.loads((out / 'agreement.json').read_text())
     assert not agreement['agrees']
     assert [each['received'] for each in agreement['recordings']] == [0, 0]
     assert '## Through DDS' in (out / 'report.md').read_text()
-    # One bag and one bundle is what a node answers about.
+    # The output of a node is about one bag and one bundle.
     two = tmp_path / 'two'
     shutil.copytree(demo / 'test', two / 'a')
     shutil.copytree(demo / 'test', two / 'b')
-    result = call('replay', two, '--out', out, '--against', said)
+    result = call('replay', two, '--out', out, '--against', recorded)
     assert result.exit_code == 1
     assert 'one bag with one bundle; replayed: 2' in result.output
-    # The next replay has none.
+    # The next replay has no comparison.
     assert call('replay', demo / 'test', '--out', out).exit_code == 0
     assert not (out / 'agreement.json').exists()
 
 
-def test_a_demo_is_not_written_over(demo):
+def test_record_demo_does_not_overwrite_a_bag(demo):
     result = call('record-demo', demo, '--train', 0, '--seed', 2)
     assert result.exit_code == 1
     assert 'exists; choose another folder' in result.output

@@ -19,7 +19,7 @@ def run(command, *arguments):
 
 @pytest.fixture(scope='module')
 def examples(tmp_path_factory):
-    """Record examples that the tabletop acts out."""
+    """Record examples from the tabletop."""
     folder = tmp_path_factory.mktemp('examples')
     labels = [word for label in PAIR for word in ('--label', label)]
     given = (folder, '--camera', 'demo', *labels, '--seconds', 5, '--task', 'cup')
@@ -28,7 +28,7 @@ def examples(tmp_path_factory):
     return folder
 
 
-def test_from_recorded_examples_to_a_bundle_that_knows_them(examples, tmp_path):
+def test_recorded_examples_become_a_task_of_a_bundle(examples, tmp_path):
     output, figures = tmp_path / 'taught', tmp_path / 'out' / 'metrics.json'
     given = ('tabletop-tiny', examples, '--output', output, '--pair', '='.join(PAIR))
     code, printed = run('teach', *given, '--json', figures)
@@ -54,9 +54,9 @@ def test_from_recorded_examples_to_a_bundle_that_knows_them(examples, tmp_path):
         (('{headless}', '{examples}'), 'backbone.safetensors do not exist'),
     ],
 )
-def test_what_cannot_be_taught_is_refused(examples, tmp_path, tiny_bundle, arguments, why):
+def test_wrong_arguments_are_refused(examples, tmp_path, tiny_bundle, arguments, why):
     (tmp_path / 'empty').mkdir()
-    # A bundle whose encoder has gone missing.
+    # A bundle without its encoder.
     headless = tmp_path / 'headless'
     headless.mkdir()
     for name in ('bundle.yaml', 'heads.safetensors'):

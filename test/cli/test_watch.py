@@ -1,4 +1,4 @@
-"""`step_ros watch` as a user runs it, against a publisher over real DDS; what its tables say."""
+"""`step_ros watch` as a user runs it, over real DDS; its tables and lines as functions."""
 
 import contextlib
 import os
@@ -67,12 +67,12 @@ def robot(monkeypatch):
                 camera='front', type=ActionEvent.START, task='action', label='wave', score=0.9
             )
 
-            def tell(hypotheses=hypotheses, events=events, event=event):
+            def publish(hypotheses=hypotheses, events=events, event=event):
                 events.publish(event)
                 hypotheses.publish(hypothesis())
 
             if not silent:
-                node.create_timer(0.1, tell)
+                node.create_timer(0.1, publish)
             executor.add_node(node)
 
     def spin():
@@ -92,7 +92,7 @@ def robot(monkeypatch):
 
 @pytest.fixture
 def run_watch():
-    """Start it: `run_watch(*arguments)`."""
+    """Start the command: `run_watch(*arguments)`."""
     environment = {
         **os.environ,
         'ROS_DOMAIN_ID': str(DOMAIN),
@@ -118,7 +118,7 @@ def run_watch():
             process.wait()
 
 
-def test_one_hypothesis_of_the_only_node(robot, run_watch):
+def test_once_prints_one_hypothesis_of_the_only_node(robot, run_watch):
     robot('/perception')
     process = run_watch('--once', '--timeout', '30')
     output, remarks = process.communicate(timeout=60)
@@ -130,7 +130,7 @@ def test_one_hypothesis_of_the_only_node(robot, run_watch):
 
 
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
-def test_lines_until_it_is_interrupted(robot, run_watch, how):
+def test_lines_follow_until_it_is_interrupted(robot, run_watch, how):
     robot('/perception')
     process = run_watch('--task', 'object')
     lines = [process.stdout.readline() for _ in range(3)]
@@ -165,7 +165,7 @@ def test_a_terminal_shows_it_live_until_it_is_interrupted(robot):
         while b'wave' not in shown or b'hypotheses/s' not in shown:
             shown += os.read(ours, 4096)
         process.send_signal(signal.SIGINT)
-        with contextlib.suppress(OSError):  # how the end of a terminal is told
+        with contextlib.suppress(OSError):  # the terminal has ended
             while more := os.read(ours, 4096):
                 shown += more
         assert process.wait(20) == 0
@@ -187,7 +187,7 @@ def test_several_nodes_are_listed_and_one_can_be_chosen(robot, run_watch):
     assert process.communicate(timeout=60)[0].startswith('7.250 front')
 
 
-def test_without_a_node_it_says_so_and_gives_up_when_told(run_watch):
+def test_without_a_node_it_remarks_and_gives_up_in_time(run_watch):
     process = run_watch('--node', '/perception', '--timeout', '4')
     output, remarks = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -195,7 +195,7 @@ def test_without_a_node_it_says_so_and_gives_up_when_told(run_watch):
     assert 'no publisher on /perception/hypotheses: is the node running?' in output
 
 
-def test_a_node_that_says_nothing_is_spoken_of(robot, run_watch):
+def test_silence_of_a_node_is_remarked(robot, run_watch):
     robot('/perception', silent=True)
     process = run_watch('--timeout', '5')
     output, remarks = process.communicate(timeout=60)
@@ -204,41 +204,39 @@ def test_a_node_that_says_nothing_is_spoken_of(robot, run_watch):
     assert 'nothing came for 5 s' in output
 
 
-def test_an_unknown_task_is_refused_with_those_there_are(robot, run_watch):
+def test_an_unknown_task_is_refused_with_the_known_ones(robot, run_watch):
     robot('/perception')
     process = run_watch('--task', 'gait', '--timeout', '30')
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert output == 'no task gait; this node tells action, object\n'
+    assert output == 'no task gait; the tasks of this node are action, object\n'
 
 
-# ---- what is written
-
-
-def seen(view, width=140):
+def rendered(view, width=140):
+    """Return a view as text."""
     console = Console(width=width, force_terminal=False)
     with console.capture() as capture:
         console.print(view)
     return capture.get()
 
 
-def camera_state(message, **about):
+def camera_view(message, **about):
     from step_ros.ros.clients.watcher import CameraView
 
     return CameraView(newest=message, **about)
 
 
-def test_the_table_shows_each_camera_with_all_that_was_said():
+def test_the_view_shows_each_camera_and_the_diagnostics():
     from diagnostic_msgs.msg import DiagnosticStatus
 
     status = DiagnosticStatus(
         name='/perception: front', level=DiagnosticStatus.WARN, message='window 3/8'
     )
     cameras = {
-        'front': camera_state(hypothesis(), open_events={'action': 'wave'}),
-        'side': camera_state(hypothesis(9, 'side')),
+        'front': camera_view(hypothesis(), open_events={'action': 'wave'}),
+        'side': camera_view(hypothesis(9, 'side')),
     }
-    text = seen(watch_view(cameras, [status], title='/perception on /perception/hypotheses'))
+    text = rendered(watch_view(cameras, [status], title='/perception on /perception/hypotheses'))
     assert '/perception on /perception/hypotheses' in text
     assert 'front   7.250 s   0.0 hypotheses/s   latency 12 ms   tiny@0' in text
     assert 'side   9.250 s' in text
@@ -250,19 +248,21 @@ def test_the_table_shows_each_camera_with_all_that_was_said():
     assert 'nan' not in text
 
 
-def test_the_table_shows_the_wanted_tasks_alone():
-    text = seen(watch_view({'front': camera_state(hypothesis())}, [], title='', tasks=['object']))
+def test_the_view_shows_only_the_chosen_tasks():
+    text = rendered(
+        watch_view({'front': camera_view(hypothesis())}, [], title='', tasks=['object'])
+    )
     assert 'object' in text
     assert 'action' not in text
 
 
-def test_silence_is_explained():
-    assert 'the first window fills' in seen(watch_view({}, [], title='/perception'))
+def test_the_view_explains_silence():
+    assert 'the first window fills' in rendered(watch_view({}, [], title='/perception'))
     view = watch_view({}, [], title='/perception', trouble='the node is inactive')
-    assert 'the node is inactive' in seen(view)
+    assert 'the node is inactive' in rendered(view)
 
 
-def test_lines_say_what_began_and_ended():
+def test_event_lines_name_start_and_end():
     from step_ros.msg import ActionEvent
 
     message = ActionEvent(camera='front', task='verb', label='open', score=0.5)
@@ -273,7 +273,7 @@ def test_lines_say_what_began_and_ended():
     assert event_line(message) == '3.000 front END verb: open 0.50'
 
 
-def test_an_answer_without_labels_is_a_line_too():
+def test_a_hypothesis_without_labels_is_a_line():
     message = hypothesis()
     message.tasks[0].labels = []
     message.tasks[0].scores = []
@@ -286,6 +286,6 @@ def test_an_answer_without_labels_is_a_line_too():
 def test_a_label_cannot_command_the_terminal():
     message = hypothesis()
     message.tasks[0].labels[0] = 'lay\x1b[2Jdown'
-    text = seen(watch_view({'front': camera_state(message)}, [], title=''))
+    text = rendered(watch_view({'front': camera_view(message)}, [], title=''))
     assert 'lay?[2Jdown' in text
     assert '\x1b[2J' not in text

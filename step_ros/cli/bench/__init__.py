@@ -1,4 +1,4 @@
-"""`step_ros bench`: what things cost on this machine; one file for each benchmark."""
+"""`step_ros bench`: measures time and memory on this machine; one file for each benchmark."""
 
 import typer
 
@@ -9,7 +9,7 @@ from step_ros.cli.bench.stream import stream
 from step_ros.cli.bench.tasks import tasks
 from step_ros.cli.bench.transport import transport
 
-app = typer.Typer(help='Measure what things cost on this machine.', no_args_is_help=True)
+app = typer.Typer(help='Measure time and memory on this machine.', no_args_is_help=True)
 app.command()(node)
 app.command()(runtimes)
 app.command()(soak)

@@ -1,4 +1,4 @@
-"""`step_ros bench node`: what the perception node adds to the recogniser, over real DDS."""
+"""`step_ros bench node`: latency and load of the perception node, over real DDS."""
 
 from functools import partial
 from typing import Annotated
@@ -17,8 +17,8 @@ from step_ros.cli.common import (
     Runtime,
     Width,
     isolate,
-    ros_imported,
-    said_in_words,
+    report_errors,
+    require_ros,
 )
 
 CAMERAS = (1, 4, 8)
@@ -32,34 +32,34 @@ def node(
     ] = None,
     rate: Annotated[
         list[float] | None,
-        typer.Option(min=0.1, help='Images of each in a second. Default: 15, 30 and 60.'),
+        typer.Option(min=0.1, help='Images per second of each camera. Default: 15, 30 and 60.'),
     ] = None,
-    # A hundred hypotheses of the shipped bundle: with fewer, p99 is the maximum.
+    # The shipped bundle gives five hypotheses a second: with fewer than 100, p99 is the maximum.
     seconds: Annotated[
-        float, typer.Option(min=1, help='How long each is measured, without the first windows.')
+        float,
+        typer.Option(min=1, help='Measured time of each combination, without the first windows.'),
     ] = 20.0,
     width: Width = 640,
     height: Height = 480,
     search: Annotated[
-        bool, typer.Option(help='Search for the highest rate of grid frames, too.')
+        bool, typer.Option(help='Also search for the highest rate of grid frames.')
     ] = True,
     search_cameras: Annotated[
         int, typer.Option(min=1, help='Cameras that share the grid frames of the search.')
     ] = 4,
     search_seconds: Annotated[
-        float, typer.Option(min=1, help='How long each try of the search is measured.')
+        float, typer.Option(min=1, help='Measured time of each try of the search.')
     ] = 8.0,
     search_steps: Annotated[
         int, typer.Option(min=0, help='How often the search halves its range.')
     ] = 4,
     search_tries: Annotated[
         int,
-        typer.Option(
-            min=1, help='How often it tries a rate, until two tries at a steady speed agree.'
-        ),
+        typer.Option(min=1, help='How often to try a rate at most, until two steady tries agree.'),
     ] = 5,
     threads: Annotated[
-        int | None, typer.Option(min=1, help='Processor threads of the model; else as the node.')
+        int | None,
+        typer.Option(min=1, help='Processor threads of the model. Default: as in the node.'),
     ] = None,
     device: Device = 'auto',
     runtime: Runtime = 'auto',
@@ -68,9 +68,9 @@ def node(
 ) -> None:
     """Measure the node: publisher process, DDS, node process, DDS, subscriber.
 
-    Latency runs from an image's stamp, given when it is published, to the arrival of its
-    hypothesis. The search shortens the frame period of a copy of the bundle until more than 5 % of
-    the grid frames are lost, and compares that with what the recogniser does by itself.
+    Latency runs from an image's stamp, set when it is published, to the arrival of its hypothesis.
+    The search shortens the frame period of a copy of the bundle until the node loses more than 5 %
+    of the grid frames. It gives that rate as a share of the recogniser's own rate, without ROS.
     """
     import torch
 
@@ -84,7 +84,7 @@ def node(
     from step_ros.streaming.threads import start_encoder
 
     console = Console(stderr=True)
-    with ros_imported(console, 'this benchmark'):
+    with require_ros(console, 'step_ros bench node'):
         from step_ros.ros.benchmarks.node import (
             NodeBenchmark,
             NodePlan,
@@ -105,7 +105,7 @@ def node(
         search_steps=search_steps,
         search_tries=search_tries,
     )
-    with said_in_words(console, NodeError):
+    with report_errors(console, NodeError):
         logs.mkdir(parents=True, exist_ok=True)
         model = load_bundle(find_bundle(bundle))
         encoder = start_encoder(
@@ -119,7 +119,7 @@ def node(
             ),
             partial(StreamingRecogniser, model),
         )
-        # What was chosen here is what the node runs: measured twice, `auto` may choose twice.
+        # The node must run the choices made here: `auto`, measured twice, may choose differently.
         parameters = {
             'device': device,
             'runtime': encoder.runtime if runtime == 'auto' else runtime,
@@ -144,7 +144,7 @@ def node(
         try:
             total = len(plan.cameras) * len(plan.rates)
             for _ in track(benchmark.run(), 'cameras and rates', total):
-                write()  # what is done is not lost
+                write()  # after each row: a later failure must not lose it
             if search:
                 with console.status('searching for the highest rate'):
                     benchmark.search()

@@ -1,4 +1,4 @@
-"""`step_ros bench runtimes`: what the encoder costs in each runtime on this machine."""
+"""`step_ros bench runtimes`: time of the encoder in each runtime on this machine."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from step_ros.cli.common import SHIPPED, JsonFile, Threads, said_in_words
+from step_ros.cli.common import SHIPPED, JsonFile, Threads, report_errors
 
 if TYPE_CHECKING:
     from step_ros.model.backbone import Backbone
@@ -22,16 +22,18 @@ def runtimes(
     ] = None,
     backbone: Annotated[
         list[str] | None,
-        typer.Option(help="Backbones with random weights, by timm's names. Default: DINOv2 S."),
+        typer.Option(help='Backbones with random weights: names of timm. Default: DINOv2-S.'),
     ] = None,
-    image_size: Annotated[int, typer.Option(min=1, help='Their images: side in pixels.')] = 224,
+    image_size: Annotated[
+        int, typer.Option(min=1, help='Side of the images of these backbones, in pixels.')
+    ] = 224,
     threads: Threads = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Measure an image through the encoder in every runtime, and compare the tokens.
+    """Measure the encoder for one image in every runtime, and compare the tokens.
 
-    Times are the shortest of several calls; differences are to eager torch in float32 on the CPU.
-    Without --bundle and --backbone: the shipped bundle, and DINOv2-S with random weights.
+    Times are the shortest of several calls. Differences are from eager torch in float32 on the
+    CPU. Without --bundle and --backbone: the shipped bundle, and DINOv2-S with random weights.
     """
     import torch
 
@@ -44,7 +46,7 @@ def runtimes(
         bundle, backbone = [SHIPPED], list(DEFAULT_BACKBONES)
     rows: list[RuntimeCost] = []
     try:
-        with said_in_words(Console(stderr=True)):
+        with report_errors(Console(stderr=True)):
             for each, folder in _backbones(bundle or [], backbone or [], image_size):
                 rows += measure_runtimes(each, bundle=folder)
     finally:
@@ -58,6 +60,7 @@ def runtimes(
 def _backbones(
     bundles: list[str], names: list[str], image_size: int
 ) -> 'Iterator[tuple[Backbone, Path | None]]':
+    """Yield the backbones: those of bundles with the bundle's folder, others with None."""
     from step_ros.model.backbone import create_backbone
     from step_ros.model.bundle import load_bundle
     from step_ros.resources import find_bundle

@@ -1,4 +1,4 @@
-"""`step_ros bench soak`: minutes of restarts, gaps and jumps, and every image accounted for."""
+"""`step_ros bench soak`: minutes of camera restarts, gaps and clock jumps."""
 
 from typing import Annotated
 
@@ -16,16 +16,16 @@ from step_ros.cli.common import (
     Runtime,
     Width,
     isolate,
-    ros_imported,
-    said_in_words,
+    report_errors,
+    require_ros,
 )
 
 
 def soak(
-    minutes: Annotated[float, typer.Option(min=0.01, help='How long.')] = 10.0,
+    minutes: Annotated[float, typer.Option(min=0.01, help='Length of the run in minutes.')] = 10.0,
     bundle: BundleName = SHIPPED,
     cameras: Annotated[int, typer.Option(min=1, help='Number of cameras.')] = 4,
-    rate: Annotated[float, typer.Option(min=0.1, help='Images of each in a second.')] = 30.0,
+    rate: Annotated[float, typer.Option(min=0.1, help='Images per second of each camera.')] = 30.0,
     width: Width = 640,
     height: Height = 480,
     device: Device = 'auto',
@@ -33,9 +33,9 @@ def soak(
     logs: Logs = LOGS,
     json_file: JsonFile = None,
 ) -> None:
-    """Run the node for long: memory must stay flat, and no image may be unaccounted for.
+    """Run the node for minutes: memory must not grow, and no image may be unaccounted for.
 
-    Exits with 1 if a condition does not hold, and says which.
+    If a condition does not hold, print it and exit with 1.
     """
     from step_ros.benchmarks.recogniser_rate import bundle_digests
     from step_ros.model.bundle import load_bundle
@@ -43,7 +43,7 @@ def soak(
     from step_ros.resources import find_bundle
 
     console = Console(stderr=True)
-    with ros_imported(console, 'this benchmark'):
+    with require_ros(console, 'step_ros bench soak'):
         from step_ros.ros.benchmarks.soak import (
             SoakBenchmark,
             SoakPlan,
@@ -53,7 +53,7 @@ def soak(
         from step_ros.ros.processes import NodeError
 
     isolate()
-    with said_in_words(console, NodeError):
+    with report_errors(console, NodeError):
         logs.mkdir(parents=True, exist_ok=True)
         plan = SoakPlan(seconds=60 * minutes, cameras=cameras, rate=rate, size=(width, height))
         model = load_bundle(find_bundle(bundle))

@@ -1,11 +1,19 @@
-"""`step_ros bench stream`: a hypothesis from one new frame against one from the whole clip."""
+"""`step_ros bench stream`: a hypothesis from one new frame, against one from the whole clip."""
 
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from step_ros.cli.common import Device, JsonFile, Runtime, Threads, grid_of, say
+from step_ros.cli.common import (
+    SHIPPED,
+    Device,
+    JsonFile,
+    Runtime,
+    Threads,
+    parse_token_grid,
+    print_error,
+)
 
 BACKBONES = ('vit_small_patch14_dinov2', 'vit_base_patch14_dinov2')
 TASKS = (1, 3)
@@ -18,35 +26,41 @@ def stream(
     ] = None,
     backbone: Annotated[
         list[str] | None,
-        typer.Option(help="Backbones with random weights, by timm's names. Default: DINOv2 S, B."),
+        typer.Option(
+            help='Backbones with random weights: names of timm. Default: DINOv2-S and -B.'
+        ),
     ] = None,
     tasks: Annotated[
-        list[int] | None, typer.Option(help='Numbers of tasks for these. Default: 1 and 3.')
+        list[int] | None,
+        typer.Option(help='Numbers of tasks for these backbones. Default: 1 and 3.'),
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help='Frames in their windows.')] = 16,
-    image_size: Annotated[int, typer.Option(min=1, help='Their images: side in pixels.')] = 224,
+    image_size: Annotated[int, typer.Option(min=1, help='Side of their images in pixels.')] = 224,
     token_grid: Annotated[
         str | None,
-        typer.Option(help='Their patch tokens averaged onto ROWSxCOLUMNS; else one per patch.'),
+        typer.Option(help='Average their patch tokens to ROWSxCOLUMNS. Default: one per patch.'),
     ] = None,
-    turns: Annotated[int, typer.Option(min=1, help='How often each is measured.')] = 7,
+    turns: Annotated[int, typer.Option(min=1, help='How often to measure each way.')] = 7,
     threads: Threads = None,
     order_evidence: Annotated[
-        bool, typer.Option(help='Let both answer for the reversed window, too, as the node does.')
+        bool,
+        typer.Option(help='Also predict for the reversed window, both ways, as the node does.'),
     ] = True,
     memory_budget: Annotated[
         int | None,
-        typer.Option(min=0, help="Bytes for a camera's kept exponentials; else the default."),
+        typer.Option(min=0, help="Bytes for a camera's attention cache. Default: as in the node."),
     ] = None,
-    cameras: Annotated[int, typer.Option(min=1, help='Cameras, one frame of each a turn.')] = 1,
+    cameras: Annotated[
+        int, typer.Option(min=1, help='Number of cameras; each turn has one frame of each.')
+    ] = 1,
     runtime: Runtime = 'auto',
     device: Device = 'auto',
     json_file: JsonFile = None,
 ) -> None:
-    """Compare a hypothesis from one new frame with one from the whole clip.
+    """Compare the time of a hypothesis from one new frame and from the whole clip.
 
-    Both are measured in turns, on a film of noise; the times are medians. Without --bundle and
-    --backbone: the shipped bundle, and DINOv2-S and -B with random weights.
+    Both ways are measured in turns, on images of noise; the times are medians. Without --bundle
+    and --backbone: the shipped bundle, and DINOv2-S and -B with random weights.
     """
     import torch
 
@@ -64,11 +78,11 @@ def stream(
     from step_ros.resources import find_bundle
     from step_ros.streaming.attention_cache.storage import MEMORY_BUDGET
 
-    grid = None if token_grid is None else grid_of('--token-grid', token_grid)
+    grid = None if token_grid is None else parse_token_grid('--token-grid', token_grid)
     if threads is not None:
         torch.set_num_threads(threads)
     if bundle is None and backbone is None:
-        bundle, backbone = ['tabletop-tiny'], list(BACKBONES)
+        bundle, backbone = [SHIPPED], list(BACKBONES)
     names, backbones, counts = bundle or [], backbone or [], tasks or list(TASKS)
     rows: list[StreamTimes] = []
     content = {'machine': machine(), 'turns': turns}
@@ -94,11 +108,11 @@ def stream(
                 memory_budget=MEMORY_BUDGET if memory_budget is None else memory_budget,
             )
             rows.append(benchmark.run(turns))
-            if json_file is not None:  # what is done is not lost
+            if json_file is not None:  # after each row: a later failure must not lose it
                 content['rows'] = [row.as_dict() for row in rows]
                 write_json(json_file, content)
     except (BundleError, FileNotFoundError, ValueError, WeightsError) as error:
-        say(Console(stderr=True), error)
+        print_error(Console(stderr=True), error)
         raise typer.Exit(1) from error
     finally:
         if rows:

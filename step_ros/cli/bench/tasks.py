@@ -1,4 +1,4 @@
-"""`step_ros bench tasks`: the time of several tasks, STEP against a pass of adapters for each."""
+"""`step_ros bench tasks`: the time for several tasks, with STEP and with an adapter for each."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from step_ros.cli.common import Device, JsonFile, Threads, said_in_words
+from step_ros.cli.common import Device, JsonFile, Threads, report_errors
 
 BACKBONE = 'vit_small_patch14_dinov2'
 TASKS = tuple(range(1, 9))
@@ -16,23 +16,25 @@ def tasks(
     tasks: Annotated[
         list[int] | None, typer.Option(min=1, help='Numbers of tasks. Default: 1 to 8.')
     ] = None,
-    backbone: Annotated[str, typer.Option(help="By timm's name; weights are random.")] = BACKBONE,
+    backbone: Annotated[
+        str, typer.Option(help='Backbone: a name of timm. The weights are random.')
+    ] = BACKBONE,
     frames: Annotated[int, typer.Option(min=1, help='Frames in a window.')] = 16,
     image_size: Annotated[int, typer.Option(min=1, help='Side of the images in pixels.')] = 224,
-    turns: Annotated[int, typer.Option(min=1, help='How often each is measured.')] = 3,
+    turns: Annotated[int, typer.Option(min=1, help='How often to measure each way.')] = 3,
     threads: Threads = None,
     memory_budget: Annotated[
         int | None,
-        typer.Option(min=0, help="Bytes for a camera's kept exponentials; else the default."),
+        typer.Option(min=0, help="Bytes for a camera's attention cache. Default: as in the node."),
     ] = None,
     device: Device = 'cpu',
-    plot: Annotated[Path | None, typer.Option(help='Draw the times into this image.')] = None,
+    plot: Annotated[Path | None, typer.Option(help='Draw the times into this image file.')] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Time 1 to 8 tasks: STEP's heads on one pass against an ST-Adapter pass for each task.
+    """Time 1 to 8 tasks: STEP's heads on one encoder pass, and an ST-Adapter pass for each task.
 
-    Both see the same frames in one view, turn by turn (Fig. 4 of the STEP paper counts operations
-    and three views of ST-Adapter). A third line is what the stream takes: one new frame.
+    Both get the same frames in one view, in turns. (Fig. 4 of the STEP paper counts operations,
+    and three views of ST-Adapter.) A third figure is the time of the stream for one new frame.
     """
     import torch
 
@@ -58,7 +60,7 @@ def tasks(
         },
     }
     try:
-        with said_in_words(Console(stderr=True)):
+        with report_errors(Console(stderr=True)):
             benchmark = TasksBenchmark(
                 backbone,
                 frames=frames,
@@ -68,7 +70,7 @@ def tasks(
             )
             for row in track(benchmark.run(counts, turns), 'numbers of tasks', len(counts)):
                 rows.append(row)
-                if json_file is not None:  # what is done is not lost
+                if json_file is not None:  # after each row: a later failure must not lose it
                     content['rows'] = [row.as_dict() for row in rows]
                     write_json(json_file, content)
     finally:

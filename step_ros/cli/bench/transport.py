@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from step_ros.cli.common import LOGS, JsonFile, Logs, isolate, ros_imported, said_in_words
+from step_ros.cli.common import LOGS, JsonFile, Logs, isolate, report_errors, require_ros
 
 SIZES = ('640x480', '1280x720', '1920x1080')
 
@@ -14,22 +14,24 @@ SIZES = ('640x480', '1280x720', '1920x1080')
 def transport(
     size: Annotated[
         list[str] | None,
-        typer.Option(help='WIDTHxHEIGHT. Default: 640x480, 1280x720 and 1920x1080.'),
+        typer.Option(help='WIDTHxHEIGHT of the images. Default: 640x480, 1280x720 and 1920x1080.'),
     ] = None,
-    rate: Annotated[float, typer.Option(min=0.1, help='Images in a second.')] = 30.0,
-    seconds: Annotated[float, typer.Option(min=1, help='How long each is measured.')] = 10.0,
+    rate: Annotated[float, typer.Option(min=0.1, help='Images per second.')] = 30.0,
+    seconds: Annotated[
+        float, typer.Option(min=1, help='Measured time of each combination.')
+    ] = 10.0,
     logs: Logs = LOGS,
     json_file: JsonFile = None,
 ) -> None:
-    """Compare images through Fast DDS with `config/fastdds.xml` and without.
+    """Send large images through Fast DDS, with `config/fastdds.xml` and without.
 
-    A publisher process sends as a camera does, best effort; this process receives.
+    A publisher process sends best effort, as a camera does; this process receives.
     """
     from step_ros.reporting.machine import machine, write_json
     from step_ros.reporting.progress import track
 
     console = Console(stderr=True)
-    with ros_imported(console, 'this benchmark'):
+    with require_ros(console, 'step_ros bench transport'):
         from step_ros.ros.benchmarks.transport import (
             TransportTimes,
             measure_transport,
@@ -41,7 +43,7 @@ def transport(
     rows: list[TransportTimes] = []
     content: dict[str, Any] = {'machine': machine(), 'seconds': seconds}
     try:
-        with said_in_words(console, NodeError):
+        with report_errors(console, NodeError):
             logs.mkdir(parents=True, exist_ok=True)
             ways = list(product(map(_size, size or SIZES), (False, True)))
             for (width, height), profile in track(ways, 'sizes and profiles'):
@@ -55,7 +57,7 @@ def transport(
                         folder=logs,
                     )
                 )
-                if json_file is not None:  # what is done is not lost
+                if json_file is not None:  # after each row: a later failure must not lose it
                     content['rows'] = [row.as_dict() for row in rows]
                     write_json(json_file, content)
     finally:

@@ -15,7 +15,7 @@ COMMAND = [sys.executable, '-c', 'from step_ros.cli import main; main()', 'bench
 
 @pytest.fixture
 def bench(tmp_path):
-    """Run a benchmark in an empty folder: exit code, output and what it wrote as JSON."""
+    """Run a benchmark in an empty folder; return exit code, output and its JSON file."""
     chosen = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTDDS_BUILTIN_TRANSPORTS')
     environment = {key: value for key, value in os.environ.items() if key not in chosen}
     environment['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
@@ -38,7 +38,7 @@ def bench(tmp_path):
     return run
 
 
-def test_the_node_is_measured(bench):
+def test_node_measures_latency_and_searches_the_top_rate(bench):
     code, output, content = bench(
         *('node', '--cameras', 1, '--rate', 30, '--seconds', 3),
         *('--search-cameras', 2, '--search-seconds', 2, '--search-steps', 0),
@@ -47,7 +47,7 @@ def test_the_node_is_measured(bench):
     assert code == 0, output
     (row,) = content['rows']
     assert (row['cameras'], row['rate']) == (1, 30.0)
-    # The shipped bundle looks five times a second.
+    # The shipped bundle has five grid frames a second.
     assert 3 <= row['seconds'] <= 30
     assert 1 <= row['hypotheses'] <= 5 * row['seconds'] + 2
     latency = row['latency_ms']
@@ -72,7 +72,7 @@ def test_the_node_is_measured(bench):
     assert 'highest share kept' in output
 
 
-def test_every_image_of_a_soak_is_accounted_for(bench):
+def test_soak_accounts_for_every_image(bench):
     code, output, content = bench('soak', '--minutes', 8 / 60, '--cameras', 2)
     assert content is not None, output
     passed = {condition['what'].split()[0]: condition for condition in content['conditions']}
@@ -91,7 +91,7 @@ def test_every_image_of_a_soak_is_accounted_for(bench):
         assert 'does not hold' in output
 
 
-def test_the_transport_is_measured(bench):
+def test_transport_measures_with_and_without_profile(bench):
     code, output, content = bench('transport', '--size', '320x240', '--seconds', 1)
     assert code == 0, output
     assert [row['profile'] for row in content['rows']] == [False, True]
@@ -99,7 +99,7 @@ def test_the_transport_is_measured(bench):
     assert '| 320x240 | yes |' in output
 
 
-def test_a_benchmark_that_is_ended_leaves_no_node_behind(tmp_path):
+def test_a_terminated_benchmark_leaves_no_node_behind(tmp_path):
     environment = {**os.environ, 'ROS_DOMAIN_ID': str(1 + os.getpid() % 100)}
     process = subprocess.Popen(
         [*COMMAND, 'soak'], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL
@@ -107,7 +107,7 @@ def test_a_benchmark_that_is_ended_leaves_no_node_behind(tmp_path):
     log = tmp_path / 'demo_output' / 'bench' / 'camera0.log'
     try:
         deadline = time.monotonic() + 120
-        while not log.is_file():  # the cameras are started after the node
+        while not log.is_file():  # the cameras start after the node
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -135,7 +135,7 @@ def children(pid):
         (('transport', '--size', '640'), '--size 640: expected WIDTHxHEIGHT'),
     ],
 )
-def test_what_is_wrong_is_one_line(arguments, why, bench):
+def test_wrong_arguments_are_one_error_line(arguments, why, bench):
     code, output, _ = bench(*arguments)
     assert code == 1
     assert why in output

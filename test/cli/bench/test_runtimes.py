@@ -11,7 +11,7 @@ def bench(*arguments):
     return CliRunner().invoke(app, ['bench', 'runtimes', *map(str, arguments)])
 
 
-def test_a_bundle_is_measured_and_written_down(tiny_bundle, tmp_path):
+def test_a_bundle_is_measured_and_written_as_json(tiny_bundle, tmp_path):
     file = tmp_path / 'out' / 'runtimes.json'
     done = bench('--bundle', tiny_bundle.path, '--json', file)
     assert done.exit_code == 0, done.output
@@ -22,7 +22,7 @@ def test_a_bundle_is_measured_and_written_down(tiny_bundle, tmp_path):
     assert content['rows'][0]['ms'] > 0
 
 
-def test_what_is_wrong_is_one_line():
+def test_an_unknown_backbone_is_one_error_line():
     done = bench('--backbone', 'no-such-vit')
     assert done.exit_code == 1
     assert "backbone 'no-such-vit' is unknown" in done.output

@@ -12,7 +12,7 @@ def bench(*arguments):
     return CliRunner().invoke(app, ['bench', 'stream', *map(str, arguments)])
 
 
-def test_a_bundle_is_measured_and_written_down(tiny_bundle, tmp_path):
+def test_a_bundle_is_measured_and_written_as_json(tiny_bundle, tmp_path):
     file = tmp_path / 'out' / 'stream.json'
     done = bench('--bundle', tiny_bundle.path, '--turns', 2, '--json', file)
     assert done.exit_code == 0, done.output
@@ -51,7 +51,7 @@ def test_backbones_with_random_weights_are_measured(tmp_path):
         (['--device', 'abacus', '--backbone', 'vit_tiny_patch16_224'], "device 'abacus'"),
     ],
 )
-def test_what_is_wrong_is_one_line(arguments, why):
+def test_wrong_arguments_are_one_error_line(arguments, why):
     done = bench(*arguments)
     assert done.exit_code == 1
     assert why in done.output
@@ -67,13 +67,13 @@ def test_random_backbones_may_have_fewer_tokens(tmp_path):
 
 
 @pytest.mark.parametrize('text', ['8', '8x', '0x8', '-1x2', 'x', '8x8x8', '8 x 8'])
-def test_what_is_no_grid_is_refused(text):
+def test_a_malformed_token_grid_is_refused(text):
     done = bench('--backbone', 'vit_tiny_patch16_224', f'--token-grid={text}')
     assert done.exit_code == 2
     assert 'ROWSxCOLUMNS' in done.output
 
 
-def test_what_was_measured_before_a_failure_is_not_lost(tiny_bundle, tmp_path):
+def test_rows_before_a_failure_are_kept(tiny_bundle, tmp_path):
     file = tmp_path / 'stream.json'
     done = bench(
         *('--bundle', tiny_bundle.path, '--bundle', 'no-such-bundle'),

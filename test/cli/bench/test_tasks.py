@@ -26,7 +26,7 @@ def test_times_are_printed_drawn_and_written(tmp_path):
     assert plot.read_bytes().startswith(b'\x89PNG')
 
 
-def test_a_backbone_that_cannot_be_adapted_is_said():
+def test_an_unknown_backbone_is_one_error_line():
     done = bench('--backbone', 'no-such-vit')
     assert done.exit_code == 1
     assert "backbone 'no-such-vit' is unknown" in done.output
