@@ -80,7 +80,7 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         '--device': texts['device'],
         '--threads': texts['threads'],
         '--params-file': texts['params_file'],
-        '--against': str(online.answers),
+        '--against': str(online.recording),
     }
     comparison = ExecuteProcess(
         cmd=[
@@ -100,7 +100,7 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         return [player]
 
     def compare(event: ProcessExited, _: LaunchContext) -> list[LaunchDescriptionEntity]:
-        if event.returncode or not online.answers.is_file():
+        if event.returncode or not online.recording.is_file():
             return [_end('nothing was recorded')]
         return [comparison]
 

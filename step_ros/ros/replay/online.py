@@ -1,4 +1,9 @@
-"""A bag through DDS: a player, a perception node and a recorder as processes of their own."""
+"""Plays bags to a perception node over DDS and records its output, for `step_ros replay --online`.
+
+Three programs run per bag; `OnlineReplay` has the parameters of each:
+
+    player --images--> perception node --hypotheses, events, statuses--> recorder --> online.json
+"""
 
 import math
 import shutil
@@ -23,25 +28,25 @@ from step_ros.ros.qos import DEPTH
 from step_ros.ros.replay.player import CLOCK_PERIOD
 from step_ros.ros.replay.recorder import RECORDING
 
-ANSWERS = 'online.json'
-# Hypotheses that may be on their way: none is lost to a recorder that is slow for a moment.
+RECORDING_FILE = 'online.json'
+# Hypotheses that may wait for the recorder: a recorder that is slow for a moment loses none.
 _DEPTH = 1000
-# How long node and player of `ros2 bag play` have to find each other.
+# Seconds that `ros2 bag play` waits before the first message, so that the node finds it.
 _DISCOVERY_SECONDS = 3.0
-# After the bag: discovery, the node's last diagnoses, deactivation.
+# After the bag: discovery, the node's last diagnostics, deactivation.
 _END_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineReplay:
-    """A bag that is to be played to a node; the parameters of all three programs.
+    """The playing of a bag to a node, with the parameters of all three programs.
 
     Attributes:
-        bag: Its path.
-        topics: Its cameras.
-        values: Those of the perception node that the user chose, all others by default.
-        rate: How many times as fast as it was recorded.
-        folder: For the answers.
+        bag: Path of the bag.
+        topics: Image topics to play, one for each camera.
+        values: Parameters of the perception node, as the user chose them.
+        rate: Speed of playing; 1 as recorded.
+        folder: For the recorded output and the logs.
     """
 
     bag: Path
@@ -51,24 +56,25 @@ class OnlineReplay:
     folder: Path
 
     @property
-    def answers(self) -> Path:
+    def recording(self) -> Path:
         """The file that the recorder writes."""
-        return self.folder / ANSWERS
+        return self.folder / RECORDING_FILE
 
     def prepare(self) -> None:
-        """Make the folder; what an earlier playing left is no answer to this one."""
+        """Make the folder; delete the recording of an earlier playing."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.answers.unlink(missing_ok=True)
+        self.recording.unlink(missing_ok=True)
 
     def perception(self) -> dict[str, Any]:
         """Return the parameters of the perception node.
 
-        They are the user's, but for what would let it do something else than the offline replay:
-        that one knows each camera by its topic, looks at whole images of every camera by itself,
-        tells the scores of all labels, computes by torch in float32, and never loses a camera.
+        They are the user's, except those that would make the node differ from the offline replay.
+        The offline replay names each camera by its topic, uses whole images, treats every camera
+        by itself, gives the scores of all labels, runs torch in float32, and loses no camera.
 
         Raises:
-            BagError: It has raw and compressed images whose topics do not say so.
+            BagError: The bag has raw and compressed images, and the topics' names do not tell
+                which is which.
         """
         return {
             **self.values,
@@ -96,7 +102,7 @@ class OnlineReplay:
             'perception': PERCEPTION,
             'cameras': list(self.topics),
             'image_topics': list(self.topics),
-            'output': str(self.answers.resolve()),
+            'output': str(self.recording.resolve()),
         }
 
     def player(self) -> dict[str, Any]:
@@ -117,9 +123,9 @@ class OnlineReplay:
             if packed != topic.endswith('/compressed'):
                 raise BagError(
                     self.bag,
-                    f'{topic} has {"compressed" if packed else "raw"} images, others the other '
-                    'kind; the node tells them by topics that end in /compressed. Replay each '
-                    'kind by itself: --topic',
+                    f'{topic} has {"compressed" if packed else "raw"} images, other topics the '
+                    'other kind; the node recognises compressed images by topics that end in '
+                    '/compressed. Replay each kind by itself: --topic',
                 )
         return 'auto'
 
@@ -133,30 +139,30 @@ def play_replayed(
     output: Path,
     shown: bool = True,
 ) -> dict[tuple[str, str], NodeOutput]:
-    """Play all that was replayed to nodes, one after the other.
+    """Play every replayed bag to a node, with every bundle, one after the other.
 
     Args:
-        result: The replay.
+        result: The offline replay.
         bags: Paths of the bags by their names.
-        values: The node's parameters.
-        rate: How many times as fast as they were recorded.
-        output: Folder for answers and logs.
-        shown: Whether there is a progress bar.
+        values: Parameters of the perception node.
+        rate: Speed of playing; 1 as recorded.
+        output: Folder for recorded output and logs.
+        shown: Whether to show a progress bar.
 
     Returns:
-        What the nodes said, by name of the bag and title of the bundle.
+        The output of the nodes, by name of the bag and title of the bundle.
 
     Raises:
         BagError: A bag cannot be played.
         NodeError: A program failed.
     """
-    wanted = {
+    pairs = {
         (recording.bag, bundle.title): (bundle, recording.bag)
         for bundle in result.bundles
         for recording in result.recordings[bundle.title]
     }
-    said = {}
-    for key, (bundle, name) in track(wanted.items(), 'play to a node', shown=shown):
+    outputs = {}
+    for key, (bundle, name) in track(pairs.items(), 'play to a node', shown=shown):
         recordings = result.recordings[bundle.title]
         replay = OnlineReplay(
             bag=bags[name],
@@ -165,12 +171,12 @@ def play_replayed(
             rate=rate,
             folder=output / 'online' / name / bundle.model_id,
         )
-        said[key] = play_online(replay)
-    return said
+        outputs[key] = play_online(replay)
+    return outputs
 
 
 def play_online(replay: OnlineReplay) -> NodeOutput:
-    """Play a bag to a node of its own, and return what that said.
+    """Play a bag to a node of its own; return the output of the node.
 
     Raises:
         BagError: The bag cannot be played.
@@ -186,9 +192,13 @@ def play_online(replay: OnlineReplay) -> NodeOutput:
 
         node = start('perception_node', replay.perception())
         recorder = start('replay_recorder', replay.recorder())
-        wait_until(lambda: RECORDING in recorder.log_tail(), [node, recorder], 'the active node')
+        wait_until(
+            lambda: RECORDING in recorder.log_tail(),
+            [node, recorder],
+            'the connection to the active node',
+        )
         player = start('bag_player', replay.player())
-        # A bag may be long.
+        # Without a time limit: a bag may be long.
         wait_until(
             lambda: player.exit_code is not None,
             [node, recorder],
@@ -200,37 +210,38 @@ def play_online(replay: OnlineReplay) -> NodeOutput:
         wait_until(
             lambda: recorder.exit_code is not None,
             [node],
-            'what the node said',
+            "the recorder's file",
             seconds=_END_SECONDS,
         )
         if recorder.exit_code:
             recorder.check()
-    return NodeOutput.load(replay.answers)
+    return NodeOutput.load(replay.recording)
 
 
 def find_player(wanted: str) -> str:
-    """Return which player to take: `builtin` or `ros2bag`.
+    """Return the player to use: `builtin` or `ros2bag`.
 
     Args:
-        wanted: One of these, or `auto`: `ros2bag` where that is installed.
+        wanted: `builtin`, `ros2bag`, or `auto` for `ros2bag` if it is installed.
 
     Raises:
-        ValueError: It is another one, or not installed.
+        ValueError: The player is unknown or not installed.
     """
-    there = shutil.which('ros2') is not None and find_spec('ros2bag') is not None
+    installed = shutil.which('ros2') is not None and find_spec('ros2bag') is not None
     if wanted == 'auto':
-        return 'ros2bag' if there else 'builtin'
+        return 'ros2bag' if installed else 'builtin'
     if wanted not in ('builtin', 'ros2bag'):
         raise ValueError(f'player {wanted!r}: expected auto, builtin or ros2bag')
-    if wanted == 'ros2bag' and not there:
-        raise ValueError('player ros2bag: ros2 bag is not installed; take builtin')
+    if wanted == 'ros2bag' and not installed:
+        raise ValueError('player ros2bag: ros2 bag is not installed; choose builtin')
     return wanted
 
 
 def ros2_bag_play(replay: OnlineReplay) -> list[str]:
-    """Return the command by which `ros2 bag play` does what our player does.
+    """Return the command with which `ros2 bag play` plays as `BagPlayer` does.
 
-    A file beside the answers makes it reliable: bags keep the best effort of their cameras.
+    Also write a file with QoS profiles beside the recording. Without it, `ros2 bag play` publishes
+    best effort, as the cameras did.
     """
     profiles = replay.folder / 'qos.yaml'
     profile = {'history': 'keep_last', 'depth': DEPTH, 'reliability': 'reliable'}
@@ -241,7 +252,7 @@ def ros2_bag_play(replay: OnlineReplay) -> list[str]:
     return [
         *('ros2', 'bag', 'play', str(replay.bag)),
         *('--clock', f'{1 / CLOCK_PERIOD:g}', '--rate', f'{replay.rate:g}'),
-        # It does not wait for subscriptions.
+        # Unlike `BagPlayer`, it does not wait for subscriptions.
         *('--delay', f'{_DISCOVERY_SECONDS:g}', '--disable-keyboard-controls'),
         *('--qos-profile-overrides-path', str(profiles), '--topics', *replay.topics),
     ]

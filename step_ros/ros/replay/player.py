@@ -1,6 +1,6 @@
-"""The bag player: images of a bag (rosbag2) as a node publishes them, with `/clock`.
+"""The bag player, as a program: publishes the images of a bag (rosbag2), and `/clock`.
 
-It needs no rosbag2. Messages go out as they are stored; nothing is decoded.
+It needs no rosbag2. It publishes messages as they are stored and decodes nothing.
 """
 
 import math
@@ -29,28 +29,28 @@ from step_ros.streaming.grid import NANOSECONDS
 PARAMETERS = (
     Parameter(name='bag', description='The bag: a folder, or a single .mcap or .db3 file.'),
     Parameter(
-        name='topics', description='Image topics to play; a single empty name: all of the bag.'
+        name='topics', description='Image topics to play. A single empty name: all of the bag.'
     ),
     Parameter(
         name='rate',
-        description='How many times as fast as it was recorded.',
+        description='Speed of playing; 1 as recorded.',
         minimum=0.01,
         maximum=100.0,
     ),
 )
 DEFAULTS: dict[str, Value] = {'bag': '', 'topics': [''], 'rate': 1.0}
 
-# How often `/clock` is published, at least, in seconds.
+# The longest time between two messages on `/clock`, in seconds.
 CLOCK_PERIOD = 0.01
-# How long the last images may take to arrive, in seconds.
+# Seconds to wait for subscriptions to acknowledge the last images.
 ACKNOWLEDGE_SECONDS = 10
 
 
 class BagPlayer(Node):
-    """Publishes the images of a bag on their topics, reliably, in the rhythm of their recording.
+    """Publishes the images of a bag on their topics, reliably, at the times of their recording.
 
-    Begins when each topic has a subscription, and so loses no image at the start. `/clock` is the
-    time of recording; it stands still before the first image.
+    The player starts when each topic has a subscription, so that no image is lost at the start.
+    `/clock` is the time of recording; it stands still before the first image.
 
     Args:
         options: For `rclpy.node.Node`.
@@ -61,12 +61,12 @@ class BagPlayer(Node):
     """
 
     def __init__(self, **options: Any) -> None:
-        # It makes the simulated time, and does not follow it.
+        # No `use_sim_time` here: this node makes the simulated time.
         super().__init__('bag_player', start_parameter_services=False, **options)
         declare_parameters(self, PARAMETERS, DEFAULTS)
         values = parameter_values(self, PARAMETERS)
         bag = BagReader(values['bag'])
-        # A ROS parameter cannot be an empty list; an empty name stands for all.
+        # A ROS parameter cannot be an empty list: a single empty name stands for all topics.
         topics = tuple(topic for topic in values['topics'] if topic) or bag.image_topics
         if not topics:
             raise BagError(bag.path, 'it has no topic with images')
@@ -85,10 +85,13 @@ class BagPlayer(Node):
         }
 
     def play(self, stop: threading.Event) -> int:
-        """Play the bag once, or until told to end.
+        """Play the bag once.
+
+        Args:
+            stop: Set to end early.
 
         Returns:
-            How many images were published.
+            Number of published images.
 
         Raises:
             BagError: The bag is damaged or cut short.
@@ -103,9 +106,10 @@ class BagPlayer(Node):
             while (left := due - time.monotonic()) > 0:
                 if stop.is_set():
                     return played
-                self._tell_time(message.log_ns - round(left * self._rate * NANOSECONDS))
+                # The clock goes on between two images.
+                self._publish_clock(message.log_ns - round(left * self._rate * NANOSECONDS))
                 time.sleep(min(left, CLOCK_PERIOD))
-            self._tell_time(message.log_ns)
+            self._publish_clock(message.log_ns)
             self._image_publishers[message.topic].publish(message.data)
             played += 1
         for publisher in self._image_publishers.values():
@@ -113,7 +117,7 @@ class BagPlayer(Node):
         return played
 
     def _wait_for_subscriptions(self, first_ns: int, stop: threading.Event) -> bool:
-        """Wait until somebody listens to every topic; False if told to end."""
+        """Wait until every topic has a subscription; return False if `stop` was set before."""
         publishers = self._image_publishers.values()
         settled = math.inf
         while time.monotonic() < settled:
@@ -121,12 +125,12 @@ class BagPlayer(Node):
                 return False
             if math.isinf(settled) and all(each.get_subscription_count() for each in publishers):
                 settled = time.monotonic() + SETTLE_SECONDS
-            self._tell_time(first_ns)
+            self._publish_clock(first_ns)
             time.sleep(CLOCK_PERIOD)
         return True
 
-    def _tell_time(self, now_ns: int) -> None:
-        # Between two images; it never goes back.
+    def _publish_clock(self, now_ns: int) -> None:
+        # Rounding, or stored messages out of order, must not turn the clock back.
         self._now_ns = max(self._now_ns, now_ns)
         self._clock_publisher.publish(Clock(clock=to_time(self._now_ns)))
 
@@ -135,7 +139,7 @@ def main(args: list[str] | None = None) -> int:
     """Play a bag until it ends, or until interrupted.
 
     Returns:
-        0; or 1 after one line on what was wrong.
+        0; or 1 after one line with the error.
     """
     make_room_for_large_images()
     return run_node('bag_player', BagPlayer, _run, args=args, expected=(BagError,))

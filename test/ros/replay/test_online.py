@@ -1,4 +1,4 @@
-"""A bag through DDS: the node says what the replay says."""
+"""A bag played to a node over DDS gives the hypotheses of the offline replay."""
 
 import shutil
 
@@ -18,7 +18,7 @@ from step_ros.ros.replay.online import OnlineReplay, find_player, play_replayed,
 from step_ros.streaming.settings import StreamSettings
 
 FRONT, SIDE = '/front/image_raw', '/side/image_raw/compressed'
-# Answers of a tiny, untrained model are unsure.
+# The scores of a tiny, untrained model are low.
 EAGER = {'on_threshold': 0.2, 'off_threshold': 0.1, 'minimum_duration': 0.1, 'minimum_gap': 0.1}
 
 
@@ -49,7 +49,7 @@ def test_node_and_replay_agree(noise, tiny_bundle, tmp_path):
         **load_defaults('perception.yaml'),
         **EAGER,
         'smoothing': 0.2,
-        # What one camera alone would not be asked for.
+        # The online replay must override this: it treats each camera by itself.
         'fusion': 'mean',
         'device': 'cpu',
         'threads': 1,
@@ -64,8 +64,8 @@ def test_node_and_replay_agree(noise, tiny_bundle, tmp_path):
     out = tmp_path / 'out'
     result = replay([noise], [tiny_bundle.path], plan, output=out, shown=False)
     assert not result.failures
-    said = play_replayed(result, name_bags([noise]), values, rate=1.0, output=out, shown=False)
-    found = {each.camera: each.found for each in compare_replay(result, said)}
+    outputs = play_replayed(result, name_bags([noise]), values, rate=1.0, output=out, shown=False)
+    found = {each.camera: each.found for each in compare_replay(result, outputs)}
     assert set(found) == {FRONT, SIDE}
     for each in found.values():
         assert each.agrees, each
@@ -87,12 +87,14 @@ def test_a_node_of_another_bundle_is_not_compared(noise, tiny_bundle, orderless_
         device=torch.device('cpu'),
     )
     result = replay([noise], [tiny_bundle.path], plan, output=tmp_path / 'out', shown=False)
-    said = NodeOutput(model_id=orderless_bundle.model_id, hypotheses=[], events=[], tallies={})
+    node_output = NodeOutput(
+        model_id=orderless_bundle.model_id, hypotheses=[], events=[], tallies={}
+    )
     with pytest.raises(ValueError, match=f'the node ran {orderless_bundle.model_id}'):
-        compare_replay(result, {('noise', 'tiny'): said})
+        compare_replay(result, {('noise', 'tiny'): node_output})
 
 
-def test_each_kind_of_image_is_asked_for(noise, tmp_path):
+def test_the_transport_follows_the_kinds_of_images(noise, tmp_path):
     assert online(noise, FRONT).perception()['transport'] == 'raw'
     assert online(noise, SIDE).perception()['transport'] == 'compressed'
     assert online(noise, FRONT, SIDE).perception()['transport'] == 'auto'
@@ -102,11 +104,11 @@ def test_each_kind_of_image_is_asked_for(noise, tmp_path):
     with BagWriter(tmp_path / 'odd') as writer:
         writer.image('/a', image, 10**18)
         writer.image('/b', image, 10**18, encoding='png')
-    with pytest.raises(BagError, match='/b has compressed images, others the other kind'):
+    with pytest.raises(BagError, match='/b has compressed images, other topics the other kind'):
         online(tmp_path / 'odd', '/a', '/b').perception()
 
 
-def test_nothing_but_the_players_is_asked_to_differ_from_the_users_values(noise):
+def test_online_parameters_keep_the_users_settings(noise):
     values = load_defaults('perception.yaml')
     replayed = OnlineReplay(
         bag=noise, topics=(FRONT,), values=values, rate=1.0, folder=noise.parent
@@ -122,19 +124,19 @@ def test_ros2_bag_plays_reliably_with_a_clock(noise, tmp_path):
     assert command[:4] == ['ros2', 'bag', 'play', str(noise)]
     assert command[command.index('--rate') + 1] == '2'
     assert command[command.index('--clock') + 1] == '100'
-    # It takes all that follows.
+    # `--topics` takes all arguments that follow.
     assert command[command.index('--topics') :] == ['--topics', FRONT, SIDE]
     profiles = yaml.safe_load((tmp_path / 'qos.yaml').read_text())
     assert {each['reliability'] for each in profiles.values()} == {'reliable'}
     assert set(profiles) == set(BagReader(noise).image_topics)
 
 
-def test_the_player_that_is_there_is_taken():
-    there = shutil.which('ros2') is not None
+def test_auto_chooses_the_installed_player():
+    installed = shutil.which('ros2') is not None
     assert find_player('builtin') == 'builtin'
-    assert find_player('auto') in ({'builtin', 'ros2bag'} if there else {'builtin'})
+    assert find_player('auto') in ({'builtin', 'ros2bag'} if installed else {'builtin'})
     with pytest.raises(ValueError, match="player 'vlc': expected auto, builtin or ros2bag"):
         find_player('vlc')
-    if not there:
-        with pytest.raises(ValueError, match='not installed; take builtin'):
+    if not installed:
+        with pytest.raises(ValueError, match='not installed; choose builtin'):
             find_player('ros2bag')

@@ -1,4 +1,4 @@
-"""The bag player, heard over real DDS."""
+"""The bag player over real DDS: images as recorded, and the clock."""
 
 import itertools
 
@@ -15,7 +15,7 @@ RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
-def test_every_image_comes_as_it_was_recorded(ros, start_node, put_bag, tmp_path, storage):
+def test_every_image_arrives_as_it_was_recorded(ros, start_node, put_bag, tmp_path, storage):
     bag = put_bag(tmp_path / 'bag', FRONT, SIDE, storage=storage)
     front = ros.listen(Image, FRONT, RELIABLE)
     side = ros.listen(CompressedImage, SIDE, RELIABLE)
@@ -38,7 +38,7 @@ def test_every_image_comes_as_it_was_recorded(ros, start_node, put_bag, tmp_path
         recorded[0].received_ns,
         recorded[-1].received_ns,
     )
-    # Time goes on between images, too.
+    # The clock goes on between images.
     assert len(set(published_ns)) > 2 * len({frame.received_ns for frame in recorded})
 
 
@@ -46,12 +46,12 @@ def expected_bytes(frames, topic, number):
     return [frame for frame in frames if frame.camera == topic][number].load().tobytes()
 
 
-def test_it_waits_for_a_subscription_and_is_told_to_end(start_node, put_bag, tmp_path, ros):
+def test_without_a_subscription_it_waits_until_interrupted(start_node, put_bag, tmp_path, ros):
     times = ros.listen(Clock, '/clock', RELIABLE)
     bag = put_bag(tmp_path / 'bag', FRONT)
     player = start_node('bag_player', bag=str(bag), topics=[FRONT])
     ros.spin_until(lambda: len(times) > 50)
-    # Time stands still until the first image.
+    # The clock stands still until the first image.
     assert {to_nanoseconds(each.clock) for each in times} == {
         BagReader(bag).first_frame(FRONT).received_ns
     }
@@ -60,16 +60,16 @@ def test_it_waits_for_a_subscription_and_is_told_to_end(start_node, put_bag, tmp
 
 
 @pytest.mark.parametrize(
-    ('parameters', 'said'),
+    ('parameters', 'error'),
     [
         ({'bag': '/nowhere'}, 'there is no such bag'),
         ({'topics': ['/other']}, "topic '/other': there is no such topic"),
         ({'rate': 0.0}, 'rate'),
     ],
 )
-def test_what_cannot_be_played_is_said_in_a_line(start_node, put_bag, tmp_path, parameters, said):
+def test_a_wrong_parameter_is_one_error_line(start_node, put_bag, tmp_path, parameters, error):
     bag = put_bag(tmp_path / 'bag', FRONT)
     player = start_node('bag_player', **{'bag': str(bag), **parameters})
     assert player.wait() == 1
-    assert said in player.output
+    assert error in player.output
     assert 'Traceback' not in player.output
