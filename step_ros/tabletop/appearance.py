@@ -1,4 +1,4 @@
-"""How one scene looks: light, colours, textures, exposure and sensor noise."""
+"""Appearance of one scene: light, colours, textures, exposure and sensor noise."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Look:
 
     Attributes:
         light: Unit vector towards the light.
-        ambient: Share of light that reaches every face.
-        diffuse: Share of light that depends on a face's direction.
+        ambient: Share of the light that reaches every face.
+        diffuse: Share of the light that depends on a face's direction.
         gain: Exposure and white balance, one factor per channel.
         shadow: Darkness of shadows, 0 to 1.
         noise: Standard deviation of the sensor noise in grey levels.
-        colours: RGB colour of everything without a texture, 0 to 255.
+        colours: RGB colour of each thing without a texture, 0 to 255.
         table_texture: Texture of the table top.
         wall_texture: Texture of the walls.
         floor_texture: Texture of the floor.
@@ -54,10 +54,10 @@ class Look:
 
     @classmethod
     def draw(cls, split: str, rng: np.random.Generator) -> Look:
-        """Draws a look.
+        """Draw a random look.
 
         Args:
-            split: Decides which textures may be used.
+            split: The split whose textures may be used.
             rng: Source of randomness.
 
         Returns:
@@ -83,17 +83,17 @@ class Look:
         )
 
     def shade(self, colours_n3: Floats, normals_n3: Floats) -> Floats:
-        """Lights faces.
+        """Return the colours of lit faces.
 
         Args:
             colours_n3: RGB, 0 to 255.
             normals_n3: Unit vectors in world coordinates.
 
         Returns:
-            What the camera records, RGB, 0 to 255, `[n, 3]`.
+            RGB as the camera records it, 0 to 255, `[n, 3]`.
         """
         light = self.ambient + self.diffuse * np.maximum(normals_n3 @ self.light, 0.0)
-        # A little light from above sets sides off from undersides where no light falls.
+        # A little light from above makes sides and undersides differ where no light falls.
         light += 0.06 * normals_n3[:, 2]
         return np.clip(colours_n3 * light[:, None] * self.gain, 0.0, 255.0)
 
@@ -104,7 +104,7 @@ def _vivid(rng: np.random.Generator) -> Floats:
 
 
 def _distinct(rng: np.random.Generator, background: Floats) -> Floats:
-    """A colour that stands out from the table."""
+    """Draw a colour that differs clearly from the background."""
     colours = [_vivid(rng) for _ in range(3)]
     return max(colours, key=lambda colour: float(np.abs(colour - background).sum()))
 
@@ -134,6 +134,7 @@ def _draw_colours(table: Floats, rng: np.random.Generator) -> dict[str, Floats]:
 
 @lru_cache(maxsize=128)
 def _palette(texture: int) -> tuple[Floats, Floats]:
+    """Return the two colours of a texture."""
     rng = np.random.default_rng([7, texture])
     kind = texture % _KINDS
     if kind == 0:
@@ -147,7 +148,7 @@ def _palette(texture: int) -> tuple[Floats, Floats]:
 
 
 def texture_colour(texture: int) -> Floats:
-    """Mean colour of a texture.
+    """Return the mean colour of a texture.
 
     Args:
         texture: Texture identifier.
@@ -161,13 +162,13 @@ def texture_colour(texture: int) -> Floats:
 
 @lru_cache(maxsize=96)
 def texture_image(texture: int) -> Image:
-    """Paints a texture.
+    """Paint a texture.
 
     Args:
-        texture: Texture identifier; every one has its own kind, colours, scale and grain.
+        texture: Texture identifier; each has its own kind, colours, scale and grain.
 
     Returns:
-        RGB image of `TEXTURE_PX` squared; do not write to it.
+        RGB image of `TEXTURE_PX` by `TEXTURE_PX` pixels. It is cached and read-only.
     """
     rng = np.random.default_rng([11, texture])
     first, second = _palette(texture)
@@ -181,13 +182,14 @@ def texture_image(texture: int) -> Image:
 
 
 def _smooth_noise(rng: np.random.Generator, cells: tuple[int, int]) -> NDArray[np.float32]:
+    """Return unit noise with that many cells along x and y, smoothed to the texture's size."""
     coarse = rng.standard_normal((cells[1], cells[0])).astype(np.float32)
     fine = cv2.resize(coarse, (TEXTURE_PX, TEXTURE_PX), interpolation=cv2.INTER_CUBIC)
     return np.asarray(fine, np.float32)
 
 
 def _pattern(kind: int, rng: np.random.Generator) -> Floats:
-    """How much of the second colour shows at each pixel, about 0 to 1."""
+    """Return the share of the second colour at each pixel, about 0 to 1."""
     y, x = np.mgrid[0:TEXTURE_PX, 0:TEXTURE_PX] / TEXTURE_PX
     if kind == 0:  # boards of wood
         boards = int(rng.integers(3, 7))

@@ -1,4 +1,4 @@
-"""What never changes in a view: room, person's body and table, painted once per camera."""
+"""The fixed part of a view: the room, the person's body and the table, painted once per camera."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from step_ros.tabletop.appearance import TEXTURE_PX, Look, texture_image
-from step_ros.tabletop.canvas import Canvas, fixed_point
+from step_ros.tabletop.canvas import SceneCanvas, fixed_point
 from step_ros.tabletop.geometry import NEAR_M, Camera, Solid, clip_near, to_pixels
 from step_ros.tabletop.props import SHOULDER, SURFACES, body_solids, table_solids
 from step_ros.tabletop.scene import TABLE_SIZE
@@ -28,8 +28,8 @@ class Backdrop:
 
     Attributes:
         image: RGB image `[h, w, 3]`.
-        ids: What every pixel shows `[h, w]`.
-        table_mask: 255 where the table top is visible, 0 elsewhere, at the shadows' resolution.
+        ids: Index into `SURFACES` of every pixel, `[h, w]`.
+        table_mask: 255 where the table top is visible, 0 elsewhere, at the size of the shadow map.
     """
 
     image: Image
@@ -38,7 +38,7 @@ class Backdrop:
 
 
 def shadow_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Resolution at which soft shadows are painted.
+    """Return the size of the map in which soft shadows are painted.
 
     Args:
         size: Width and height of the image in pixels.
@@ -51,7 +51,7 @@ def shadow_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def paint_backdrop(look: Look, camera: Camera, size: tuple[int, int]) -> Backdrop:
-    """Paints the fixed part of a view.
+    """Paint the fixed part of a view.
 
     Args:
         look: Textures, colours and light.
@@ -61,11 +61,11 @@ def paint_backdrop(look: Look, camera: Camera, size: tuple[int, int]) -> Backdro
     Returns:
         The backdrop.
     """
-    # Textures are painted at twice the size and averaged, against aliasing.
+    # Textures are painted at twice the size and averaged, to avoid aliasing.
     large = (2 * size[0], 2 * size[1]) if size[0] <= 960 else size
     image = np.full((large[1], large[0], 3), 128, np.uint8)
     ids = np.zeros((large[1], large[0]), np.uint8)
-    canvas = Canvas(image, ids, camera)
+    canvas = SceneCanvas(image, ids, camera)
     _paint_room(canvas, look)
     if not is_behind_person(camera):
         paint_solids(canvas, body_solids(look), look)
@@ -81,22 +81,22 @@ def paint_backdrop(look: Look, camera: Camera, size: tuple[int, int]) -> Backdro
 
 
 def is_behind_person(camera: Camera) -> bool:
-    """Tells whether the person's body hides the table instead of the other way round.
+    """Return whether the camera sees the person from behind, so that the body hides the table.
 
     Args:
         camera: The view.
 
     Returns:
-        True if the body is to be painted last and is no part of the backdrop.
+        True if the body must be painted last and is not part of the backdrop.
     """
     return camera.eye[1] < SHOULDER[1]
 
 
-def paint_solids(canvas: Canvas, solids: list[Solid], look: Look) -> None:
-    """Paints solids that do not move, in the order given.
+def paint_solids(canvas: SceneCanvas, solids: list[Solid], look: Look) -> None:
+    """Paint solids that do not move, in the given order.
 
     Args:
-        canvas: What to paint on.
+        canvas: The canvas to paint on.
         solids: Solids in world coordinates.
         look: The light.
     """
@@ -111,7 +111,7 @@ def paint_solids(canvas: Canvas, solids: list[Solid], look: Look) -> None:
         canvas.paint_faces(solid, points, pixels, facing.tolist(), colours, surface)
 
 
-def _paint_room(canvas: Canvas, look: Look) -> None:
+def _paint_room(canvas: SceneCanvas, look: Look) -> None:
     x, y, z = _ROOM
     floor = _FLOOR_Z
     walls = {
@@ -129,7 +129,7 @@ def _paint_room(canvas: Canvas, look: Look) -> None:
         _paint_plane(canvas, wall, origin, u, v, _WALL_SHADE[name] * level * look.gain)
 
 
-def _paint_table_top(canvas: Canvas, look: Look) -> None:
+def _paint_table_top(canvas: SceneCanvas, look: Look) -> None:
     x, y = TABLE_SIZE[0] / 2, TABLE_SIZE[1] / 2
     texture = texture_image(look.table_texture)
     level = look.ambient + look.diffuse * float(look.light[2])
@@ -142,7 +142,7 @@ def _paint_table_top(canvas: Canvas, look: Look) -> None:
 
 
 def _paint_plane(
-    canvas: Canvas,
+    canvas: SceneCanvas,
     texture: Image,
     origin: tuple[float, float, float],
     u: tuple[float, float, float],
@@ -151,14 +151,14 @@ def _paint_plane(
     *,
     surface: int = 0,
 ) -> None:
-    """Paints a textured parallelogram that begins at `origin` and spans `u` and `v`."""
+    """Paint a textured parallelogram with a corner at `origin` and the edges `u` and `v`."""
     camera = canvas.camera
     corner = np.array(origin)
     corners = np.array([corner, corner + u, np.add(corner, u) + v, corner + v])
     polygon = clip_near(camera.to_camera(corners))
     spans = camera.rotation_33 @ np.column_stack([u, v, corner - camera.eye_3])
     to_image = canvas.matrix_33 @ spans @ np.diag([1 / TEXTURE_PX, 1 / TEXTURE_PX, 1.0])
-    # Seen edge on, a plane has no picture.
+    # A plane that is seen edge-on covers no pixel.
     if len(polygon) < 3 or abs(float(np.linalg.det(spans))) < NEAR_M * 1e-3:
         return
     outline = fixed_point(to_pixels(polygon, canvas.matrix_33))

@@ -10,24 +10,24 @@ from step_ros.io.bags.writer import BagWriter, Storage
 from step_ros.streaming.grid import NANOSECONDS
 from step_ros.tabletop.simulator import CAMERA_NAMES, ActionSegment, Tabletop
 
-# When every recording begins: a stamp of zero would mean that none was set.
+# Stamp at which every recording begins; a stamp of zero would mean that it was not set.
 ZERO_NS = 1_700_000_000 * NANOSECONDS
 _CAMERA = 'camera'
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoCamera:
-    """How the tabletop is filmed.
+class BagCameras:
+    """The cameras that film the tabletop.
 
     Attributes:
-        views: From where; each is a camera.
+        views: One of `CAMERA_NAMES` for each camera.
         width: Image width in pixels.
         height: Image height in pixels.
         rate: Images per second.
         compressed: Whether images are JPEG.
 
     Raises:
-        ValueError: There is no such view, or a number is not above 0.
+        ValueError: A view is unknown or named twice, or a number is not above 0.
     """
 
     views: tuple[str, ...] = ('front',)
@@ -43,10 +43,10 @@ class DemoCamera:
                     f'view {view!r}: expected {", ".join(CAMERA_NAMES)}, each at most once'
                 )
         if not self.views or min(self.width, self.height, self.rate) <= 0:
-            raise ValueError(f'{self}: expected a view, and sizes and a rate above 0')
+            raise ValueError(f'{self}: expected at least one view, and a size and a rate above 0')
 
     def name(self, view: str) -> str:
-        """Return the name of a view's camera; a single one is called as the camera node is."""
+        """Return the camera's name; a single camera has the default name of the camera node."""
         return view if len(self.views) > 1 else _CAMERA
 
     def topic(self, view: str) -> str:
@@ -66,31 +66,31 @@ def record_tabletop(
     split: str,
     seconds: float,
     storage: Storage = 'mcap',
-    camera: DemoCamera | None = None,
+    camera: BagCameras | None = None,
 ) -> float:
-    """Film a scene into a bag, annotated with what happens as `ActionEvent`.
+    """Record a scene as a bag of images, with its actions as `ActionEvent` messages.
 
-    The last action is filmed to its end, so that every annotation is whole. The same arguments
-    give the same messages.
+    The last action is filmed to its end, so every action has a START and an END. The same
+    arguments give the same messages.
 
     Args:
         path: The folder to write; it must not exist.
         seed: Number of the scene within its split.
         split: `train`, `val` or `test`.
-        seconds: How long it lasts at least.
+        seconds: The least duration of the recording.
         storage: `mcap` or `sqlite3`.
-        camera: How it is filmed; None for the defaults.
+        camera: The cameras; None for the defaults.
 
     Returns:
-        How long it lasts, in seconds.
+        Duration of the recording in seconds.
 
     Raises:
-        FileExistsError: Something of that name exists.
-        ValueError: A value is another one than expected.
+        FileExistsError: A file or folder of that name exists.
+        ValueError: An argument is unknown or out of range.
     """
     if not seconds > 0:
         raise ValueError(f'seconds={seconds}: expected more than 0')
-    camera = camera or DemoCamera()
+    camera = camera or BagCameras()
     tabletop = Tabletop(seed=seed, split=split)
     end_s = tabletop.segment_at(seconds).end_s
     before: ActionSegment | None = None
@@ -115,14 +115,14 @@ def record_tabletop(
 
 
 def scene_names(count: int, seed: int) -> Sequence[tuple[str, int]]:
-    """Return the folder's name and the seed of each of several scenes."""
+    """Return the folder name and the seed of each of `count` scenes; the first seed is `seed`."""
     return [(f'scene_{number:03d}', number) for number in range(seed, seed + count)]
 
 
 def _annotate(
     writer: BagWriter, topic: str, before: ActionSegment | None, segment: ActionSegment | None
 ) -> None:
-    """Write the END of what was going on and the START of what is, at their exact times."""
+    """Write the END of the previous action and the START of the next, at their exact times."""
     for each, kind in ((before, END), (segment, START)):
         if each is None:
             continue

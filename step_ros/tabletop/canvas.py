@@ -1,4 +1,4 @@
-"""A picture that convex polygons and capsules are painted on, and a map of what was painted."""
+"""A canvas for polygons and capsules, with a map of the surface that each pixel shows."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ Image = NDArray[np.uint8]
 
 _SHIFT = 4
 _ONE = 1 << _SHIFT
-# OpenCV's fixed-point coordinates overflow far outside the image; nothing there is seen anyway.
+# OpenCV's fixed-point coordinates overflow far outside the image, where nothing is visible.
 _FAR = float(1 << 19)
 _HALF_CIRCLE = np.linspace(-1.0, 1.0, 7)
 
 
 def fixed_point(points_n2: Floats) -> NDArray[np.int32]:
-    """Rounds pixels to the fixed-point numbers OpenCV draws with.
+    """Round pixels to the fixed-point numbers that OpenCV draws with.
 
     Args:
-        points_n2: Pixels.
+        points_n2: Points in pixels.
 
     Returns:
-        Pixels in sixteenths, `[n, 2]`.
+        Points in sixteenths of a pixel, `[n, 2]`.
     """
     return np.clip(np.rint(points_n2 * _ONE), -_FAR, _FAR).astype(np.int32)
 
 
-class Canvas:
-    """Paints on an image and, where asked, notes what every pixel shows."""
+class SceneCanvas:
+    """Paints on an image and, on request, on a map of the surface that each pixel shows."""
 
     def __init__(self, image: Image, ids: Image | None, camera: Camera) -> None:
-        """Begins painting.
+        """Start painting.
 
         Args:
             image: RGB image to paint on, in place.
-            ids: Map of the same height and width to note surfaces in, or None.
-            camera: What the image is seen with.
+            ids: Surface map of the same height and width, painted in place, or None.
+            camera: The camera of the view.
         """
         self.image = image
         self.ids = ids
@@ -50,14 +50,15 @@ class Canvas:
         self.matrix_33 = camera.matrix(self.size)
 
     def fill(self, points_n2: NDArray[np.int32], colour: list[float], surface: int) -> None:
-        """Fills a polygon.
+        """Fill a polygon.
 
         Args:
             points_n2: Corners in sixteenths of a pixel.
             colour: RGB, 0 to 255.
-            surface: What it shows.
+            surface: Index into `SURFACES`.
         """
-        # Only gears have a notched outline; it has more corners than any other face.
+        # Only gears have a notched outline, which is not convex. It has more corners than any
+        # other face.
         if len(points_n2) > 24:
             cv2.fillPoly(self.image, [points_n2], colour, cv2.LINE_AA, _SHIFT)
             if self.ids is not None:
@@ -76,15 +77,15 @@ class Canvas:
         colours: list[list[float]],
         surface: int,
     ) -> None:
-        """Paints the visible faces of a solid.
+        """Paint the visible faces of a solid.
 
         Args:
-            solid: What to paint.
+            solid: The solid.
             camera_v3: Its vertices in camera metres.
             pixels_v2: Its vertices in sixteenths of a pixel.
-            visible: Which faces are turned to the camera.
-            colours: RGB of every face.
-            surface: What it shows.
+            visible: Whether each face is turned to the camera.
+            colours: RGB of every face, 0 to 255.
+            surface: Index into `SURFACES`.
         """
         cut = bool(camera_v3[:, 2].min() < NEAR_M)
         for face, seen, colour in zip(solid.index_faces, visible, colours, strict=True):
@@ -102,16 +103,16 @@ class Canvas:
 def capsule_outlines(
     first_n3: Floats, second_n3: Floats, radii_n2: Floats, matrix_33: Floats
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Outlines capsules as seen by a camera.
+    """Return the outlines of capsules as a camera sees them.
 
     Args:
         first_n3: Centres of the first balls in camera metres.
-        second_n3: Centres of the second balls.
-        radii_n2: Radii of both in metres.
+        second_n3: Centres of the second balls in camera metres.
+        radii_n2: Radii of both balls in metres.
         matrix_33: Intrinsic matrix.
 
     Returns:
-        Convex polygons in sixteenths of a pixel, `[n, 14, 2]`, and which of them can be seen.
+        Convex polygons in sixteenths of a pixel, `[n, 14, 2]`, and whether each can be seen.
     """
     near = NEAR_M + radii_n2.max(axis=1)
     seen = (first_n3[:, 2] > near) | (second_n3[:, 2] > near)
@@ -123,7 +124,7 @@ def capsule_outlines(
     along = q - p
     length = np.hypot(along[:, 0], along[:, 1])
     heading = np.arctan2(along[:, 1], along[:, 0])
-    # Where one ball hides the other, the larger one is drawn all around twice.
+    # Where the larger ball hides the other one, the lean is 0 or pi: its arc is a circle.
     lean = np.arccos(np.clip((rp - rq) / np.maximum(length, 1e-9), -1.0, 1.0))
     spread_q = heading[:, None] + _HALF_CIRCLE * lean[:, None]
     spread_p = heading[:, None] + math.pi + _HALF_CIRCLE * (math.pi - lean)[:, None]
@@ -132,12 +133,13 @@ def capsule_outlines(
 
 
 def _arc(centre_n2: Floats, radius_n: Floats, angles_na: Floats) -> Floats:
+    """Return points on circles at the given angles, `[n, a, 2]`."""
     circle = np.stack([np.cos(angles_na), np.sin(angles_na)], axis=2)
     return np.asarray(centre_n2[:, None] + radius_n[:, None, None] * circle)
 
 
 def _pull(points_n3: Floats, others_n3: Floats, near_n: Floats) -> Floats:
-    """Moves ends that are behind the camera along the capsule to the near plane."""
+    """Move ends that lie behind the near plane along the capsule to that plane."""
     short = points_n3[:, 2] < near_n
     if not short.any():
         return points_n3

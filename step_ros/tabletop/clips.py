@@ -1,4 +1,8 @@
-"""Clips of single actions, each in a scene of its own."""
+"""Clips of single actions, each in its own scene.
+
+A `Stage` is one scene with everything that stays the same in it: layout, look, cameras and
+renderer. `film` renders a motion on a stage, and `render_clip` renders one labelled action.
+"""
 
 from __future__ import annotations
 
@@ -17,25 +21,23 @@ from step_ros.tabletop.splits import random_for
 from step_ros.tabletop.timeline import clip_motion
 from step_ros.tabletop.vocabulary import labels_of, spec_of
 
-# ---- One scene with everything that stays the same in it: layout, look, cameras and renderer.
-
 
 class Stage:
-    """One scene, ready to be drawn.
+    """One scene, ready to be rendered.
 
     Attributes:
         seed: Number of the scene within its split.
-        layout: What stays where it is.
+        layout: The fixed things of the scene.
         look: Colours, textures and light.
-        renderer: Draws moments of it.
+        renderer: Draws the scene in any state.
     """
 
     def __init__(self, *, seed: int, split: str, view_jitter: bool = True) -> None:
-        """Sets the scene.
+        """Set the scene.
 
         Args:
             seed: Number of the scene within its split.
-            split: One of the splits.
+            split: One of `SPLITS`.
             view_jitter: Whether the seed jitters the named cameras.
         """
         self.seed = seed
@@ -53,7 +55,7 @@ class Stage:
         return self.look.table_texture, self.look.wall_texture, self.look.floor_texture
 
     def camera(self, camera: str | Camera) -> Camera:
-        """Finds a camera.
+        """Return a camera of the scene.
 
         Args:
             camera: One of `CAMERA_NAMES`, or a camera, which is returned as it is.
@@ -62,23 +64,25 @@ class Stage:
             The camera.
 
         Raises:
-            ValueError: If there is no such view.
+            ValueError: There is no view of this name.
         """
         if isinstance(camera, Camera):
             return camera
         try:
             return self._cameras[camera]
         except KeyError:
-            raise ValueError(f'unknown camera {camera!r}, known are {CAMERA_NAMES}') from None
+            raise ValueError(
+                f'unknown camera {camera!r}; expected one of {CAMERA_NAMES}'
+            ) from None
 
     def noise_key(self, time_s: float) -> int:
-        """Number that decides the sensor noise at a time.
+        """Return the key of the sensor noise at a time.
 
         Args:
             time_s: Seconds.
 
         Returns:
-            The same number for the same microsecond.
+            A number that is the same for the same microsecond.
         """
         return self.seed * 1_000_003 + round(time_s * 1e6)
 
@@ -91,12 +95,12 @@ class Clip:
         frames_thwc: RGB images, uint8.
         stamps_ns: Nanoseconds of the frames since the first, `[t]`.
         states_ts: State vector of every frame, named by `STATE_NAMES`.
-        labels: Task name to label.
-        action: Label of the task `action`.
+        labels: Label of each task.
+        action: Label of the task `action`, or of an unseen action.
         seed: Number of the scene within its split.
         split: The split it belongs to.
-        duration_s: How long the action lasts, pauses included.
-        textures: Identifiers of the textures seen.
+        duration_s: Duration of the action in seconds, pauses included.
+        textures: Identifiers of the textures of table, walls and floor.
     """
 
     frames_thwc: NDArray[np.uint8]
@@ -120,16 +124,16 @@ def render_clip(
     rate: float = 30.0,
     noise: bool = True,
 ) -> Clip:
-    """Renders one whole action in a scene of its own.
+    """Render one whole action in its own scene.
 
     Without noise, the clips of a pair's two actions with equal seeds are each other's reversal,
-    pixel for pixel: the frames' times lie symmetrically within the action.
+    pixel for pixel, because the frames lie symmetrically within the action.
 
     Args:
         action: A label of the task `action`.
         seed: Number of the scene within its split.
-        split: One of `SPLITS`; no two share a seed's scene, a texture or a speed.
-        camera: One of `CAMERA_NAMES`, which the seed jitters, or a camera.
+        split: One of `SPLITS`. Splits share no scene, no texture and no speed.
+        camera: One of `CAMERA_NAMES`, jittered by the seed, or a camera.
         size: Width and height in pixels.
         rate: Frames per second.
         noise: Whether to add sensor noise and flicker.
@@ -138,7 +142,7 @@ def render_clip(
         The clip.
 
     Raises:
-        ValueError: If an argument is unknown or out of range.
+        ValueError: An argument is unknown or out of range.
     """
     spec = spec_of(action)
     stage = Stage(seed=seed, split=split)
@@ -169,14 +173,14 @@ def film(
     rate: float,
     noise: bool,
 ) -> Clip:
-    """Renders a motion from its beginning to its end, or the other way round.
+    """Render a motion from its beginning to its end, or from its end to its beginning.
 
     Args:
-        motion: What happens.
-        stage: The scene it happens in.
-        split: The split the scene belongs to.
-        action: The clip's name for it.
-        labels: Task name to label.
+        motion: The motion of the hand and of the thing in it.
+        stage: The scene.
+        split: The split of the scene.
+        action: Label of the action.
+        labels: Label of each task.
         backward: Whether the motion is played from its end to its beginning.
         camera: One of `CAMERA_NAMES`, or a camera.
         size: Width and height in pixels.
@@ -187,12 +191,12 @@ def film(
         The clip.
 
     Raises:
-        ValueError: If the rate is not positive or the camera unknown.
+        ValueError: The rate is not positive, or the camera is unknown.
     """
     if not rate > 0.0:
-        raise ValueError(f'rate must be positive, got {rate}')
+        raise ValueError(f'rate={rate}: expected more than 0')
     count = math.floor(motion.duration_s * rate) + 1
-    # The grid is centred in the action: played backward, it is the same grid.
+    # The frames are centred in the action, so that both directions have the same times.
     margin = 0.5 * (motion.duration_s - (count - 1) / rate)
     times = [margin + index / rate for index in range(count)]
     if backward:

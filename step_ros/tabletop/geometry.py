@@ -1,4 +1,9 @@
-"""Solids made of flat faces, the building blocks of everything but the hand."""
+"""Solids made of flat faces, and pinhole cameras that project them.
+
+Solids are the building blocks of everything but the hand. World coordinates, in metres: the origin
+is the middle of the table top, x points to the person's right, y away from the person and z up.
+Camera coordinates: x right, y down, z forward.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +15,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-
 Rgb = Floats
+Vector = tuple[float, float, float]
+
+NEAR_M = 0.05
+"""Distance of the near plane: nothing nearer to the camera is drawn."""
+
+CAMERA_NAMES = ('front', 'side', 'top')
+"""Named views: from across the table, from the person's right, and from above."""
+
+# Eye, target, vertical field of view and up direction of each named view.
+_VIEWS: dict[str, tuple[Vector, Vector, float, Vector]] = {
+    'front': ((0.0, 1.00, 0.74), (-0.02, -0.09, 0.03), 41.0, (0.0, 0.0, 1.0)),
+    'side': ((1.10, 0.22, 0.68), (-0.02, -0.02, 0.03), 42.0, (0.0, 0.0, 1.0)),
+    'top': ((0.0, -0.02, 1.38), (0.0, -0.03, 0.0), 41.0, (0.0, -1.0, 0.0)),
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Solid:
-    """A body whose visible faces, painted in their order, show it correctly.
+    """A body that looks right when its visible faces are painted in their order.
 
-    Faces wind counter-clockwise seen from outside. Flat pictures on a face are faces of their own
-    that come later.
+    Faces wind counter-clockwise seen from outside. A flat picture on a face is a separate face
+    that comes later.
 
     Attributes:
-        surface: Name of what a pixel of it shows.
-        frame: Name of the moving frame its vertices are given in.
-        vertices_v3: Metres in that frame.
+        surface: The surface that its pixels show, one of `props.SURFACES`.
+        frame: Name of the moving frame of its vertices.
+        vertices_v3: Vertices in metres, in that frame.
         faces: Vertex indices of every face.
         colours_f3: RGB of every face, 0 to 255.
-        bias: Metres added to its distance when solids are sorted.
-        shadow: Whether it throws a shadow.
+        bias: Metres added to its distance when solids are sorted by distance.
+        shadow: Whether it casts a shadow.
     """
 
     surface: str
@@ -41,17 +59,17 @@ class Solid:
 
     @cached_property
     def index_faces(self) -> tuple[NDArray[np.intp], ...]:
-        """The faces' vertex indices as arrays."""
+        """Vertex indices of the faces, as arrays."""
         return tuple(np.array(face, np.intp) for face in self.faces)
 
     @cached_property
     def normals_f3(self) -> Floats:
-        """Unit vectors out of every face."""
+        """Outward unit normals of the faces."""
         normals = np.zeros((len(self.faces), 3))
         for count in {len(face) for face in self.faces}:
             rows = [k for k, face in enumerate(self.faces) if len(face) == count]
             corners = self.vertices_v3[[self.faces[k] for k in rows]]
-            # Newell's sum also serves faces with many corners or a notch.
+            # Newell's sum is also right for faces with many corners or a notch.
             normals[rows] = np.cross(corners, np.roll(corners, -1, axis=1)).sum(axis=1)
         return np.asarray(normals / np.maximum(np.linalg.norm(normals, axis=1), 1e-12)[:, None])
 
@@ -62,12 +80,12 @@ class Solid:
         *,
         lay: bool = False,
     ) -> Solid:
-        """The same solid elsewhere in its frame.
+        """Return the same solid elsewhere in its frame.
 
         Args:
-            offset: Metres to add after turning.
-            yaw: Radians about z.
-            lay: Turn the z axis to the x axis first.
+            offset: Translation in metres, applied last.
+            yaw: Rotation about z in radians.
+            lay: Whether to turn the z axis to the x axis first.
 
         Returns:
             The moved solid.
@@ -80,14 +98,14 @@ class Solid:
         return replace(self, vertices_v3=turned + np.array(offset))
 
     def painted(self, corners_n3: Floats, colour: Rgb) -> Solid:
-        """The same solid with one more flat face painted on it.
+        """Return the same solid with one more flat face painted on it.
 
         Args:
             corners_n3: Corners, counter-clockwise seen from outside.
             colour: RGB, 0 to 255.
 
         Returns:
-            The solid with that face as its last.
+            The solid; the new face is its last.
         """
         first = len(self.vertices_v3)
         face = tuple(range(first, first + len(corners_n3)))
@@ -109,16 +127,16 @@ def block(
     bias: float = 0.0,
     shadow: bool = True,
 ) -> Solid:
-    """Makes a box along the axes.
+    """Return a box whose edges are parallel to the axes.
 
     Args:
-        surface: Name of what it shows.
-        frame: Moving frame it belongs to.
+        surface: One of `props.SURFACES`.
+        frame: Name of its moving frame.
         low: Corner with the smallest coordinates, in metres.
         high: Corner with the largest coordinates, in metres.
         colour: RGB, 0 to 255.
-        bias: Metres added to its distance when sorting.
-        shadow: Whether it throws a shadow.
+        bias: Metres added to its distance when solids are sorted.
+        shadow: Whether it casts a shadow.
 
     Returns:
         The box.
@@ -139,16 +157,16 @@ def lathe(
     stretch: tuple[float, float] = (1.0, 1.0),
     bias: float = 0.0,
 ) -> Solid:
-    """Turns a body of revolution.
+    """Return a body of revolution about the z axis.
 
     Args:
-        surface: Name of what it shows.
-        frame: Moving frame it belongs to.
+        surface: One of `props.SURFACES`.
+        frame: Name of its moving frame.
         rings: Radius and height of every ring in metres, from the bottom up.
         colours: RGB of the bands between rings, then of the top.
-        corners: Corners of every ring.
+        corners: Number of corners of every ring.
         stretch: Factors along x and y.
-        bias: Metres added to its distance when sorting.
+        bias: Metres added to its distance when solids are sorted.
 
     Returns:
         The body, closed at both ends.
@@ -170,12 +188,12 @@ def lathe(
 
 
 def circle_points(radius: float, height: float, corners: int = 12) -> Floats:
-    """Corners of a regular polygon around the z axis.
+    """Return the corners of a regular polygon around the z axis.
 
     Args:
-        radius: Metres.
-        height: Metres.
-        corners: How many.
+        radius: Radius in metres.
+        height: Height in metres.
+        corners: Number of corners.
 
     Returns:
         Points, counter-clockwise seen from above, `[corners, 3]`.
@@ -189,12 +207,12 @@ def circle_points(radius: float, height: float, corners: int = 12) -> Floats:
 def rectangle(
     middle: tuple[float, float], size: tuple[float, float], height: float, yaw: float = 0.0
 ) -> Floats:
-    """Corners of a level rectangle.
+    """Return the corners of a level rectangle.
 
     Args:
         middle: x and y in metres.
         size: Extent along x and y in metres, before turning.
-        height: Metres.
+        height: Height in metres.
         yaw: Radians about the vertical through the frame's origin, not through the middle.
 
     Returns:
@@ -207,26 +225,7 @@ def rectangle(
     return np.column_stack([flat, np.full(4, height)])
 
 
-# ---- Pinhole cameras that look at the tabletop, and the projection of points and polygons.
-#
-# World coordinates, in metres: the origin is the middle of the table top, x points to the person's
-# right, y away from the person and z up. Camera coordinates: x right, y down, z forward.
-
-Vector = tuple[float, float, float]
-
-NEAR_M = 0.05
-
-"""Nothing nearer to the camera's plane than this is drawn."""
-
-CAMERA_NAMES = ('front', 'side', 'top')
-
-"""Named views: from across the table, from the person's right, and from above."""
-
-_VIEWS: dict[str, tuple[Vector, Vector, float, Vector]] = {
-    'front': ((0.0, 1.00, 0.74), (-0.02, -0.09, 0.03), 41.0, (0.0, 0.0, 1.0)),
-    'side': ((1.10, 0.22, 0.68), (-0.02, -0.02, 0.03), 42.0, (0.0, 0.0, 1.0)),
-    'top': ((0.0, -0.02, 1.38), (0.0, -0.03, 0.0), 41.0, (0.0, -1.0, 0.0)),
-}
+# Cameras and projection
 
 
 @dataclass(frozen=True)
@@ -256,27 +255,27 @@ class Camera:
         *,
         up: Vector = (0.0, 0.0, 1.0),
     ) -> Camera:
-        """Makes the camera at one point that looks at another.
+        """Return the camera at one point that looks at another point.
 
         Args:
             eye: Position in world metres.
             target: The point in the middle of the image, in world metres.
             fov: Vertical field of view in degrees, between 1 and 170.
-            up: World direction that points up in the image; the person's side is up where the
-                camera looks straight along it.
+            up: World direction that points up in the image. If the camera looks along it, the
+                person's side is up.
 
         Returns:
             The camera.
 
         Raises:
-            ValueError: If eye and target coincide or the field of view is out of range.
+            ValueError: Eye and target coincide, or the field of view is out of range.
         """
         if not 1.0 <= fov <= 170.0:
-            raise ValueError(f'field of view must be between 1 and 170 degrees, got {fov}')
+            raise ValueError(f'field of view of {fov} degrees; expected 1 to 170')
         forward = np.subtract(target, eye).astype(np.float64)
         distance = float(np.linalg.norm(forward))
         if not distance > 1e-6 or not math.isfinite(distance):
-            raise ValueError(f'eye and target must be two finite points, got {eye} and {target}')
+            raise ValueError(f'eye {eye}, target {target}: expected two finite points')
         forward /= distance
         right = np.cross(forward, up)
         if float(np.linalg.norm(right)) < 1e-3:
@@ -294,7 +293,7 @@ class Camera:
 
     @cached_property
     def eye_3(self) -> Floats:
-        """The eye as an array `[3]`."""
+        """Position of the eye as an array, `[3]`."""
         return np.asarray(self.eye)
 
     @cached_property
@@ -303,13 +302,13 @@ class Camera:
         return np.array([self.right, self.down, self.forward])
 
     def matrix(self, size: tuple[int, int]) -> Floats:
-        """Intrinsic matrix for an image size.
+        """Return the intrinsic matrix for an image size.
 
         Args:
             size: Width and height in pixels.
 
         Returns:
-            Camera coordinates to homogeneous pixels, `[3, 3]`.
+            The matrix from camera coordinates to homogeneous pixels, `[3, 3]`.
         """
         width, height = size
         focal = 0.5 * height / math.tan(math.radians(self.fov) / 2)
@@ -318,51 +317,51 @@ class Camera:
         )
 
     def to_camera(self, points_n3: Floats) -> Floats:
-        """Moves world points to camera coordinates.
+        """Transform world points to camera coordinates.
 
         Args:
-            points_n3: World metres.
+            points_n3: Points in world metres.
 
         Returns:
-            Camera metres, `[n, 3]`.
+            Points in camera metres, `[n, 3]`.
         """
         return np.asarray((points_n3 - self.eye_3) @ self.rotation_33.T)
 
     def project(self, points_n3: Floats, size: tuple[int, int]) -> Floats:
-        """Projects world points that lie in front of the camera.
+        """Project world points that lie in front of the camera.
 
         Args:
-            points_n3: World metres; the result has no meaning for points behind the camera.
+            points_n3: Points in world metres; the result is meaningless behind the camera.
             size: Width and height in pixels.
 
         Returns:
-            Pixels, `[n, 2]`; a pixel's centre has whole coordinates.
+            Points in pixels, `[n, 2]`; the centre of a pixel has integer coordinates.
         """
         return to_pixels(self.to_camera(points_n3), self.matrix(size))
 
 
 def to_pixels(points_n3: Floats, matrix_33: Floats) -> Floats:
-    """Projects camera points.
+    """Project camera points.
 
     Args:
-        points_n3: Camera metres, not behind the near plane.
+        points_n3: Points in camera metres, not behind the near plane.
         matrix_33: Intrinsic matrix.
 
     Returns:
-        Pixels, `[n, 2]`.
+        Points in pixels, `[n, 2]`.
     """
     scale = matrix_33[0, 0] / np.maximum(points_n3[:, 2], NEAR_M)
     return np.asarray(points_n3[:, :2] * scale[:, None] + matrix_33[:2, 2])
 
 
 def clip_near(polygon_n3: Floats) -> Floats:
-    """Cuts off the part of a polygon that lies behind the near plane.
+    """Cut off the part of a polygon that lies behind the near plane.
 
     Args:
         polygon_n3: Corners of a convex polygon in camera metres.
 
     Returns:
-        Corners of what is left, `[m, 3]`; empty if all of it is behind.
+        Corners of the remaining part, `[m, 3]`; empty if the whole polygon is behind the plane.
     """
     kept: list[Floats] = []
     previous = polygon_n3[-1]
@@ -377,21 +376,21 @@ def clip_near(polygon_n3: Floats) -> Floats:
 
 
 def named_camera(name: str, rng: np.random.Generator, *, jitter: bool = True) -> Camera:
-    """Makes one of the named views.
+    """Return the camera of a named view.
 
     Args:
         name: One of `CAMERA_NAMES`.
         rng: Source of the jitter.
-        jitter: Whether position, aim and field of view vary.
+        jitter: Whether to vary position, target and field of view at random.
 
     Returns:
         The camera.
 
     Raises:
-        ValueError: If there is no such view.
+        ValueError: There is no view of this name.
     """
     if name not in _VIEWS:
-        raise ValueError(f'unknown camera {name!r}, known are {CAMERA_NAMES}')
+        raise ValueError(f'unknown camera {name!r}; expected one of {CAMERA_NAMES}')
     eye, target, fov, up = _VIEWS[name]
     if jitter:
         eye = _vector(eye + rng.uniform(-1.0, 1.0, 3) * (0.10, 0.07, 0.06))

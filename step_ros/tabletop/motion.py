@@ -1,7 +1,7 @@
-"""How the hand moves from knot to knot, and what it takes along.
+"""Motions: the hand moves from knot to knot and carries a thing along.
 
-A motion is played forward or, by the other action of a pair, backward: it is a function of time
-alone, without any memory, so that both directions pass through exactly the same states.
+One action of a pair plays a motion forward, the other one backward. A motion is a function of time
+alone, without memory, so both directions pass through exactly the same states.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """One action's course between two resting worlds.
+    """The motion of one action between two resting worlds.
 
     Attributes:
-        times: Seconds of the knots, from 0 to the duration.
-        poses_k7: The hand at the knots.
-        lifts_k3: Per stretch between knots, how far its middle bows aside, in metres.
-        thing: What the hand takes along, or None.
-        grasped: Seconds from which it is in the hand.
-        released: Seconds until which it is in the hand.
+        times: Times of the knots in seconds, from 0 to the duration.
+        poses_k7: Pose of the hand at each knot.
+        lifts_k3: Offset of the middle of each stretch between two knots from the straight line,
+            in metres.
+        thing: The thing that the hand carries, or None.
+        grasped: Time in seconds at which the hand grasps the thing.
+        released: Time in seconds at which the hand releases the thing.
         before: The world at time 0.
         after: The world at the end.
         sway: Amplitude of the hand's drift in metres.
@@ -61,20 +62,17 @@ class Motion:
         return self.times[-1]
 
     def hand_at(self, time_s: float) -> HandPose:
-        """The hand at a moment.
+        """Return the hand's pose at a moment.
 
         Args:
             time_s: Seconds since the first knot.
-
-        Returns:
-            The hand's pose.
         """
         last = len(self.times) - 2
         k = min(max(bisect_right(self.times, time_s) - 1, 0), last)
         begin, end = self.times[k], self.times[k + 1]
         u = min(1.0, max(0.0, (time_s - begin) / (end - begin)))
-        # Minimum jerk along the stretch; the bow is flat in the middle and steep at its ends,
-        # so that things are lifted before they travel.
+        # Minimum jerk along the stretch. The lift is flat in the middle and steep at the ends, so
+        # that things are lifted before they travel.
         u = u * u * u * (10.0 + u * (6.0 * u - 15.0))
         pose = self.poses_k7[k] + u * (self.poses_k7[k + 1] - self.poses_k7[k])
         pose[:3] += (1.0 - (2.0 * u - 1.0) ** 4) * self.lifts_k3[k]
@@ -87,14 +85,11 @@ class Motion:
         return HandPose(*pose.tolist())
 
     def state_at(self, time_s: float, layout: Layout) -> SceneState:
-        """The scene at a moment.
+        """Return the scene's state at a moment.
 
         Args:
             time_s: Seconds since the first knot.
-            layout: What stays where it is.
-
-        Returns:
-            The scene's state.
+            layout: The fixed things of the scene.
         """
         hand = self.hand_at(time_s)
         held = self.thing if self.grasped <= time_s <= self.released else None
@@ -126,7 +121,7 @@ class Motion:
 
 @dataclass
 class MotionBuilder:
-    """Collects knots one after another.
+    """Collects the knots of a motion one after another.
 
     Attributes:
         before: The world in which the motion begins.
@@ -148,40 +143,40 @@ class MotionBuilder:
         seconds: float,
         lift: tuple[float, float, float] = (0.0, 0.0, 0.0),
     ) -> None:
-        """Moves the hand, from rest to rest.
+        """Move the hand from rest to rest.
 
         Args:
-            pose: Where it arrives.
-            seconds: How long it takes.
-            lift: How far the middle of the way bows aside, in metres.
+            pose: Pose at the end of the move.
+            seconds: Duration of the move.
+            lift: Offset of the middle of the path from the straight line, in metres.
         """
         self._times.append(self._times[-1] + seconds)
         self._poses.append(pose)
         self._lifts.append(lift)
 
     def pause(self, seconds: float) -> None:
-        """Keeps the hand still.
+        """Keep the hand still.
 
         Args:
-            seconds: How long; nothing happens if it is not positive.
+            seconds: Duration; 0 or less adds no knot.
         """
         if seconds > 0.0:
             self.move(self._poses[-1], seconds)
 
     def grasp(self) -> None:
-        """From now on the thing is in the hand."""
+        """Grasp the thing now."""
         self._grasped = self._times[-1]
 
     def release(self) -> None:
-        """From now on the thing is no longer in the hand."""
+        """Release the thing now."""
         self._released = self._times[-1]
 
     def held_throughout(self) -> None:
-        """The thing is in the hand from before the beginning until after the end."""
+        """Hold the thing from before the beginning until after the end."""
         self._grasped, self._released = -math.inf, math.inf
 
     def held_to_the_end(self) -> None:
-        """The thing stays in the hand."""
+        """Never release the thing."""
         self._released = math.inf
 
     def build(
@@ -192,16 +187,13 @@ class MotionBuilder:
         sway: float = 0.0,
         sway_phase: float = 0.0,
     ) -> Motion:
-        """Makes the motion.
+        """Return the motion through all knots.
 
         Args:
-            after: The world it ends in; its hand becomes the last knot's.
-            thing: What the hand takes along.
+            after: The world at the end; the last knot replaces its hand.
+            thing: The thing that the hand carries, or None.
             sway: Amplitude of the hand's drift in metres.
             sway_phase: Phase of that drift in radians.
-
-        Returns:
-            The motion through all knots.
         """
         return Motion(
             times=tuple(self._times),
@@ -218,29 +210,23 @@ class MotionBuilder:
 
 
 def opened(pose: HandPose, opening: float) -> HandPose:
-    """The same pose with another opening of the hand.
+    """Return the same pose with another opening of the hand.
 
     Args:
-        pose: Where the hand is.
+        pose: Pose of the hand.
         opening: 0 is a fist, 1 is wide open.
-
-    Returns:
-        The changed pose.
     """
     return replace(pose, opening=opening)
 
 
 def between(first: HandPose, second: HandPose, share: float, lift: float = 0.0) -> HandPose:
-    """A pose on the straight way between two.
+    """Return a pose on the straight line between two poses.
 
     Args:
-        first: Where the way begins.
-        second: Where it ends.
-        share: How much of the way is behind, 0 to 1.
+        first: Pose at the start of the line.
+        second: Pose at its end.
+        share: Position on the line, 0 at the start and 1 at the end.
         lift: Metres to add to the height.
-
-    Returns:
-        The pose on the way.
     """
     pose = first.array + share * (second.array - first.array)
     pose[2] += lift
@@ -248,7 +234,7 @@ def between(first: HandPose, second: HandPose, share: float, lift: float = 0.0) 
 
 
 def natural_yaw(x: float, y: float) -> float:
-    """The yaw with which a right hand reaches for a point without bending the wrist.
+    """Return the yaw of a right hand that reaches a point without bending the wrist.
 
     Args:
         x: Metres to the person's right.
@@ -261,15 +247,12 @@ def natural_yaw(x: float, y: float) -> float:
 
 
 def place_at(x: float, y: float, z: float = 0.0, turn: float = 0.0) -> Place:
-    """A place turned so that the hand reaches it naturally.
+    """Return a place that is turned so that the hand reaches it without bending the wrist.
 
     Args:
         x: Metres to the person's right.
         y: Metres away from the person.
         z: Metres above the table.
         turn: Radians added to the natural yaw.
-
-    Returns:
-        The place.
     """
     return x, y, z, natural_yaw(x, y) + turn

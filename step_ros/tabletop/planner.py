@@ -1,7 +1,7 @@
-"""Plans a motion between two resting worlds: one generator for both actions of a pair.
+"""Plan a motion between two resting worlds; both actions of a pair share one generator.
 
 Every generator plans from world `a` to world `b`. An action that plays its pair's motion backward
-is planned from where it will end to where it begins, with the very same generator.
+swaps the two: it is planned from its final world to its initial world, with the same generator.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ def plan(
     layout: Layout,
     rng: np.random.Generator,
 ) -> Motion:
-    """Plans the motion of an action.
+    """Plan the motion of an action.
 
     Args:
         spec: The action.
-        a: The world where the motion begins when played forward.
-        b: The world where it then ends.
-        duration_s: Seconds it takes, pauses included.
-        layout: What stays where it is.
+        a: The world at the beginning of the motion, played forward.
+        b: The world at its end.
+        duration_s: Duration in seconds, pauses included.
+        layout: The fixed things of the scene.
         rng: Source of randomness.
 
     Returns:
-        The motion, to be played forward or backward as the action says.
+        The motion, to be played backward if the action's `backward` is set.
     """
     generator = _GENERATORS.get(spec.motion)
     if generator is not None:
@@ -48,17 +48,23 @@ def plan(
 
 
 class Budget:
-    """Shares an action's duration out among its parts, all drawn alike at both ends.
+    """Random durations of an action's parts; both ends have the same distributions.
 
     Attributes:
-        reach: Seconds of the way to the thing and, if the hand retreats, back home.
-        grip: Seconds of closing the hand and of opening it.
-        pauses: Seconds of rest before, within and after the main part; 0 for none.
+        reach: Seconds from the home pose to the thing and, if the hand retreats, back.
+        grip: Seconds to close the hand and, if it retreats, to open it.
+        pauses: Seconds of rest before, within and after the main part; 0 for no pause.
         main: Seconds of the main part.
     """
 
     def __init__(self, duration_s: float, rng: np.random.Generator, *, retreats: bool) -> None:
-        """Draws the shares of an action after which the hand goes back home (or does not)."""
+        """Draw the durations of the parts.
+
+        Args:
+            duration_s: Duration of the action in seconds.
+            rng: Source of randomness.
+            retreats: Whether the hand goes back to its home pose at the end.
+        """
         slack = 0.1 * (duration_s - 1.8)
         ends = 2 if retreats else 1
         self.reach = [0.40 + slack + float(rng.uniform(0.0, 0.08)) for _ in range(ends)]
@@ -81,6 +87,7 @@ def _handle(
     layout: Layout,
     rng: np.random.Generator,
 ) -> Motion:
+    """Plan to grasp a thing and to move it as the two worlds say."""
     keeps = thing in PICKABLES
     if thing == 'drawer':
         grasp = GRASPS['drawer']
@@ -104,16 +111,16 @@ def carry(
     lift: float,
     keeps: bool = False,
 ) -> Motion:
-    """Home, to the thing, grasp, move it, and (unless it stays in the hand) back home.
+    """Plan to reach a thing, grasp it, move it and, unless the hand keeps it, return home.
 
     Args:
-        thing: What is moved.
-        a: The world where the motion begins when played forward.
-        b: The world where it then ends.
-        way: The hand where it grasps the thing, and where it has brought it.
-        duration_s: Seconds it takes, pauses included.
+        thing: The thing to move.
+        a: The world at the beginning of the motion, played forward.
+        b: The world at its end.
+        way: Pose of the hand at the grasp, and at the end of the main part.
+        duration_s: Duration in seconds, pauses included.
         rng: Source of randomness.
-        lift: How far the middle of the way bows up, in metres.
+        lift: Height of the middle of the path above the straight line, in metres.
         keeps: Whether the thing stays in the hand.
 
     Returns:
@@ -146,13 +153,13 @@ def approach(
     grip_s: float,
     rng: np.random.Generator,
 ) -> None:
-    """Opens the hand on the way to a thing and closes it there.
+    """Open the hand on the way to a thing and close it there.
 
     Args:
-        builder: Where the knots go.
-        grasp: The hand that holds the thing.
-        reach_s: Seconds of the way.
-        grip_s: Seconds of closing the hand.
+        builder: The builder that gets the knots.
+        grasp: Pose of the hand that holds the thing.
+        reach_s: Seconds to reach the thing.
+        grip_s: Seconds to close the hand.
         rng: Source of randomness.
     """
     spread = opened(grasp, min(1.0, grasp.opening + 0.38))
@@ -169,14 +176,14 @@ def retreat(
     grip_s: float,
     rng: np.random.Generator,
 ) -> None:
-    """The mirror image of an approach.
+    """Open the hand and return home: the mirror image of `approach`.
 
     Args:
-        builder: Where the knots go.
-        grasp: The hand that holds the thing.
-        home: Where the hand goes.
-        reach_s: Seconds of the way.
-        grip_s: Seconds of opening the hand.
+        builder: The builder that gets the knots.
+        grasp: Pose of the hand that holds the thing.
+        home: Pose of the hand at the end.
+        reach_s: Seconds to return home.
+        grip_s: Seconds to open the hand.
         rng: Source of randomness.
     """
     builder.release()
@@ -249,7 +256,7 @@ def _dial(
     if rng.random() < 0.5:
         builder.move(end, seconds)
     else:
-        # Too far, then back to the wanted angle.
+        # Turn too far, then back to the target angle.
         share = float(rng.uniform(0.5, 0.7))
         beyond = between(start, end, float(rng.uniform(1.15, 1.35)))
         builder.move(beyond, share * seconds)
@@ -267,7 +274,7 @@ def _idle(
     if a.held is not None:
         builder.held_throughout()
     if a.held is None and kind < 0.2:
-        # Into the lap, below the table's edge, and back.
+        # The hand goes into the lap, below the table's edge, and back.
         lap = HandPose(0.14, -0.50, -0.10, 0.2, -0.2, 0.2, 0.6)
         slide = float(rng.uniform(0.5, 0.7))
         builder.move(lap, slide, (0.0, 0.0, 0.03))

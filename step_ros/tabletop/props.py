@@ -1,4 +1,8 @@
-"""The things on the table, the table itself and the person's body, as solids."""
+"""Shapes of the scene: the table, the person's body, hand and arm, and the things on the table.
+
+The hand and the arm are capsules: two balls of different size and everything between them. All
+other shapes are solids.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +15,78 @@ from step_ros.tabletop.appearance import Look
 from step_ros.tabletop.geometry import Solid, block, circle_points, lathe, rectangle
 from step_ros.tabletop.scene import GEAR_ON_BASE_M, TABLE_SIZE, Floats, HandPose, Layout, Place
 
-# ---- The table and the sitting person's body, as solids.
+SURFACES = (
+    'background',
+    'table',
+    'person',
+    'hand',
+    'cup',
+    'bottle',
+    'screwdriver',
+    'box',
+    'gear',
+    'cloth',
+    'drawer',
+    'unit',
+    'base',
+    'dial',
+    'clutter',
+)
+"""Surfaces that a pixel can show, in the order of their indices in a surface map. `unit` is the
+cabinet with the drawer, and `person` is the sleeve and the body."""
 
 SHOULDER = (0.20, -0.60, 0.30)
-
 """Right shoulder in world metres."""
+
+# The hand, in metres in its own frame: x towards the little finger, y along the fingers.
+_FINGERS_X = np.array([-0.030, -0.010, 0.010, 0.029])
+_FINGERS_Y = np.array([0.046, 0.052, 0.049, 0.040])
+_KNUCKLE = np.array([0.042, 0.047, 0.044, 0.034])
+_TIP = np.array([0.040, 0.045, 0.042, 0.034])
+_FINGER_R = 0.0105
+_FOREARM_M = 0.27
+_WRIST = np.array([0.0, -0.052, 0.0])
+# The forearm points here: the elbow is to the right of the shoulder and a little below it.
+_ELBOW_AIM = np.array([SHOULDER[0] + 0.10, SHOULDER[1], SHOULDER[2] - 0.16])
+_SPLAY = np.array([-0.16, -0.05, 0.05, 0.17])
+
+# Upper arm, forearm, wrist, palm (four rays), fingers (two parts each), thumb (two parts).
+_RADII = np.array(
+    [(0.040, 0.048), (0.033, 0.040), (0.026, 0.028)]
+    + [(0.016, 0.018)] * 4
+    + [(_FINGER_R, 0.0098)] * 4
+    + [(0.0098, 0.0084)] * 4
+    + [(0.016, 0.012), (0.012, 0.0095)]
+)
+
+_SKIN = (False, False, *[True] * (len(_RADII) - 2))
+
+
+@dataclass(frozen=True, eq=False)
+class Capsules:
+    """A batch of capsules.
+
+    Attributes:
+        first_n3: Centres of the first balls in world metres.
+        second_n3: Centres of the second balls in world metres.
+        radii_n2: Radii of both balls in metres.
+        skin_n: Whether each capsule is skin (True) or sleeve (False).
+    """
+
+    first_n3: Floats
+    second_n3: Floats
+    radii_n2: Floats
+    skin_n: tuple[bool, ...]
 
 
 def table_solids(look: Look) -> list[Solid]:
-    """Shapes the table: legs, then the slab, whose top is textured later.
+    """Return the table: its legs, then the slab; the texture of its top is painted later.
 
     Args:
         look: The colours.
 
     Returns:
-        The solids, in the order to paint them.
+        The solids, in the order in which to paint them.
     """
     c = look.colours
     x, y = TABLE_SIZE[0] / 2, TABLE_SIZE[1] / 2
@@ -44,7 +105,7 @@ def table_solids(look: Look) -> list[Solid]:
 
 
 def body_solids(look: Look) -> list[Solid]:
-    """Shapes the sitting person without the right arm.
+    """Return the sitting person without the right arm.
 
     Args:
         look: The colours.
@@ -69,69 +130,18 @@ def body_solids(look: Look) -> list[Solid]:
     rings = [(0.085 * math.cos(a), z + 0.23 + 0.12 * math.sin(a)) for a in angles]
     shades = [c['skin']] * 4 + [c['hair']] * 3
     head = lathe('person', 'world', rings, shades, corners=12).moved((0.0, y, 0.0))
-    # The left arm rests along the body, its hand in the lap.
+    # The left arm rests along the body, with the hand in the lap.
     arm = lathe(
         'person', 'world', [(0.04, -0.30), (0.055, z)], [c['sleeve'] * 0.93] * 2, corners=8
     ).moved((-x - 0.01, y + 0.01, 0.0))
     return [torso, neck, head, arm]
 
 
-# ---- The hand and the arm as capsules: two balls of different size and everything between them.
-
-_FINGERS_X = np.array([-0.030, -0.010, 0.010, 0.029])
-
-_FINGERS_Y = np.array([0.046, 0.052, 0.049, 0.040])
-
-_KNUCKLE = np.array([0.042, 0.047, 0.044, 0.034])
-
-_TIP = np.array([0.040, 0.045, 0.042, 0.034])
-
-_FINGER_R = 0.0105
-
-_FOREARM_M = 0.27
-
-_WRIST = np.array([0.0, -0.052, 0.0])
-
-# The elbow keeps to the right of the line to the shoulder and hangs a little.
-_ELBOW_AIM = np.array([SHOULDER[0] + 0.10, SHOULDER[1], SHOULDER[2] - 0.16])
-
-_SPLAY = np.array([-0.16, -0.05, 0.05, 0.17])
-
-
-@dataclass(frozen=True, eq=False)
-class Capsules:
-    """A batch of capsules.
-
-    Attributes:
-        first_n3: Centres of the first balls in world metres.
-        second_n3: Centres of the second balls.
-        radii_n2: Radii of both balls in metres.
-        skin_n: True where it is skin, False where it is sleeve.
-    """
-
-    first_n3: Floats
-    second_n3: Floats
-    radii_n2: Floats
-    skin_n: tuple[bool, ...]
-
-
-# Forearm and upper arm, wrist, palm (four rays), fingers (two parts each), thumb (two parts).
-_RADII = np.array(
-    [(0.040, 0.048), (0.033, 0.040), (0.026, 0.028)]
-    + [(0.016, 0.018)] * 4
-    + [(_FINGER_R, 0.0098)] * 4
-    + [(0.0098, 0.0084)] * 4
-    + [(0.016, 0.012), (0.012, 0.0095)]
-)
-
-_SKIN = (False, False, *[True] * (len(_RADII) - 2))
-
-
 def hand_capsules(hand: HandPose) -> Capsules:
-    """Shapes the right hand and arm.
+    """Return the right hand and arm as capsules.
 
     Args:
-        hand: The hand.
+        hand: Pose of the hand.
 
     Returns:
         Upper arm, forearm, wrist, palm, fingers and thumb.
@@ -161,52 +171,16 @@ def hand_capsules(hand: HandPose) -> Capsules:
     heel_mid = 0.5 * (world[1] + world[2])
     first = np.vstack([elbow, cuff, wrist + 0.0, world[0:4], world[8:12], world[16:20], thumb[:2]])
     second = np.vstack([shoulder, elbow, cuff, world[4:8], world[12:16], world[20:24], thumb[1:]])
-    # The wrist reaches a little into the palm, so that no gap shows when it bends.
+    # The wrist reaches a little into the palm, so that no gap appears when it bends.
     first[2] = 0.5 * (wrist + heel_mid)
     return Capsules(first, second, _RADII, _SKIN)
 
 
-def _elbow(wrist: Floats) -> Floats:
-    """Where the elbow is: towards the shoulder, to the right and hanging a little."""
-    towards = _ELBOW_AIM - wrist
-    elbow = wrist + _FOREARM_M * towards / max(float(np.linalg.norm(towards)), 1e-6)
-    if elbow[1] > -0.44:
-        # Above the table top, not through it.
-        elbow[2] = max(elbow[2], 0.05)
-    return np.asarray(elbow)
-
-
-def _unit(x: float, y: float, z: float) -> Floats:
-    return np.array([x, y, z]) / math.sqrt(x * x + y * y + z * z)
-
-
-SURFACES = (
-    'background',
-    'table',
-    'person',
-    'hand',
-    'cup',
-    'bottle',
-    'screwdriver',
-    'box',
-    'gear',
-    'cloth',
-    'drawer',
-    'unit',
-    'base',
-    'dial',
-    'clutter',
-)
-
-"""What a pixel can show, in the order of the map's values; `unit` is what the drawer is in and
-`person` the sleeve and the body."""
-
-
 def movable_solids(look: Look, rng: np.random.Generator) -> list[Solid]:
-    """Shapes the things that change their place, each in a frame of its own name.
+    """Return the movable things; each has a moving frame of its own name.
 
     Args:
-        look: Their colours.
+        look: The colours.
         rng: Source of the sizes.
 
     Returns:
@@ -236,6 +210,41 @@ def movable_solids(look: Look, rng: np.random.Generator) -> list[Solid]:
         _gear(gear, c['gear'], c['dark']),
         _cloth(cloth, c['cloth'], c['cloth_stripe']),
     ]
+
+
+def fixed_solids(layout: Layout, look: Look, rng: np.random.Generator) -> list[Solid]:
+    """Return the fixed things on the table, and the moving parts of drawer and dial.
+
+    Args:
+        layout: Places of the fixed things.
+        look: The colours.
+        rng: Source of the kinds of clutter.
+
+    Returns:
+        The solids. The frames `tray`, `front` and `knob` move; `world` does not.
+    """
+    c = look.colours
+    return [
+        *_drawer_unit(layout, look),
+        *(s.moved(layout.base_place[:3], layout.base_place[3]) for s in _base(look)),
+        *(s.moved(layout.dial_place[:3], layout.dial_place[3]) for s in _dial_panel(look)),
+        _knob(look),
+        *(_clutter(place, c[f'clutter_{k}'], rng) for k, place in enumerate(layout.clutter)),
+    ]
+
+
+def _elbow(wrist: Floats) -> Floats:
+    """Return the elbow: towards the shoulder, a little to the right and below the direct line."""
+    towards = _ELBOW_AIM - wrist
+    elbow = wrist + _FOREARM_M * towards / max(float(np.linalg.norm(towards)), 1e-6)
+    if elbow[1] > -0.44:
+        # Above the table top, not through it.
+        elbow[2] = max(elbow[2], 0.05)
+    return np.asarray(elbow)
+
+
+def _unit(x: float, y: float, z: float) -> Floats:
+    return np.array([x, y, z]) / math.sqrt(x * x + y * y + z * z)
 
 
 def _cup(scale: float, colour: Floats, dark: Floats, rng: np.random.Generator) -> list[Solid]:
@@ -284,7 +293,7 @@ def _box(scale: float, colour: Floats, white: Floats) -> Solid:
     x, y, z = 0.055 * scale, 0.042 * scale, 0.078
     solid = block('box', 'box', (-x, -y, 0.0), (x, y, z), colour)
     solid = solid.painted(rectangle((0.0, 0.0), (2.0 * x, 0.5 * y), z), 0.5 * (colour + white))
-    # A label on each long side, so that both look alike.
+    # A label on each long side, so that both sides look the same.
     for side in (-1.0, 1.0):
         corners = np.array(
             [[-0.5 * x, side * y, 0.02], [0.5 * x, side * y, 0.02], [0.5 * x, side * y, 0.055]]
@@ -305,7 +314,7 @@ def _gear(scale: float, colour: Floats, dark: Floats) -> Solid:
     sides = tuple((k, (k + 1) % count, count + (k + 1) % count, count + k) for k in range(count))
     faces = (tuple(reversed(range(count))), *sides, tuple(range(count, 2 * count)))
     colours = np.tile(colour, (len(faces), 1))
-    # Drawn after the peg's foot, which it hides, and before the peg's top.
+    # The gear is drawn after the peg's foot, which it hides, and before the peg's head.
     solid = Solid('gear', 'gear', vertices, faces, colours)
     solid = solid.painted(circle_points(0.033 * scale, thick), 0.75 * colour)
     return solid.painted(circle_points(0.013, thick), dark)
@@ -317,27 +326,6 @@ def _cloth(scale: float, colour: Floats, stripe: Floats) -> Solid:
     for side in (-0.6, 0.0, 0.6):
         solid = solid.painted(rectangle((side * x, 0.0), (0.25 * x, 2.0 * y), z), stripe)
     return solid
-
-
-def fixed_solids(layout: Layout, look: Look, rng: np.random.Generator) -> list[Solid]:
-    """Shapes what stays where it is on the table, and the moving parts of drawer and dial.
-
-    Args:
-        layout: Where things stand.
-        look: Their colours.
-        rng: Source of the clutter's kinds.
-
-    Returns:
-        The solids; the frames `tray`, `front` and `knob` move, `world` does not.
-    """
-    c = look.colours
-    return [
-        *_drawer_unit(layout, look),
-        *(s.moved(layout.base_place[:3], layout.base_place[3]) for s in _base(look)),
-        *(s.moved(layout.dial_place[:3], layout.dial_place[3]) for s in _dial_panel(look)),
-        _knob(look),
-        *(_clutter(place, c[f'clutter_{k}'], rng) for k, place in enumerate(layout.clutter)),
-    ]
 
 
 def _drawer_unit(layout: Layout, look: Look) -> list[Solid]:
@@ -356,10 +344,10 @@ def _drawer_unit(layout: Layout, look: Look) -> list[Solid]:
 
 
 def _tray(y: float, low: float, high: float, colour: Floats) -> Solid:
-    """The part of the drawer that sticks out; its x runs from 0 to 1 and is stretched later."""
+    """Return the part of the drawer outside the unit; the renderer stretches its x from 0 to 1."""
     vertices = np.array([[x, s * y, z] for x in (0.0, 1.0) for s in (-1, 1) for z in (low, high)])
     floor, left, right = (0, 4, 6, 2), (0, 1, 5, 4), (2, 6, 7, 3)
-    # Inner faces first: seen from above, what lies inside is hidden by the outer faces.
+    # Inner faces come first: seen from above, the outer faces hide a part of them.
     inner = (floor, left, right)
     faces = (*inner, *(tuple(reversed(face)) for face in (left, right, floor)))
     wood = np.array([196.0, 168.0, 128.0])
@@ -383,7 +371,7 @@ def _base(look: Look) -> list[Solid]:
     top = GEAR_ON_BASE_M
     plate = block('base', 'world', (-0.072, -0.072, 0.0), (0.072, 0.072, top), c['base'])
     plate = plate.painted(circle_points(0.03, top), 0.6 * c['base'])
-    # The peg's foot is hidden by an attached gear, its head never.
+    # An attached gear hides the peg's foot, but never its head.
     foot = lathe(
         'base',
         'world',

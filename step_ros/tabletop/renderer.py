@@ -1,4 +1,4 @@
-"""Draws a moment of one scene for any camera, with the painter's algorithm."""
+"""Renderer of one scene for any camera, with the painter's algorithm: far things first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from step_ros.tabletop.backdrop import (
     paint_solids,
     shadow_size,
 )
-from step_ros.tabletop.canvas import Canvas, capsule_outlines, fixed_point
+from step_ros.tabletop.canvas import SceneCanvas, capsule_outlines, fixed_point
 from step_ros.tabletop.geometry import NEAR_M, Camera, to_pixels
 from step_ros.tabletop.props import (
     SURFACES,
@@ -39,15 +39,15 @@ _NOISE_MARGIN = 64
 
 
 class Renderer:
-    """Draws one scene; what does not change in a view is painted once and kept."""
+    """Draws one scene; the fixed part of each view is painted once and cached."""
 
     def __init__(self, layout: Layout, look: Look, rng: np.random.Generator) -> None:
-        """Shapes the scene's solids.
+        """Build the scene's solids.
 
         Args:
-            layout: Where things stand.
-            look: How they look.
-            rng: Source of their sizes.
+            layout: The fixed things of the scene.
+            look: Colours, textures and light.
+            rng: Source of the sizes.
         """
         self._layout = layout
         self._look = look
@@ -75,7 +75,7 @@ class Renderer:
         self._backdrops: OrderedDict[tuple[Camera, tuple[int, int]], Backdrop] = OrderedDict()
 
     def _collect_frames(self) -> dict[str, tuple[slice, slice]]:
-        """Vertices and faces of every moving frame; a frame's solids follow each other."""
+        """Return the vertices and faces of every moving frame, whose solids are neighbours."""
         frames: dict[str, tuple[slice, slice]] = {}
         for solid, vertices, faces in zip(self._solids, self._vertices, self._faces, strict=True):
             if solid.frame == 'world':
@@ -96,24 +96,24 @@ class Renderer:
         noise_key: int | None = None,
         with_ids: bool = False,
     ) -> tuple[Image, Image | None]:
-        """Draws a moment.
+        """Draw the scene in a state.
 
         Args:
-            state: The moment.
+            state: State of the scene.
             camera: The view.
             size: Width and height in pixels.
-            noise_key: Number that decides the sensor noise and flicker, or None for neither.
-            with_ids: Whether to map what every pixel shows.
+            noise_key: Key of the sensor noise and flicker, or None for neither.
+            with_ids: Whether to return the surface that each pixel shows.
 
         Returns:
-            RGB image `[h, w, 3]` and, if asked for, the map `[h, w]` of indices into `SURFACES`.
+            RGB image `[h, w, 3]` and, if requested, the map `[h, w]` of indices into `SURFACES`.
         """
         backdrop = self._backdrop(camera, size)
         world_v3, normals_f3 = self._place(state)
         capsules = hand_capsules(state.hand)
         image = self._shadowed(backdrop, world_v3, capsules, camera, size)
         ids = backdrop.ids.copy() if with_ids else None
-        canvas = Canvas(image, ids, camera)
+        canvas = SceneCanvas(image, ids, camera)
         self._paint(canvas, state, world_v3, normals_f3, capsules)
         if is_behind_person(camera):
             paint_solids(canvas, body_solids(self._look), self._look)
@@ -133,7 +133,7 @@ class Renderer:
         return backdrop
 
     def _place(self, state: SceneState) -> tuple[Floats, Floats]:
-        """Moves every frame's vertices and normals to the world."""
+        """Return the vertices and normals of all solids in world coordinates."""
         layout = self._layout
         unit = layout.drawer_place
         reach = layout.drawer_size[0] / 2
@@ -152,18 +152,20 @@ class Renderer:
         for name, (vertices, faces) in self._frames.items():
             pose = poses[name]
             world_v3[vertices] = self._local_v3[vertices] @ pose.rotation_33.T + pose.xyz
-            # The tray is only stretched along an axis none of its normals has a part of.
+            # The tray is stretched along an axis to which all its normals are perpendicular, so
+            # their directions stay right.
             normals_f3[faces] = self._normals_f3[faces] @ pose.rotation_33.T
         return world_v3, normals_f3
 
     def _paint(
         self,
-        canvas: Canvas,
+        canvas: SceneCanvas,
         state: SceneState,
         world_v3: Floats,
         normals_f3: Floats,
         capsules: Capsules,
     ) -> None:
+        """Paint solids and capsules, the farthest first."""
         camera = canvas.camera
         camera_v3 = camera.to_camera(world_v3)
         pixels_v2 = fixed_point(to_pixels(camera_v3, canvas.matrix_33))
@@ -200,7 +202,7 @@ class Renderer:
                 canvas.fill(inner[k - solids], light[skin], surface)
 
     def _order_drawer(self, distances: Floats, state: SceneState, camera: Camera) -> None:
-        """Puts unit, tray and front in the order in which the camera sees them."""
+        """Change the distances so that unit, tray and front are sorted as the camera sees them."""
         x, y, *_ = self._layout.drawer_handle(state.drawer_extension)
         dx, dy = self._layout.drawer_direction
         in_front = (camera.eye[0] - x) * dx + (camera.eye[1] - y) * dy > 0.0
@@ -215,7 +217,7 @@ class Renderer:
             previous = distances[k]
 
     def _arm_colours(self) -> tuple[dict[bool, list[float]], dict[bool, list[float]]]:
-        """Edge and middle colours of sleeve and skin."""
+        """Return the colours of the edge and of the middle; each by whether it is skin."""
         look = self._look
         base = np.stack([look.colours['sleeve'], look.colours['skin']])
         level = (look.ambient + 0.75 * look.diffuse) * look.gain
@@ -234,29 +236,30 @@ class Renderer:
         camera: Camera,
         size: tuple[int, int],
     ) -> Image:
-        """The backdrop with soft shadows on the table."""
+        """Return the backdrop with soft shadows on the table."""
         small = shadow_size(size)
         mask = np.zeros((small[1], small[0]), np.uint8)
         matrix = camera.matrix(small)
         light = self._look.light
         slope = light[:2] / light[2]
 
-        def fall(points_n3: Floats) -> Floats:
+        def cast(points_n3: Floats) -> Floats:
+            """Return the shadows of points on the table, in camera coordinates."""
             flat = points_n3.copy()
             flat[:, :2] -= np.maximum(points_n3[:, 2:], 0.0) * slope
             flat[:, 2] = 0.0
             return camera.to_camera(flat)
 
-        points = fall(world_v3)
+        points = cast(world_v3)
         pixels = fixed_point(to_pixels(points, matrix))
         for solid, span in zip(self._solids, self._vertices, strict=True):
             if solid.shadow and points[span, 2].min() > NEAR_M:
                 cv2.fillConvexPoly(mask, cv2.convexHull(pixels[span]), 255, cv2.LINE_8, 4)
         outlines, seen = capsule_outlines(
-            fall(capsules.first_n3), fall(capsules.second_n3), capsules.radii_n2, matrix
+            cast(capsules.first_n3), cast(capsules.second_n3), capsules.radii_n2, matrix
         )
-        for outline, shown in zip(outlines, seen.tolist(), strict=True):
-            if shown:
+        for outline, visible in zip(outlines, seen.tolist(), strict=True):
+            if visible:
                 cv2.fillConvexPoly(mask, outline, 255, cv2.LINE_8, 4)
         cv2.blur(mask, (5, 5), dst=mask)
         cv2.bitwise_and(mask, backdrop.table_mask, dst=mask)
@@ -270,7 +273,7 @@ class Renderer:
 
 @lru_cache(maxsize=8)
 def _noise_bank(size: tuple[int, int]) -> NDArray[np.int8]:
-    """Unit noise, in steps of a sixteenth, larger than the image by a margin on each side."""
+    """Return unit noise in steps of a sixteenth, larger than the image by a margin per axis."""
     rng = np.random.default_rng(20)
     shape = (size[1] + _NOISE_MARGIN, size[0] + _NOISE_MARGIN, 3)
     noise = rng.standard_normal(shape, dtype=np.float32) * 16.0
@@ -278,12 +281,12 @@ def _noise_bank(size: tuple[int, int]) -> NDArray[np.int8]:
 
 
 def add_noise(image: Image, deviation: float, key: int) -> Image:
-    """Adds sensor noise and the flicker of automatic exposure.
+    """Add sensor noise and the flicker of automatic exposure.
 
     Args:
         image: RGB image.
         deviation: Standard deviation in grey levels.
-        key: Number that decides the noise.
+        key: Key of the noise; equal keys give equal noise.
 
     Returns:
         The noisy image.

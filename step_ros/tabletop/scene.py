@@ -1,4 +1,8 @@
-"""The tabletop's geometry and state: where things stand, how the hand is, what it holds."""
+"""Geometry and state of a scene: poses of the hand and of things, grasps, layout and state vector.
+
+A `Layout` holds the fixed things of a scene, a `World` its state between two actions, and a
+`SceneState` its state at one moment.
+"""
 
 from __future__ import annotations
 
@@ -11,29 +15,38 @@ from numpy.typing import NDArray
 
 from step_ros.tabletop.vocabulary import PICKABLES
 
-# ---- Poses of the hand and of things, and how the hand holds each of them.
-
 Floats = NDArray[np.float64]
 
 Place = tuple[float, float, float, float]
+"""Place of a resting thing: x, y, z in metres and yaw in radians."""
 
-"""Where a thing rests: x, y, z in metres and yaw in radians."""
+TABLE_SIZE = (1.24, 0.76)
+"""Extent of the table top along x and y, in metres."""
 
-# Where the hand holds things, seen from the middle of the palm: between thumb and fingers.
+MOVABLES = (*PICKABLES, 'box', 'gear', 'cloth')
+"""Things that change their place."""
+
+GEAR_ON_BASE_M = 0.032
+"""Height of an attached gear above the table, in metres."""
+
+# The point where the hand holds things, between thumb and fingers, relative to the palm's middle.
 GRIP_POINT = np.array([0.0, 0.062, -0.046])
+
+# A gear within this distance of its place on the peg is attached.
+_ATTACHED_M = 0.01
 
 
 @dataclass(frozen=True)
 class HandPose:
-    """The hand, placed by the point between thumb and fingers where it holds things.
+    """Pose of the hand; its position is the point between thumb and fingers that holds things.
 
     Attributes:
         x: Metres to the person's right.
         y: Metres away from the person.
         z: Metres above the table.
-        yaw: Radians about z; 0 points the fingers away from the person, positive to the left.
-        pitch: Radians; positive points the fingers up.
-        roll: Radians about the fingers; pi / 2 turns the thumb up.
+        yaw: Radians about z; at 0 the fingers point away from the person, positive is to the left.
+        pitch: Radians; positive means that the fingers point up.
+        roll: Radians about the fingers; at pi / 2 the thumb is up.
         opening: 0 is a fist, 1 is wide open.
     """
 
@@ -72,12 +85,12 @@ class HandPose:
 
 @dataclass(frozen=True)
 class Grasp:
-    """How a thing is held, relative to the thing's own place.
+    """Pose of the hand that holds a thing, relative to the thing's place.
 
     Attributes:
         pitch: The hand's pitch in radians.
         roll: The hand's roll in radians.
-        height: Grip point above the thing's origin, in metres.
+        height: Height of the grip point above the thing's origin, in metres.
         opening: The hand's opening around the thing.
     """
 
@@ -87,7 +100,7 @@ class Grasp:
     opening: float
 
     def hand_at(self, place: Place) -> HandPose:
-        """The hand that holds a thing at a place."""
+        """Return the pose of the hand that holds the thing at a place."""
         x, y, z, yaw = place
         return HandPose(x, y, z + self.height, yaw, self.pitch, self.roll, self.opening)
 
@@ -113,46 +126,33 @@ class Pose:
 
     @classmethod
     def resting(cls, place: Place) -> Pose:
-        """The pose of a thing that rests at a place."""
+        """Return the pose of a thing that rests at a place."""
         x, y, z, yaw = place
         c, s = math.cos(yaw), math.sin(yaw)
         return cls(np.array([x, y, z]), np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]]))
 
     @classmethod
     def held(cls, name: str, hand: HandPose) -> Pose:
-        """The pose of a thing in the hand; grasped at rest, it moves rigidly with the hand."""
+        """Return the pose of a thing in the hand: the thing moves rigidly with the hand."""
         resting = GRASPS[name].hand_at((0.0, 0.0, 0.0, 0.0))
         rotation_33 = hand.rotation_33 @ resting.rotation_33.T
         offset = rotation_33 @ np.array([resting.x, resting.y, resting.z])
         return cls(np.array([hand.x, hand.y, hand.z]) - offset, rotation_33)
 
 
-TABLE_SIZE = (1.24, 0.76)
-
-"""Extent of the table top along x and y, in metres."""
-
-MOVABLES = (*PICKABLES, 'box', 'gear', 'cloth')
-
-"""Things that change their place."""
-
-GEAR_ON_BASE_M = 0.032
-
-_ATTACHED_M = 0.01
-
-
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What stays where it is in one scene.
+    """The fixed things of one scene, and the regions of the movable things.
 
     Attributes:
-        drawer_place: Middle of the drawer unit's floor; its yaw is the way the drawer opens.
+        drawer_place: Middle of the drawer unit's floor; the drawer opens along its yaw.
         drawer_size: Depth, width and height of the unit in metres.
-        drawer_travel: How far the drawer opens, in metres.
+        drawer_travel: Travel of the drawer from closed to fully open, in metres.
         base_place: Middle of the plate with the peg.
         dial_place: Middle of the box that carries the dial.
-        spots: Per movable thing, the middle of the region where it is laid down.
-        box_range: The box's x when pushed to the left and to the right.
-        clutter: Places of the things nobody touches.
+        spots: For each movable thing, the middle of the region where it is laid down.
+        box_range: The box's x after a push to the left and after a push to the right.
+        clutter: Places of the things that the hand never touches.
     """
 
     drawer_place: Place
@@ -166,7 +166,7 @@ class Layout:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Layout:
-        """Draws where things stand."""
+        """Draw a random layout."""
 
         def near(x: float, y: float, spread: float = 0.02) -> tuple[float, float]:
             dx, dy = rng.uniform(-spread, spread, 2)
@@ -194,7 +194,7 @@ class Layout:
 
     @property
     def gear_on_base(self) -> Place:
-        """Where the gear is when attached."""
+        """Place of the attached gear."""
         x, y, _, yaw = self.base_place
         return x, y, GEAR_ON_BASE_M, yaw
 
@@ -206,18 +206,15 @@ class Layout:
 
     @property
     def drawer_direction(self) -> tuple[float, float]:
-        """Unit vector along x and y in which the drawer opens."""
+        """Direction in which the drawer opens, a unit vector along x and y."""
         yaw = self.drawer_place[3]
         return math.cos(yaw), math.sin(yaw)
 
     def drawer_handle(self, extension: float) -> Place:
-        """Where the drawer's handle is; its yaw lets the fingers point at the unit.
+        """Return the place of the drawer's handle; with its yaw the fingers point at the unit.
 
         Args:
             extension: 0 is closed, 1 fully open.
-
-        Returns:
-            Place of the handle.
         """
         x, y, _, yaw = self.drawer_place
         dx, dy = self.drawer_direction
@@ -225,7 +222,7 @@ class Layout:
         return x + dx * reach, y + dy * reach, self.drawer_size[2] * 0.55, yaw + math.pi / 2
 
     def drawer_extension(self, hand: HandPose) -> float:
-        """How far the drawer is open when the hand holds its handle, from 0 to 1."""
+        """Return the drawer's extension, 0 to 1, while the hand holds its handle."""
         x, y, *_ = self.drawer_handle(0.0)
         dx, dy = self.drawer_direction
         along = (hand.x - x) * dx + (hand.y - y) * dy
@@ -237,9 +234,9 @@ class World:
     """The scene's state between two actions.
 
     Attributes:
-        hand: The resting hand.
+        hand: Pose of the resting hand.
         held: The thing in the hand, or None.
-        places: Where every movable thing rests; without meaning for the held one.
+        places: Place of every movable thing; meaningless for the held thing.
         drawer: Extension of the drawer, 0 to 1.
         dial: Angle of the dial in radians.
         gear_attached: Whether the gear sits on the peg.
@@ -260,8 +257,8 @@ class SceneState:
     """The scene at one moment.
 
     Attributes:
-        hand: The hand.
-        held: What the hand holds at this moment (a movable thing, `drawer` or `dial`), or None.
+        hand: Pose of the hand.
+        held: The thing in the hand (a movable thing, `drawer` or `dial`), or None.
         poses: Pose of every movable thing.
         drawer_extension: 0 is closed, 1 fully open.
         dial_angle: Angle of the dial in radians.
@@ -277,11 +274,11 @@ class SceneState:
 
 
 def sits_on_base(gear: Pose, layout: Layout) -> bool:
-    """Tells whether the gear sits on the peg.
+    """Return whether the gear sits on the peg.
 
     Args:
         gear: Pose of the gear.
-        layout: Where the peg is.
+        layout: The fixed things of the scene, with the peg.
 
     Returns:
         True within a centimetre of the attached place.
@@ -299,19 +296,18 @@ STATE_NAMES: tuple[str, ...] = (
     *(f'base_{name}' for name in ('x', 'y')),
     'gear_attached',
 )
-
-"""What each number of the state vector is. Lengths are divided by half the table's width (x),
-half its depth (y) and 0.4 m (z); pitch and roll by pi / 2; flags and the extension are 0 to 1."""
+"""Names of the state vector's numbers. Lengths are divided by half the table's width (x), half its
+depth (y) and 0.4 m (z), pitch and roll by pi / 2. Flags and the extension are 0 to 1."""
 
 _SCALE = np.array([TABLE_SIZE[0] / 2, TABLE_SIZE[1] / 2, 0.4])
 
 
 def state_vector(state: SceneState, layout: Layout) -> NDArray[np.float32]:
-    """Describes a moment in numbers of about [-1, 1].
+    """Return the state of a scene as numbers of about -1 to 1.
 
     Args:
-        state: The moment.
-        layout: What stays where it is.
+        state: The state.
+        layout: The fixed things of the scene.
 
     Returns:
         One number per name in `STATE_NAMES`.

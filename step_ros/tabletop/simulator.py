@@ -1,9 +1,9 @@
 """The synthetic tabletop: videos of nearly symmetric actions, without a camera or a person.
 
-A small scene with a table, a person's hand and arm, and things to handle is drawn in perspective
-for any pinhole camera. The two actions of a pair play the same motion in opposite order, so that
-nothing but the order of the frames tells them apart. `render_clip` gives one action, `Tabletop`
-an endless sequence of them in one persistent scene. Everything is decided by split and seed.
+A small scene with a table, a person's hand and arm, and some things is drawn in perspective for
+any pinhole camera. The two actions of a pair play the same motion in opposite order, so that only
+the order of the frames tells them apart. `render_clip` renders one action, `Tabletop` an endless
+sequence of actions in one persistent scene. Both depend on the split and the seed alone.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Supervision:
-    """What an image shows, for training an encoder densely.
+    """Labels of one image for the training of an encoder.
 
     Attributes:
-        ids_hw: Per pixel an index into `SURFACES`, uint8.
+        ids_hw: Index into `SURFACES` of every pixel, uint8.
         state_vector: One number per name in `STATE_NAMES`.
-        visible_k: Per surface whether any pixel shows it.
+        visible_k: Whether any pixel shows each surface.
     """
 
     ids_hw: Image
@@ -64,11 +64,11 @@ class Supervision:
 class Tabletop:
     """One persistent scene in which actions follow each other without end.
 
-    Any moment can be asked for in any order; the answer depends on split, seed and time alone.
+    Moments can be rendered in any order. An image depends on split, seed, time and view alone.
     """
 
     def __init__(self, *, seed: int, split: str = 'test', view_jitter: bool = True) -> None:
-        """Sets the scene.
+        """Set the scene.
 
         Args:
             seed: Number of the scene within its split.
@@ -80,7 +80,7 @@ class Tabletop:
 
     @property
     def layout(self) -> Layout:
-        """What stays where it is."""
+        """The fixed things of the scene."""
         return self._stage.layout
 
     @property
@@ -89,21 +89,21 @@ class Tabletop:
         return self._stage.textures
 
     def camera(self, name: str) -> Camera:
-        """Gives a named camera as this scene has it.
+        """Return a named camera of this scene.
 
         Args:
             name: One of `CAMERA_NAMES`.
 
         Returns:
-            The camera, jittered by the seed unless that was turned off.
+            The camera, jittered by the seed unless the jitter is off.
 
         Raises:
-            ValueError: If there is no such camera.
+            ValueError: There is no camera of this name.
         """
         return self._stage.camera(name)
 
     def segment_at(self, time_s: float) -> ActionSegment:
-        """The action going on at a time.
+        """Return the action at a time.
 
         Args:
             time_s: Seconds since the beginning, not negative.
@@ -112,21 +112,18 @@ class Tabletop:
             The segment with `start_s <= time_s < end_s`.
 
         Raises:
-            ValueError: If the time is negative.
+            ValueError: The time is negative.
         """
         return self._timeline.segment_at(time_s)
 
     def state_at(self, time_s: float) -> SceneState:
-        """The scene at a time.
+        """Return the scene's state at a time.
 
         Args:
             time_s: Seconds since the beginning, not negative.
 
-        Returns:
-            The scene's state.
-
         Raises:
-            ValueError: If the time is negative.
+            ValueError: The time is negative.
         """
         return self.segment_at(time_s).state_at(time_s, self.layout)
 
@@ -138,7 +135,7 @@ class Tabletop:
         size: tuple[int, int] = (640, 480),
         noise: bool = True,
     ) -> Image:
-        """Renders the scene at a time.
+        """Render the scene at a time.
 
         Args:
             time_s: Seconds since the beginning, not negative.
@@ -150,7 +147,7 @@ class Tabletop:
             RGB image `[h, w, 3]`.
 
         Raises:
-            ValueError: If the time is negative or the camera unknown.
+            ValueError: The time is negative, or the camera is unknown.
         """
         stage = self._stage
         image, _ = stage.renderer.draw(
@@ -169,7 +166,7 @@ class Tabletop:
         size: tuple[int, int] = (640, 480),
         noise: bool = True,
     ) -> tuple[Image, Supervision]:
-        """Renders the scene at a time together with what is to be seen.
+        """Render the scene at a time, with its labels.
 
         Args:
             time_s: Seconds since the beginning, not negative.
@@ -181,7 +178,7 @@ class Tabletop:
             RGB image `[h, w, 3]` and its supervision.
 
         Raises:
-            ValueError: If the time is negative or the camera unknown.
+            ValueError: The time is negative, or the camera is unknown.
         """
         stage = self._stage
         state = self.state_at(time_s)

@@ -1,4 +1,4 @@
-"""What keeps `train`, `val` and `test` apart: seeds, textures and speeds are never shared."""
+"""The splits `train`, `val` and `test`: they share no scene, no texture and no speed."""
 
 from __future__ import annotations
 
@@ -13,39 +13,41 @@ TEXTURE_IDS: dict[str, range] = {
     'val': range(64, 80),
     'test': range(80, 96),
 }
-"""Texture identifiers a split may use."""
+"""Texture identifiers that each split may use."""
 
 SHORTEST_S = 1.8
 LONGEST_S = 2.8
 _BINS = 30
 _BIN_S = (LONGEST_S - SHORTEST_S) / _BINS
-# Durations stay off a bin's edges, so that rounding never moves one into another split.
+# Durations keep this distance from a bin's edges, as a share of the bin, so that rounding never
+# moves one into another split.
 _MARGIN = 0.05
 
 
 def check_split(split: str) -> None:
-    """Refuses an unknown split.
+    """Check that a split exists.
 
     Args:
         split: Name to check.
 
     Raises:
-        ValueError: If it is not one of `SPLITS`.
+        ValueError: The split is not one of `SPLITS`.
     """
     if split not in SPLITS:
-        raise ValueError(f'unknown split {split!r}, known are {SPLITS}')
+        raise ValueError(f'unknown split {split!r}; expected one of {SPLITS}')
 
 
 def random_for(split: str, seed: int, *purpose: str | int) -> np.random.Generator:
-    """Makes the random generator of one purpose in one scene.
+    """Return the random generator for one purpose in one scene.
 
     Args:
-        split: One of `SPLITS`; it enters the hash, so that equal seeds of two splits differ.
+        split: One of `SPLITS`. It enters the hash, so equal seeds of two splits give different
+            numbers.
         seed: Number of the scene within its split.
-        *purpose: What the numbers are for; each purpose has numbers of its own.
+        *purpose: Use of the numbers; each purpose has its own numbers.
 
     Returns:
-        A generator that depends on nothing but the arguments.
+        A generator that depends on the arguments alone.
     """
     check_split(split)
     key = '/'.join([split, str(int(seed)), *map(str, purpose)])
@@ -54,10 +56,10 @@ def random_for(split: str, seed: int, *purpose: str | int) -> np.random.Generato
 
 
 def draw_duration(split: str, rng: np.random.Generator) -> float:
-    """Draws how long an action lasts.
+    """Draw the duration of an action.
 
-    The whole range is cut into narrow intervals that the splits take in turn, so that no two
-    splits share a duration and all are equally hard.
+    The range of durations is cut into narrow bins, and the bins cycle through the splits. So no
+    two splits share a duration, and all splits are equally hard.
 
     Args:
         split: One of `SPLITS`.
@@ -72,25 +74,25 @@ def draw_duration(split: str, rng: np.random.Generator) -> float:
 
 
 def split_of_duration(duration_s: float) -> str:
-    """Tells which split a duration belongs to.
+    """Return the split that a duration belongs to.
 
     Args:
         duration_s: Seconds between `SHORTEST_S` and `LONGEST_S`.
 
     Returns:
-        The only split whose actions may last that long.
+        The only split with actions of this duration.
     """
     return SPLITS[int((duration_s - SHORTEST_S) / _BIN_S) % len(SPLITS)]
 
 
 def draw_texture(split: str, rng: np.random.Generator) -> int:
-    """Draws a texture of a split.
+    """Draw a texture of a split.
 
     Args:
         split: One of `SPLITS`.
         rng: Source of randomness.
 
     Returns:
-        A texture identifier from the split's own range.
+        A texture identifier of the split.
     """
     return int(rng.choice(TEXTURE_IDS[split]))

@@ -20,8 +20,8 @@ from step_ros.tabletop.worlds import (
     other_end,
 )
 
-# How strongly actions that happened often are avoided: large evens the counts out at once, small
-# lets the order vary more.
+# Preference for rare actions: a large value evens the counts out at once, a small value lets the
+# order vary more.
 _EVENNESS = 0.8
 
 
@@ -30,11 +30,11 @@ class ActionSegment:
     """One action on the timeline.
 
     Attributes:
-        start_s: When it begins, in seconds.
-        end_s: When it ends and the next one begins.
-        labels: Task name to label.
+        start_s: Start of the action, in seconds.
+        end_s: End of the action and start of the next one, in seconds.
+        labels: Label of each task.
         action: Label of the task `action`.
-        motion: Course of the hand and of what it takes along.
+        motion: Motion of the hand and of the thing in it.
         backward: Whether the motion is played from its end to its beginning.
     """
 
@@ -46,14 +46,11 @@ class ActionSegment:
     backward: bool
 
     def state_at(self, time_s: float, layout: Layout) -> SceneState:
-        """The scene at a moment of this segment.
+        """Return the scene's state at a moment of this segment.
 
         Args:
             time_s: Seconds on the timeline.
-            layout: What stays where it is.
-
-        Returns:
-            The scene's state.
+            layout: The fixed things of the scene.
         """
         inside = self.end_s - time_s if self.backward else time_s - self.start_s
         return self.motion.state_at(inside, layout)
@@ -70,15 +67,15 @@ class ActionSegment:
 
 
 class Timeline:
-    """Actions one after another, each beginning in the world the last one left."""
+    """Actions one after another; each begins in the final world of the previous one."""
 
     def __init__(self, layout: Layout, *, seed: int, split: str) -> None:
-        """Begins a timeline.
+        """Start an empty timeline, which grows on demand.
 
         Args:
-            layout: What stays where it is.
+            layout: The fixed things of the scene.
             seed: Number of the scene within its split.
-            split: One of the splits.
+            split: One of `SPLITS`.
         """
         self._layout = layout
         self._seed = seed
@@ -89,7 +86,7 @@ class Timeline:
         self._starts: list[float] = []
 
     def segment_at(self, time_s: float) -> ActionSegment:
-        """The action going on at a time.
+        """Return the action at a time.
 
         Args:
             time_s: Seconds since the beginning, not negative.
@@ -98,15 +95,18 @@ class Timeline:
             The segment with `start_s <= time_s < end_s`.
 
         Raises:
-            ValueError: If the time is negative.
+            ValueError: The time is negative.
         """
         if not 0.0 <= time_s < float('inf'):
-            raise ValueError(f'the timeline begins at 0 s, got {time_s}')
+            raise ValueError(
+                f'time of {time_s} s: expected a finite time; the timeline begins at 0 s'
+            )
         while not self._segments or time_s >= self._segments[-1].end_s:
             self._extend()
         return self._segments[bisect_right(self._starts, time_s) - 1]
 
     def _extend(self) -> None:
+        """Append one action."""
         rng = random_for(self._split, self._seed, 'segment', len(self._segments))
         spec = self._choose(rng)
         self._counts[spec.action] += 1
@@ -127,6 +127,7 @@ class Timeline:
         self._world = segment.world_after
 
     def _choose(self, rng: np.random.Generator) -> ActionSpec:
+        """Choose a possible action other than the last one; rare actions are more likely."""
         last = self._segments[-1].action if self._segments else None
         specs = [s for s in ACTIONS.values() if s.action != last and is_possible(s, self._world)]
         counts = np.array([self._counts[spec.action] for spec in specs], np.float64)
@@ -135,16 +136,16 @@ class Timeline:
 
 
 def clip_motion(action: str, layout: Layout, *, seed: int, split: str) -> Motion:
-    """Plans the motion of a single clip; both actions of a pair share it.
+    """Plan the motion of a single clip; both actions of a pair share it.
 
     Args:
         action: A label of the task `action`.
-        layout: What stays where it is.
+        layout: The fixed things of the scene.
         seed: Number of the scene within its split.
-        split: One of the splits.
+        split: One of `SPLITS`.
 
     Returns:
-        The motion, to be played backward where the action says so.
+        The motion, to be played backward if the action's `backward` is set.
     """
     spec = spec_of(action)
     world = draw_world(layout, random_for(split, seed, 'world'))

@@ -9,14 +9,14 @@ PICKABLES = ('cup', 'bottle', 'screwdriver')
 
 @dataclass(frozen=True)
 class ActionSpec:
-    """How an action is named in every task and which motion it plays.
+    """An action: its label in every task, and its motion.
 
     Attributes:
         action: Label in the task `action`.
         verb: Label in the task `verb`.
         object: Label in the task `object`.
-        motion: The motion it plays; the two actions of a pair name the same one.
-        backward: Whether it plays that motion from its end to its beginning.
+        motion: Name of the motion; both actions of a pair name the same motion.
+        backward: Whether the motion is played from its end to its beginning.
         counterpart: The nearly symmetric partner's `action` label, or None.
     """
 
@@ -29,7 +29,7 @@ class ActionSpec:
 
 
 def _pair(forward: tuple[str, str], backward: tuple[str, str], thing: str) -> list[ActionSpec]:
-    """Two actions that pass through the same kinds of frames in opposite order."""
+    """Return two actions that play one motion in opposite directions."""
     (forward_action, forward_verb), (backward_action, backward_verb) = forward, backward
     return [
         ActionSpec(forward_action, forward_verb, thing, thing, False, backward_action),
@@ -60,42 +60,39 @@ TASKS: dict[str, tuple[str, ...]] = {
     'verb': tuple(dict.fromkeys(spec.verb for spec in _SPECS)),
     'object': tuple(dict.fromkeys([*(s.object for s in _SPECS if s.object != 'none'), 'none'])),
 }
-"""Labels of every task, in the order a head's outputs have."""
+"""Labels of every task, in the order of a head's outputs."""
 
 COUNTERPARTS: dict[str, dict[str, str]] = {
     'action': {s.action: s.counterpart for s in _SPECS if s.counterpart is not None},
     'verb': {s.verb: ACTIONS[s.counterpart].verb for s in _SPECS if s.counterpart is not None},
     'object': {},
 }
-"""Per task, every label that has a nearly symmetric partner and that partner, both ways."""
+"""For each task, the counterpart of every label that has one, in both directions."""
 
 
 def spec_of(action: str) -> ActionSpec:
-    """Looks an action up by its label.
+    """Return the specification of an action.
 
     Args:
         action: A label of the task `action`.
 
-    Returns:
-        The action's specification.
-
     Raises:
-        ValueError: If there is no such action.
+        ValueError: There is no action of this label.
     """
     try:
         return ACTIONS[action]
     except KeyError:
-        raise ValueError(f'unknown action {action!r}, known are {list(ACTIONS)}') from None
+        raise ValueError(f'unknown action {action!r}; expected one of {list(ACTIONS)}') from None
 
 
 def labels_of(action: str) -> dict[str, str]:
-    """Gives the label of every task for an action.
+    """Return the label of every task for an action.
 
     Args:
         action: A label of the task `action`.
 
     Returns:
-        Task name to label, in the order of `TASKS`.
+        The labels by task, in the order of `TASKS`.
     """
     spec = spec_of(action)
     return {'action': spec.action, 'verb': spec.verb, 'object': spec.object}

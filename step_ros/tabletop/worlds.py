@@ -1,4 +1,4 @@
-"""Resting worlds: how they are drawn, and which worlds an action leads from and to."""
+"""Resting worlds: random worlds, and the worlds before and after an action."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from step_ros.tabletop.vocabulary import PICKABLES, ActionSpec
 
 
 def draw_home(rng: np.random.Generator) -> HandPose:
-    """Draws where the empty hand rests.
+    """Draw a resting pose of the empty hand.
 
     Args:
         rng: Source of randomness.
@@ -34,10 +34,10 @@ def draw_home(rng: np.random.Generator) -> HandPose:
 
 
 def draw_carry(thing: str, rng: np.random.Generator) -> HandPose:
-    """Draws where the hand holds what it picked up.
+    """Draw a pose of the hand that holds a picked-up thing.
 
     Args:
-        thing: One of the pickable things.
+        thing: One of `PICKABLES`.
         rng: Source of randomness.
 
     Returns:
@@ -57,11 +57,11 @@ def draw_carry(thing: str, rng: np.random.Generator) -> HandPose:
 
 
 def draw_spot(thing: str, layout: Layout, rng: np.random.Generator) -> Place:
-    """Draws where a movable thing rests on the table.
+    """Draw a resting place of a movable thing on the table.
 
     Args:
-        thing: One of the pickable things, `gear` or `cloth`.
-        layout: What stays where it is.
+        thing: One of `PICKABLES`, `gear` or `cloth`.
+        layout: The fixed things of the scene.
         rng: Source of randomness.
 
     Returns:
@@ -73,15 +73,15 @@ def draw_spot(thing: str, layout: Layout, rng: np.random.Generator) -> Place:
 
 
 def draw_box(right: bool, layout: Layout, rng: np.random.Generator) -> Place:
-    """Draws where the box rests.
+    """Draw a resting place of the box.
 
     Args:
-        right: Whether it was pushed to the right.
-        layout: What stays where it is.
+        right: Whether the box was pushed to the right.
+        layout: The fixed things of the scene.
         rng: Source of randomness.
 
     Returns:
-        A place at one end of its way.
+        A place at the right or the left end of its path.
     """
     dx, dy, turn = rng.uniform(-1.0, 1.0, 3).tolist()
     x = layout.box_range[int(right)] + 0.02 * dx
@@ -89,10 +89,10 @@ def draw_box(right: bool, layout: Layout, rng: np.random.Generator) -> Place:
 
 
 def draw_world(layout: Layout, rng: np.random.Generator) -> World:
-    """Draws a resting world with an empty hand.
+    """Draw a resting world with an empty hand.
 
     Args:
-        layout: What stays where it is.
+        layout: The fixed things of the scene.
         rng: Source of randomness.
 
     Returns:
@@ -119,14 +119,14 @@ def _draw_open(rng: np.random.Generator) -> float:
 
 
 def is_possible(spec: ActionSpec, world: World) -> bool:
-    """Tells whether an action can happen in a world.
+    """Return whether an action can happen in a world.
 
     Args:
         spec: The action.
-        world: The world it would begin in.
+        world: The world at the beginning of the action.
 
     Returns:
-        True if, for instance, the drawer to be opened is closed and the hand is free.
+        True if, for example, the hand is free and the drawer to open is closed.
     """
     if world.held is not None:
         return spec.action == 'idle' or (spec.motion == world.held and spec.backward)
@@ -142,14 +142,14 @@ def is_possible(spec: ActionSpec, world: World) -> bool:
 
 
 def make_holding(world: World, rng: np.random.Generator) -> World:
-    """Puts a pickable thing into the hand.
+    """Put a pickable thing into the hand.
 
     Args:
         world: A world with an empty hand.
         rng: Source of randomness.
 
     Returns:
-        The world with the hand at its carrying pose.
+        The world in which the hand holds the thing.
     """
     thing = str(rng.choice(PICKABLES))
     return replace(world, hand=draw_carry(thing, rng), held=thing)
@@ -158,16 +158,16 @@ def make_holding(world: World, rng: np.random.Generator) -> World:
 def make_possible(
     spec: ActionSpec, world: World, layout: Layout, rng: np.random.Generator
 ) -> World:
-    """Changes a world so that the action's motion, played forward, can begin in it.
+    """Change a world so that the action's motion, played forward, can begin in it.
 
     Args:
-        spec: The action; both of a pair are given the same world.
+        spec: The action; both actions of a pair get the same world.
         world: A world with an empty hand.
-        layout: What stays where it is.
+        layout: The fixed things of the scene.
         rng: Source of randomness.
 
     Returns:
-        The world in which the motion begins.
+        The changed world.
     """
     if spec.motion == 'drawer':
         return replace(world, drawer=0.0)
@@ -181,16 +181,16 @@ def make_possible(
 
 
 def other_end(spec: ActionSpec, world: World, layout: Layout, rng: np.random.Generator) -> World:
-    """Draws the world at the other end of an action.
+    """Draw the world at the end of an action.
 
     Args:
         spec: The action.
-        world: The world it begins in.
-        layout: What stays where it is.
+        world: The world at its beginning.
+        layout: The fixed things of the scene.
         rng: Source of randomness.
 
     Returns:
-        The world it ends in.
+        The world at its end.
     """
     thing, home = spec.motion, draw_home(rng)
     if thing in PICKABLES:

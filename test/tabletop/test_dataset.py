@@ -26,13 +26,13 @@ def frames_of(path):
     return read_frames(index, list(range(len(index)))).astype(int)
 
 
-def test_the_configuration_says_what_the_renderer_does():
+def test_configuration_matches_the_vocabulary():
     config = load_dataset_config('tabletop')
     assert {task.name: task.labels for task in config.tasks} == TASKS
     assert {task.name: task.counterparts for task in config.tasks} == COUNTERPARTS
 
 
-def test_every_action_is_there_in_every_split(root):
+def test_every_split_holds_every_action(root):
     found = check_dataset(read_dataset('tabletop', root), decode=True)
     assert found.clean
     assert found.decoded == 4 * len(TASKS['action'])
@@ -43,7 +43,7 @@ def test_every_action_is_there_in_every_split(root):
         assert by_split == SMALL.clips, label
 
 
-def test_a_video_shows_what_was_rendered(root):
+def test_video_shows_the_rendered_frames(root):
     record = next(r for r in read_dataset('tabletop', root).records if r.view == 'top')
     action, number = record.labels['action'], int(record.video.name[:6])
     clip = render_clip(
@@ -61,19 +61,19 @@ def test_a_video_shows_what_was_rendered(root):
     assert np.abs(shown - clip.frames_thwc[::-1]).max() > 100
 
 
-def test_what_is_there_is_not_rendered_again(root):
+def test_existing_videos_are_not_rendered_again(root):
     kept, lost = sorted(root.glob('train/*.mp4'))[:2]
     before, shown = kept.stat().st_mtime_ns, frames_of(lost)
     lost.unlink()
-    asked = []
-    render_dataset(root, SMALL, progress=lambda done, total: asked.append(total) or done)
-    assert asked == [1]
+    totals = []
+    render_dataset(root, SMALL, progress=lambda done, total: totals.append(total) or done)
+    assert totals == [1]
     assert kept.stat().st_mtime_ns == before
-    # Encoding the same frames again is not the same to the bit.
+    # The video encoder is not deterministic to the bit.
     np.testing.assert_allclose(frames_of(lost), shown, atol=16)
 
 
-def test_another_rendering_does_not_go_into_the_same_folder(root, tmp_path):
+def test_folder_of_another_rendering_is_refused(root, tmp_path):
     with pytest.raises(DatasetError, match='choose another folder'):
         render_dataset(root, Rendering(clips=SMALL.clips, views=SMALL.views, rate=7.0))
     (tmp_path / 'mine.txt').write_text('keep')
@@ -82,7 +82,7 @@ def test_another_rendering_does_not_go_into_the_same_folder(root, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['mine.txt']
 
 
-def test_an_unfinished_rendering_is_not_read(tmp_path):
+def test_unfinished_rendering_is_not_read(tmp_path):
     (tmp_path / 'rendering.json').write_text('{}')
     with pytest.raises(DatasetError, match=r'annotations\.csv'):
         read_dataset('tabletop', tmp_path)

@@ -1,4 +1,4 @@
-"""The tabletop's shapes and cameras: solids, grasps, clipping, any pose of the camera."""
+"""The tabletop's shapes and cameras: solids, grasps, clipping, cameras at any pose."""
 
 from __future__ import annotations
 
@@ -13,25 +13,9 @@ from step_ros.tabletop.appearance import Look
 from step_ros.tabletop.geometry import NEAR_M, clip_near
 from step_ros.tabletop.props import fixed_solids, hand_capsules, movable_solids
 from step_ros.tabletop.scene import GRASPS, MOVABLES, HandPose, Layout, Pose
-from step_ros.tabletop.simulator import ACTIONS, CAMERA_NAMES, SURFACES, Camera, Tabletop
-from step_ros.tabletop.splits import random_for
-from step_ros.tabletop.timeline import clip_motion
+from step_ros.tabletop.simulator import CAMERA_NAMES, SURFACES, Camera, Tabletop
 
 SMALL = (48, 36)
-PAIRS = [(s.action, s.counterpart) for s in ACTIONS.values() if s.counterpart and not s.backward]
-# Nothing on the table is ever faster, in metres per second.
-FASTEST_HAND = 3.5
-
-
-def states_of(action: str, seed: int, split: str = 'train', count: int = 40) -> np.ndarray:
-    layout = Layout.draw(random_for(split, seed, 'layout'))
-    motion = clip_motion(action, layout, seed=seed, split=split)
-    times = np.linspace(0.0, motion.duration_s, count)
-    hands = [motion.state_at(float(t), layout) for t in times]
-    return np.array([[s.hand.x, s.hand.y, s.hand.z, s.hand.opening] for s in hands])
-
-
-# Vocabulary
 
 
 def test_solids_face_outward():
@@ -43,13 +27,13 @@ def test_solids_face_outward():
         middle = solid.vertices_v3.mean(axis=0)
         for face, normal in zip(solid.faces, solid.normals_f3, strict=True):
             assert math.isclose(float(np.linalg.norm(normal)), 1.0, rel_tol=1e-6)
-            # A bottle's lip faces down but is no less outside.
+            # A bottle's lip faces down although it is outside.
             if abs(normal[2]) < 0.9:
                 outward = solid.vertices_v3[list(face)].mean(axis=0) - middle
                 assert float(outward @ normal) > 0.0
 
 
-def test_a_held_thing_keeps_its_shape_and_is_grasped_where_it_rests():
+def test_held_thing_is_rigid_and_grasped_where_it_rests():
     rng = np.random.default_rng(1)
     place = (0.2, 0.1, 0.0, 0.4)
     for name in MOVABLES:
@@ -60,14 +44,14 @@ def test_a_held_thing_keeps_its_shape_and_is_grasped_where_it_rests():
         np.testing.assert_allclose(grasped.rotation_33, resting.rotation_33, atol=1e-9)
 
 
-def test_hand_closes():
+def test_closed_hand_reaches_less_far_than_an_open_hand():
     wide, fist = (hand_capsules(HandPose(0.0, 0.0, 0.2, opening=o)) for o in (1.0, 0.0))
     palm = HandPose(0.0, 0.0, 0.2).palm_3
     reach = [np.linalg.norm(c.second_n3 - palm, axis=1)[7:].max() for c in (wide, fist)]
     assert reach[0] > 1.4 * reach[1]
 
 
-def test_near_plane_clipping():
+def test_polygons_are_clipped_at_the_near_plane():
     triangle = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 0.0, -1.0]])
     clipped = clip_near(triangle)
     assert len(clipped) == 3
@@ -76,6 +60,7 @@ def test_near_plane_clipping():
     assert len(clip_near(triangle - [0.0, 0.0, -2.0])) == 3
 
 
+SHARED = Tabletop(seed=11)
 COORDINATE = st.floats(-2.5, 2.5)
 
 
@@ -86,22 +71,19 @@ COORDINATE = st.floats(-2.5, 2.5)
     fov=st.floats(5.0, 150.0),
     at=st.floats(0.0, 40.0),
 )
-def test_any_camera_can_look(eye, target, fov, at):
+def test_camera_at_any_pose_renders_an_image(eye, target, fov, at):
     if math.dist(eye, target) < 1e-3:
         target = (target[0], target[1], target[2] + 0.5)
     camera = Camera.look_at(eye, target, fov)
     np.testing.assert_allclose(camera.rotation_33 @ camera.rotation_33.T, np.eye(3), atol=1e-9)
     assert float(np.linalg.det(camera.rotation_33)) > 0.99
-    image, supervision = _SHARED.render_supervised(at, camera=camera, size=SMALL)
+    image, supervision = SHARED.render_supervised(at, camera=camera, size=SMALL)
     assert image.shape == (SMALL[1], SMALL[0], 3)
     assert supervision.ids_hw.max() < len(SURFACES)
 
 
-_SHARED = Tabletop(seed=11)
-
-
 @pytest.mark.parametrize('camera', [*CAMERA_NAMES])
-def test_a_camera_inside_the_scene_sees_without_failing(camera):
+def test_camera_inside_the_scene_renders_an_image(camera):
     table = Tabletop(seed=0)
     state = table.state_at(5.0)
     eye = (state.hand.x, state.hand.y + 0.01, state.hand.z + 0.02)
@@ -109,8 +91,8 @@ def test_a_camera_inside_the_scene_sees_without_failing(camera):
     assert table.render(5.0, camera=inside, size=(64, 48)).shape == (48, 64, 3)
 
 
-def test_cameras_refuse_nonsense():
+def test_invalid_cameras_are_refused():
     with pytest.raises(ValueError, match='two finite points'):
         Camera.look_at((0.0, 0.0, 1.0), (0.0, 0.0, 1.0))
-    with pytest.raises(ValueError, match='field of view'):
+    with pytest.raises(ValueError, match='field of view of 180'):
         Camera.look_at((0.0, 0.0, 1.0), (0.0, 0.0, 0.0), 180.0)

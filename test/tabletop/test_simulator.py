@@ -1,4 +1,4 @@
-"""The synthetic tabletop: its order law above all, then determinism, splits, stream and views."""
+"""The synthetic tabletop: order law, determinism, splits, stream and views."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from step_ros.tabletop.timeline import clip_motion
 
 SMALL = (48, 36)
 PAIRS = [(s.action, s.counterpart) for s in ACTIONS.values() if s.counterpart and not s.backward]
-# Nothing on the table is ever faster, in metres per second.
+# Upper bound on the speed of the hand and of things, in metres per second.
 FASTEST_HAND = 3.5
 
 
@@ -48,7 +48,7 @@ def states_of(action: str, seed: int, split: str = 'train', count: int = 40) -> 
 # Vocabulary
 
 
-def test_there_are_sixteen_actions_and_labels_are_complete():
+def test_tasks_have_complete_labels():
     assert len(TASKS['action']) == 16
     assert len(TASKS['verb']) == 12
     assert len(TASKS['object']) == 9
@@ -86,24 +86,24 @@ def test_unknown_names_are_refused():
         Tabletop(seed=0).segment_at(-0.1)
 
 
-# The order law
+# The order law: the reversed clip of an action is the clip of its counterpart.
 
 
 @pytest.mark.parametrize('pair', PAIRS)
 @pytest.mark.parametrize(('seed', 'camera'), [(0, 'front'), (1, 'side'), (2, 'top')])
-def test_a_clip_played_backward_is_its_counterparts_clip(pair, seed, camera):
+def test_reversed_clip_is_the_counterparts_clip(pair, seed, camera):
     forward, backward = (
         render_clip(a, seed=seed, camera=camera, size=SMALL, rate=8.0, noise=False) for a in pair
     )
     np.testing.assert_array_equal(forward.frames_thwc[::-1], backward.frames_thwc)
     np.testing.assert_array_equal(forward.states_ts[::-1], backward.states_ts)
     np.testing.assert_array_equal(forward.stamps_ns, backward.stamps_ns)
-    # The law would be empty if nothing moved.
+    # Without motion, the law would hold trivially.
     assert not np.array_equal(forward.frames_thwc, backward.frames_thwc)
 
 
 def features_of(action: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features of a clip that ignore the frames' order, and features that do not."""
+    """Return features of a clip that ignore the order of frames, and features that use it."""
     clip = render_clip(action, seed=seed, size=(32, 24), rate=7.5)
     frames = clip.frames_thwc.reshape(len(clip.frames_thwc), 6, 4, 8, 4, 3).mean(axis=(2, 4))
     frames = frames.reshape(len(frames), -1) / 255.0
@@ -114,7 +114,7 @@ def features_of(action: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def accuracy(features_nf: np.ndarray, labels_n: np.ndarray, folds: int = 5) -> tuple[int, int]:
-    """Correct answers of a cross-validated ridge and of a nearest-mean classifier."""
+    """Return the cross-validated hits of a ridge and of a nearest-mean classifier."""
     hits = np.zeros(2, int)
     for fold in range(folds):
         test = np.arange(len(labels_n)) % folds == fold
@@ -130,21 +130,21 @@ def accuracy(features_nf: np.ndarray, labels_n: np.ndarray, folds: int = 5) -> t
     return int(hits[0]), int(hits[1])
 
 
-def test_without_their_order_frames_do_not_tell_a_pair_apart():
+def test_only_the_order_of_frames_separates_a_pair():
     count = 40
-    # Interleaved, so that every fold holds as many of both.
+    # Labels are interleaved, so that every fold holds equally many clips of both.
     labels = np.tile([0, 1], count)
     right = {'free': np.zeros(2), 'ordered': np.zeros(2)}
     for number, pair in enumerate(PAIRS):
-        # Different seeds for both: equal ones would have equal statistics exactly. Different
-        # seeds for all pairs: shared scenes would make their results depend on each other.
+        # Both actions get different seeds: with equal seeds their statistics would be equal. All
+        # pairs get different seeds: shared scenes would correlate their results.
         first = 1000 * number
         found = [features_of(pair[k % 2], first + k) for k in range(2 * count)]
         for name, columns in zip(right, zip(*found, strict=True), strict=True):
             right[name] += accuracy(np.stack(columns), labels)
     total = 2 * count * len(PAIRS)
     for share in right['free'] / total:
-        # Chance is a half, with a standard deviation of 0.023 over 480 clips.
+        # The chance level is 0.5, with a standard deviation of 0.023 over 480 clips.
         assert abs(share - 0.5) < 0.08
     for share in right['ordered'] / total:
         assert share > 0.9
@@ -161,7 +161,7 @@ def test_splits_share_no_texture():
             assert set(Tabletop(seed=seed, split=split).textures) <= set(TEXTURE_IDS[split])
 
 
-def test_splits_share_no_speed_but_the_whole_range():
+def test_splits_share_no_speed_but_cover_the_range():
     for split in SPLITS:
         rng = np.random.default_rng(0)
         durations = [draw_duration(split, rng) for _ in range(500)]
@@ -174,7 +174,7 @@ def test_splits_share_no_speed_but_the_whole_range():
         assert split_of_duration(segment.end_s - segment.start_s) == split
 
 
-def test_splits_share_no_seed():
+def test_equal_seeds_of_splits_give_different_numbers():
     numbers = {random_for(split, 5, 'look').integers(1 << 62) for split in SPLITS}
     assert len(numbers) == len(SPLITS)
 
@@ -182,7 +182,7 @@ def test_splits_share_no_seed():
 # Clips
 
 
-def test_clips_are_deterministic_and_seeds_differ():
+def test_clips_are_deterministic_and_depend_on_the_seed():
     first, again, other = (
         render_clip('open drawer', seed=seed, size=SMALL, rate=6.0) for seed in (4, 4, 5)
     )
@@ -192,7 +192,7 @@ def test_clips_are_deterministic_and_seeds_differ():
 
 
 @pytest.mark.parametrize('action', list(ACTIONS))
-def test_a_clip_holds_the_whole_action(action):
+def test_clip_holds_the_whole_action(action):
     clip: Clip = render_clip(action, seed=6, split='val', size=SMALL, rate=10.0)
     count = len(clip.stamps_ns)
     assert clip.frames_thwc.shape == (count, SMALL[1], SMALL[0], 3)
@@ -213,7 +213,7 @@ def test_noise_is_small_and_can_be_turned_off():
     np.testing.assert_array_equal(clean, Tabletop(seed=2).render(1.0, size=SMALL, noise=False))
 
 
-def test_any_window_within_a_pairs_action_shows_the_thing_move():
+def test_every_window_of_a_pair_shows_the_thing_move():
     for forward, backward in PAIRS:
         for seed, action in itertools.product(range(15), (forward, backward)):
             layout = Layout.draw(random_for('train', seed, 'layout'))
@@ -240,7 +240,7 @@ def test_only_idle_keeps_the_hand_still():
 # The stream
 
 
-def test_segments_follow_each_other_and_every_action_appears_about_equally_often():
+def test_segments_join_and_actions_are_balanced():
     table = Tabletop(seed=1)
     counts = dict.fromkeys(ACTIONS, 0)
     previous = table.segment_at(0.0)
@@ -271,7 +271,7 @@ def test_segments_follow_each_other_and_every_action_appears_about_equally_often
     assert min(counts.values()) > 0.7 * max(counts.values())
 
 
-def test_the_stream_has_no_jumps():
+def test_stream_has_no_jumps():
     step = 1.0 / 60.0
     table = Tabletop(seed=8, split='val')
     previous = table.state_at(0.0)
@@ -290,7 +290,7 @@ def test_the_stream_has_no_jumps():
         previous = state
 
 
-def test_the_stream_can_be_read_in_any_order():
+def test_stream_can_be_rendered_in_any_order():
     onward, random_access = Tabletop(seed=3), Tabletop(seed=3)
     times = [0.2, 7.3, 31.0, 64.9]
     forward = [onward.render(t, size=SMALL) for t in times]
@@ -299,8 +299,8 @@ def test_the_stream_can_be_read_in_any_order():
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_stream_plays_backward_actions_backward():
-    """A lay-down in the stream ends where the thing stays, a pick-up ends with it in the hand."""
+def test_stream_plays_backward_actions_backward():
+    """A lay-down ends with the thing on the table, a pick-up with the thing in the hand."""
     table, seen, at = Tabletop(seed=5), set(), 0.0
     while len(seen) < 6:
         segment = table.segment_at(at)
@@ -315,10 +315,10 @@ def test_the_stream_plays_backward_actions_backward():
         at = segment.end_s
 
 
-# Views and pictures
+# Views and images
 
 
-def test_views_differ_and_every_size_is_drawn():
+def test_views_differ_and_any_size_is_rendered():
     table = Tabletop(seed=0)
     views = [table.render(2.0, camera=name, size=SMALL).astype(int) for name in CAMERA_NAMES]
     for one, other in itertools.combinations(views, 2):
@@ -333,7 +333,7 @@ def test_view_jitter_follows_the_seed():
     assert (len(cameras), len(steady)) == (4, 1)
 
 
-def test_supervision_names_what_is_visible():
+def test_supervision_lists_the_visible_surfaces():
     table = Tabletop(seed=4)
     image, supervision = table.render_supervised(3.0, size=(160, 120), noise=False)
     np.testing.assert_array_equal(image, table.render(3.0, size=(160, 120), noise=False))
@@ -344,7 +344,7 @@ def test_supervision_names_what_is_visible():
     assert supervision.state_vector.shape == (len(STATE_NAMES),)
 
 
-def test_map_agrees_with_the_geometry():
+def test_surface_map_agrees_with_the_projection():
     table = Tabletop(seed=4)
     camera, size = table.camera('top'), (160, 120)
     _, supervision = table.render_supervised(0.0, camera=camera, size=size)
@@ -353,7 +353,7 @@ def test_map_agrees_with_the_geometry():
     assert SURFACES[supervision.ids_hw[round(row), round(column)]] == 'dial'
 
 
-def test_state_vectors_are_scaled_and_say_what_is_held():
+def test_state_vector_is_scaled_and_marks_the_held_thing():
     table = Tabletop(seed=7)
     columns = {name: k for k, name in enumerate(STATE_NAMES)}
     assert len(columns) == len(STATE_NAMES)
