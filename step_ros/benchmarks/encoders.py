@@ -1,4 +1,4 @@
-"""What the encoder costs in each runtime, and how far its tokens are from torch's in float32."""
+"""Times of the encoder in each runtime, and the difference of its tokens to torch in float32."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,8 +18,9 @@ COLUMNS = (
     *('backbone', 'runtime', 'device', 'precision', 'ms', 'ms_of_four', 'ratio'),
     *('max_abs_diff', 'note'),
 )
+# The reference: torch without compilation, in float32 on the CPU.
 EAGER = 'torch (eager)'
-# Images that tokens are compared on, and that are given at once for `ms_of_four`.
+# Number of images for the comparison of tokens, and for the batch of `ms_of_four`.
 IMAGES = 4
 # Rounds of a measurement, see `milliseconds`.
 ROUNDS = 7
@@ -27,20 +28,20 @@ ROUNDS = 7
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeCost:
-    """What one backbone costs in one runtime.
+    """Time and accuracy of one backbone in one runtime.
 
     Attributes:
         backbone: timm's name of the architecture.
-        digest: Of its weights.
+        digest: Digest of the weights.
         image_size: Height and width in pixels.
-        runtime: As asked for.
-        device: Where.
-        precision: What it computes with.
-        note: What runs, or why nothing does.
-        ms: Milliseconds for one image, the shortest of several; None where it does not run.
-        ms_of_four: Milliseconds for each of four images that are given at once.
-        ratio: How many times faster than eager torch in float32 on the CPU.
-        max_abs_diff: Greatest difference of a token's channel from it.
+        runtime: The requested runtime.
+        device: The device.
+        precision: Number format of the computation.
+        note: Description of the encoder, or the reason why the runtime does not run.
+        ms: Milliseconds for one image, the shortest of several; None if it does not run.
+        ms_of_four: Milliseconds per image in a batch of four.
+        ratio: Speed relative to eager torch in float32 on the CPU.
+        max_abs_diff: Greatest absolute difference of a token's channel from eager torch.
     """
 
     backbone: str
@@ -56,16 +57,18 @@ class RuntimeCost:
     max_abs_diff: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything, for JSON."""
+        """Return all fields, for JSON."""
         return asdict(self)
 
 
 def measure_runtimes(backbone: Backbone, *, bundle: Path | None = None) -> Iterator[RuntimeCost]:
-    """Run a backbone in every runtime and precision that there is, one after the other.
+    """Yield the cost of a backbone in every runtime and precision, one after the other.
+
+    A runtime that does not run here gets a row without times; `note` has the reason.
 
     Args:
         backbone: The frozen encoder.
-        bundle: The bundle's folder, for an encoder that was exported beside it.
+        bundle: Folder of the bundle, which may hold an exported encoder.
     """
     random = np.random.default_rng(1)
     images = [
@@ -81,6 +84,7 @@ def measure_runtimes(backbone: Backbone, *, bundle: Path | None = None) -> Itera
             backbone, runtime=runtime, device=device, precision=precision, bundle=bundle
         )
         if encoder.runtime != runtime.partition('-')[0] or encoder.device.type != device:
+            # The factory fell back to another runtime or device.
             row = _row(backbone, runtime, encoder)
             yield replace(row, device=device, precision=precision)
             continue
@@ -91,7 +95,7 @@ def measure_runtimes(backbone: Backbone, *, bundle: Path | None = None) -> Itera
 
 
 def markdown_rows(rows: Sequence[RuntimeCost]) -> str:
-    """Write the rows as a Markdown table."""
+    """Return the rows as a Markdown table."""
     return figures_table(
         COLUMNS,
         [
@@ -116,7 +120,7 @@ def _times(encoder: Encoder, backbone: Backbone) -> dict[str, float]:
 
 
 def _choices(bundle: Path | None) -> list[tuple[str, str, str]]:
-    """List runtime, device and precision of all that may run here."""
+    """Return runtime, device and precision of all combinations that may run here."""
     found: list[tuple[str, str, str]] = [
         (runtime, 'cpu', precision)
         for runtime in RUNTIMES

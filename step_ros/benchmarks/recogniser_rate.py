@@ -1,4 +1,4 @@
-"""What the recogniser does by itself, in one process, without ROS: what a node is held against."""
+"""The recogniser's own rate: times in one process without ROS, as the reference for a node."""
 
 import time
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ import numpy as np
 
 from step_ros.encoders.base import Encoder
 from step_ros.model.bundle import Bundle
+from step_ros.streaming.frame_timer import FrameTimer
 from step_ros.streaming.recogniser import StreamingRecogniser
-from step_ros.streaming.threads import FrameTimer
 
 
 def bundle_digests(bundle: Bundle) -> dict[str, Any]:
-    """Name a bundle and all that decides its answers."""
+    """Return a bundle's name and the digests of everything that determines its predictions."""
     return {
         'model_id': bundle.model_id,
         'backbone_digest': bundle.spec.backbone.digest,
@@ -21,34 +21,36 @@ def bundle_digests(bundle: Bundle) -> dict[str, Any]:
     }
 
 
+# Frames of each camera before the first measurement, beyond a full window.
 _WARM_UP = 3
 
-# Fewer turns make no median.
-_FEWEST_TURNS = 5
+# A median needs at least this many rounds.
+_FEWEST_ROUNDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnRate:
-    """The recogniser's own times, each from frames in memory to hypotheses.
+class RecogniserRate:
+    """Speed of the recogniser alone, from frames in memory to hypotheses.
 
     Attributes:
-        frame_ms: Median of the time for one frame of one camera.
-        frames_per_s: Frames that it answers in a second, taking one of each camera at once: all
-            frames by all their time, for what holds up the one holds up the node, too.
+        frame_ms: Median time for one frame of one camera, in milliseconds.
+        frames_per_s: Frames processed per second, one frame of each camera at once. It is the
+            number of all frames divided by their total time: a mean rather than a median, because
+            slow rounds delay a node, too.
     """
 
     frame_ms: float
     frames_per_s: float
 
 
-class OwnRateMeter:
-    """Runs a recogniser on full windows of images of noise.
+class RecogniserRateMeter:
+    """Times a recogniser with full windows, on images of noise.
 
     Args:
         bundle: The model.
-        encoder: Runs its backbone.
-        cameras: How many cameras there are.
-        image_size: Height and width of their images in pixels.
+        encoder: Runs the bundle's backbone.
+        cameras: Number of cameras.
+        image_size: Height and width of the images in pixels.
 
     Raises:
         ValueError: There is no camera.
@@ -65,23 +67,23 @@ class OwnRateMeter:
         image_hw3 = random.integers(0, 256, (*image_size, 3), dtype=np.uint8)
         self._timer = FrameTimer(self._recogniser, image_hw3=image_hw3)
         for _ in range(bundle.spec.frames + _WARM_UP):
-            self._timer.take(self._names)
+            self._timer.time_frames(self._names)
 
-    def measure(self, seconds: float) -> OwnRate:
-        """Measure in turns, one camera and all.
+    def measure(self, seconds: float) -> RecogniserRate:
+        """Measure rounds of one camera's frame and of all cameras' frames.
 
         Args:
-            seconds: How long, but a few turns at least.
+            seconds: How long to measure; at least a few rounds are measured.
         """
         one_ms: list[float] = []
         all_ms: list[float] = []
         end = time.perf_counter() + seconds
-        while len(all_ms) < _FEWEST_TURNS or time.perf_counter() < end:
-            one_ms.append(self._timer.take(self._names[:1]))
-            # The others' windows go on as well, or they would restart.
-            self._timer.take(self._names[1:])
-            all_ms.append(self._timer.take(self._names))
-        return OwnRate(
+        while len(all_ms) < _FEWEST_ROUNDS or time.perf_counter() < end:
+            one_ms.append(self._timer.time_frames(self._names[:1]))
+            # The other cameras need this frame, too: a window with a gap would restart.
+            self._timer.time_frames(self._names[1:])
+            all_ms.append(self._timer.time_frames(self._names))
+        return RecogniserRate(
             frame_ms=float(np.median(one_ms)),
             frames_per_s=1e3 * len(self._names) / float(np.mean(all_ms)),
         )

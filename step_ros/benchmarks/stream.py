@@ -1,4 +1,4 @@
-"""How much streaming saves: a hypothesis from one frame against one from the whole clip."""
+"""Benchmark of streaming: a hypothesis from one new frame against one from the whole clip."""
 
 import tempfile
 import time
@@ -30,19 +30,20 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class StreamTimes:
-    """What one bundle costs; medians over turns, milliseconds.
+    """Times of one bundle, each the median over turns, in milliseconds.
 
     Attributes:
         backbone: timm's name of the architecture.
         tasks: Number of tasks.
-        naive_ms: A hypothesis of each camera from a whole clip: T frames encoded, heads run on the
-            window.
-        stream_ms: A hypothesis of each camera from one new frame, by the streaming recogniser.
-        ratio: The first over the second.
-        backbone_ms: One frame of each camera through the backbone.
-        plain_heads_ms: The heads on a window of cached tokens.
-        stream_heads_ms: The heads from one new frame's tokens.
-        max_abs_diff: Greatest difference of a logit between the two.
+        naive_ms: Time for a hypothesis of each camera from a whole clip: encode T frames, run the
+            heads on the window.
+        stream_ms: Time for a hypothesis of each camera from one new frame, by the streaming
+            recogniser.
+        ratio: `naive_ms` over `stream_ms`.
+        backbone_ms: Time of the backbone for one frame of each camera.
+        plain_heads_ms: Time of the plain heads on a window of cached tokens.
+        stream_heads_ms: Time of the streaming heads from one new frame's tokens.
+        max_abs_diff: Greatest absolute difference of a logit between plain and streaming heads.
         details: Configuration, digests, memory and the times of all turns.
     """
 
@@ -58,12 +59,12 @@ class StreamTimes:
     details: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything, for JSON."""
+        """Return all fields, for JSON."""
         return asdict(self)
 
 
 def stream_table(rows: Sequence[StreamTimes]) -> str:
-    """Write the rows of the streaming benchmark as a Markdown table."""
+    """Return the rows as a Markdown table."""
     return figures_table(
         COLUMNS,
         [
@@ -82,11 +83,13 @@ def stream_table(rows: Sequence[StreamTimes]) -> str:
 
 Result = TypeVar('Result')
 
-# Labels of each task of a random bundle: as many as Drive&Act has fine-grained activities.
+# Labels per task of a random bundle: the number of fine-grained activities in Drive&Act.
 LABELS = 34
 
+# Seconds between two frames of a random bundle.
 FRAME_PERIOD = 0.2
 
+# Turns that are not counted.
 WARM_UP = 2
 
 
@@ -99,15 +102,15 @@ def random_bundle(
     token_grid: tuple[int, int] | None = None,
     folder: Path,
 ) -> Bundle:
-    """Make a bundle with random weights: what it costs does not depend on what it knows.
+    """Return a bundle with random weights; they do not change its times.
 
     Args:
-        backbone: timm's name.
+        backbone: timm's name of the architecture.
         tasks: Number of tasks.
         frames: Frames in a window.
         image_size: Height and width in pixels; None for the architecture's own.
         token_grid: Rows and columns onto which patch tokens are averaged; None: one per patch.
-        folder: Where to; nothing large is written.
+        folder: Folder to write; the backbone's weights are not written.
 
     Raises:
         ValueError: The backbone is unknown, the token grid does not divide its patches, or there
@@ -147,7 +150,7 @@ def random_bundles(
     image_size: tuple[int, int] | None = (224, 224),
     token_grid: tuple[int, int] | None = None,
 ) -> Iterator[Bundle]:
-    """Make random bundles of all these backbones and numbers of tasks, one after the other."""
+    """Yield a random bundle for each backbone and number of tasks, one after the other."""
     counts = list(tasks)
     for backbone in backbones:
         for count in counts:
@@ -163,13 +166,13 @@ def random_bundles(
 
 
 class StreamBenchmark:
-    """Runs a bundle on films of noise, whole clips and stream in turns.
+    """Times whole clips and the stream alternately, on images of noise.
 
     Args:
         bundle: The model.
-        encoder: Runs its backbone, for both.
-        cameras: How many cameras there are; each turn brings a frame of each.
-        order_evidence: Whether both answer for the reversed window, too, as the node does.
+        encoder: Runs the bundle's backbone, for both.
+        cameras: Number of cameras; each turn brings a frame of each camera.
+        order_evidence: Whether both run the heads on the reversed window, too, as the node does.
         memory_budget: As for `StreamingRecogniser`.
 
     Raises:
@@ -206,10 +209,13 @@ class StreamBenchmark:
 
     @torch.inference_mode()
     def run(self, turns: int) -> StreamTimes:
-        """Fill the windows, warm up, and measure.
+        """Fill the windows, warm up, and return the times of some turns.
+
+        Args:
+            turns: Number of measurements of each kind.
 
         Raises:
-            ValueError: There is no turn, or the heads do not stream.
+            ValueError: `turns` is less than 1, or the heads do not stream.
         """
         if turns < 1:
             raise ValueError(f'turns={turns}: expected at least 1')
@@ -220,47 +226,51 @@ class StreamBenchmark:
         for turn in range(WARM_UP + turns):
             if turn == WARM_UP:
                 self._times.clear()
-            self._turn()
-        return self._report()
+            self._measure_turn()
+        return self._stream_times()
 
-    def _turn(self) -> None:
+    def _measure_turn(self) -> None:
         frames = self._next_frames()
-        said = self._timed('stream', lambda: self._recogniser.process(frames))
-        assert len(said) == len(frames)
+        hypotheses = self._timed('stream', lambda: self._recogniser.process(frames))
+        assert len(hypotheses) == len(frames)
         clips = [image for images in self._images.values() for image in images]
         newest = [images[-1] for images in self._images.values()]
-        self._timed('naive', lambda: self._plain(self._encoder.encode(clips)))
+        self._timed('naive', lambda: self._plain_logits(self._encoder.encode(clips)))
         new_cnd = self._timed('backbone', lambda: self._encoder.encode(newest))
         tokens_lnd = self._encoder.encode(clips)
-        plain = self._timed('plain_heads', lambda: self._plain(tokens_lnd))
-        streamed = self._timed('stream_heads', lambda: self._stream(new_cnd))
+        plain = self._timed('plain_heads', lambda: self._plain_logits(tokens_lnd))
+        streamed = self._timed('stream_heads', lambda: self._stream_logits(new_cnd))
         for task in plain:
             difference = float((plain[task] - streamed[task]).abs().max())
             self._difference = max(self._difference, difference)
 
-    def _plain(self, tokens_lnd: Tensor) -> dict[str, Tensor]:
-        """Run the heads on all cameras' windows in every order that is wanted, `[v, c, k]`."""
+    def _plain_logits(self, tokens_lnd: Tensor) -> dict[str, Tensor]:
+        """Return the plain heads' logits by task, `[orders, cameras, k]`, of all windows."""
         model = self._bundle.model
         x_ctnd = tokens_lnd.view(len(self._images), -1, *tokens_lnd.shape[1:])
-        said = [model.predict(x_ctnd)]
+        logits = [model.predict(x_ctnd)]
         if self._order_evidence:
-            said.append(model.predict(x_ctnd.flip(dims=(1,))))
-        return {task: torch.stack([each[task] for each in said]) for task in said[0]}
+            logits.append(model.predict(x_ctnd.flip(dims=(1,))))
+        return {task: torch.stack([each[task] for each in logits]) for task in logits[0]}
 
-    def _stream(self, tokens_cnd: Tensor) -> dict[str, Tensor]:
-        """Answer from the newest frames' tokens: what the recogniser has just done with them."""
-        said: list[dict[str, Tensor]] = []
-        shares = None
+    def _stream_logits(self, tokens_cnd: Tensor) -> dict[str, Tensor]:
+        """Return the streaming heads' logits by task, `[orders, cameras, k]`.
+
+        The recogniser has already stored the newest frames of this turn. Storing their tokens once
+        more in the same place repeats its work on the heads alone.
+        """
+        logits: list[dict[str, Tensor]] = []
+        projected = None
         for index, camera in enumerate(self._images):
             stream = self._recogniser.cameras[camera]
             assert stream.cache is not None
-            if shares is None:
-                shares = stream.cache.heads.project(tokens_cnd)
+            if projected is None:
+                projected = stream.cache.heads.project(tokens_cnd)
             places = stream.window.places
-            stream.cache.put(places[-1], shares[index])
+            stream.cache.store_frame(places[-1], projected[index])
             orders = [places, places[::-1]] if self._order_evidence else [places]
-            said.append(stream.cache.logits(orders))
-        return {task: torch.stack([each[task] for each in said], dim=1) for task in said[0]}
+            logits.append(stream.cache.logits(orders))
+        return {task: torch.stack([each[task] for each in logits], dim=1) for task in logits[0]}
 
     def _next_frames(self) -> list[Frame]:
         spec = self._bundle.spec
@@ -271,27 +281,27 @@ class StreamBenchmark:
             image_hw3 = self._random.integers(0, 256, shape, dtype=np.uint8)
             self._images[camera] = [*images, image_hw3][-spec.frames :]
             frames.append(
-                Frame(camera=camera, stamp_ns=self._stamp_ns, load=partial(_given, image_hw3))
+                Frame(camera=camera, stamp_ns=self._stamp_ns, load=partial(_same, image_hw3))
             )
         return frames
 
-    def _timed(self, what: str, work: Callable[[], Result]) -> Result:
+    def _timed(self, name: str, work: Callable[[], Result]) -> Result:
         self._wait()
         started = time.perf_counter()
         result = work()
         self._wait()
-        self._times.setdefault(what, []).append(1e3 * (time.perf_counter() - started))
+        self._times.setdefault(name, []).append(1e3 * (time.perf_counter() - started))
         return result
 
     def _wait(self) -> None:
         if self._encoder.device.type == 'cuda':
             torch.cuda.synchronize(self._encoder.device)
 
-    def _report(self) -> StreamTimes:
+    def _stream_times(self) -> StreamTimes:
         spec, backbone = self._bundle.spec, self._bundle.model.backbone
         cache = next(iter(self._recogniser.cameras.values())).cache
         assert cache is not None
-        median = {what: float(np.median(times)) for what, times in self._times.items()}
+        median = {name: float(np.median(times)) for name, times in self._times.items()}
         return StreamTimes(
             backbone=backbone.name,
             tasks=len(spec.tasks),
@@ -324,5 +334,5 @@ class StreamBenchmark:
         )
 
 
-def _given(image_hw3: np.ndarray) -> np.ndarray:
+def _same(image_hw3: np.ndarray) -> np.ndarray:
     return image_hw3

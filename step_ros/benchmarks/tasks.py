@@ -1,8 +1,9 @@
-"""The time of several tasks: STEP's heads on one pass against a pass of adapters for each.
+"""Benchmark of several tasks: STEP's heads after one pass, or a pass through adapters per task.
 
-Fig. 4 of the STEP paper counts operations; here they are timed, on the same frames in the same
-view for both (its figure for ST-Adapter counts three views). A third way is the stream's: one new
-frame instead of the clip. Weights are random: time does not depend on them.
+Fig. 4 of the STEP paper counts operations. This benchmark measures time, on the same frames and
+one view for both; the paper's figure for ST-Adapter counts three views. A third measurement is the
+stream: one new frame instead of the clip. Weights are random, as time does not depend on them.
+`tasks_table` and `plot_tasks` show the times.
 """
 
 import time
@@ -28,21 +29,32 @@ from step_ros.streaming.attention_cache.storage import MEMORY_BUDGET
 from step_ros.streaming.frame import Frame
 from step_ros.streaming.recogniser import StreamingRecogniser
 
+COLUMNS = ('tasks', 'st_adapter_ms', 'step_ms', 'stream_ms', 'ratio')
+
 CAMERA = 'bench'
 
+# Turns that are not counted.
 WARM_UP = 1
+
+# Legend and marker of each curve, in the order of the columns.
+_MARKERS = {
+    'ST-Adapter, a pass for each task': 'o',
+    'STEP, one pass': 's',
+    'STEP, streaming: one new frame': 'D',
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TasksTimes:
-    """What a number of tasks takes; medians over turns, milliseconds.
+    """Times for a number of tasks, each the median over turns, in milliseconds.
 
     Attributes:
         tasks: Number of tasks.
-        st_adapter_ms: A clip by one pass through an ST-Adapter for each task.
-        step_ms: A clip by one pass through the frozen backbone and a STEP head for each task.
-        stream_ms: One new frame of a stream, all tasks.
-        details: How the streaming heads keep what they keep, and the times of all turns.
+        st_adapter_ms: Time of a clip with one pass through an ST-Adapter backbone per task.
+        step_ms: Time of a clip with one pass through the frozen backbone and a STEP head per
+            task.
+        stream_ms: Time of one new frame of a stream, all tasks.
+        details: Digests, format and size of the attention cache, and the times of all turns.
     """
 
     tasks: int
@@ -53,26 +65,26 @@ class TasksTimes:
 
     @property
     def ratio(self) -> float:
-        """How many times as long adapters take for the clip."""
+        """Time of a clip with adapters, relative to STEP."""
         return self.st_adapter_ms / self.step_ms
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything, for JSON."""
+        """Return all fields and the ratio, for JSON."""
         return {**asdict(self), 'ratio': self.ratio}
 
 
 class TasksBenchmark:
-    """Times the three ways in turns.
+    """Times adapters, STEP on a clip and STEP on a stream alternately.
 
     Args:
         backbone: timm's name of the architecture.
         frames: Frames in a window.
         image_size: Height and width of the images in pixels.
-        device: Where all of it runs.
+        device: Device of all models.
         memory_budget: As for `StreamingRecogniser`.
 
     Attributes:
-        adapted: The backbone with ST-Adapters, and a linear head: what each task has of its own.
+        adapted: The backbone with ST-Adapters and a linear head, which a task needs for itself.
 
     Raises:
         ValueError: The backbone is unknown or cannot be adapted.
@@ -98,10 +110,14 @@ class TasksBenchmark:
         self.adapted = MultiTaskModel(adapted, {'task': linear}).to(device).eval()
 
     def run(self, tasks: Iterable[int], turns: int) -> Iterator[TasksTimes]:
-        """Measure one number of tasks after the other.
+        """Yield the times of each number of tasks, one after the other.
+
+        Args:
+            tasks: Numbers of tasks.
+            turns: Number of measurements of each kind.
 
         Raises:
-            ValueError: There is no turn or no task.
+            ValueError: `turns` or a number of tasks is less than 1.
         """
         if turns < 1:
             raise ValueError(f'turns={turns}: expected at least 1')
@@ -118,26 +134,28 @@ class TasksBenchmark:
             order_evidence=False,
             memory_budget=self._memory_budget,
         )
-        film = _Film(self._image_size, frames=self._frames)
+        images = _NoiseFrames(self._image_size, frames=self._frames)
         period_ns = recogniser.settings.frame_period_ns
         for _ in range(self._frames):
-            recogniser.process([film.next_frame(period_ns)])
-        ways: dict[str, Callable[[], object]] = {
-            'st_adapter': lambda: self._adapters(film.clip_t3hw(bundle, self._device), bundle),
-            'step': lambda: bundle.model(film.clip_t3hw(bundle, self._device)[None]),
-            'stream': lambda: recogniser.process([film.newest]),
+            recogniser.process([images.next_frame(period_ns)])
+        passes: dict[str, Callable[[], object]] = {
+            'st_adapter': lambda: self._adapter_logits(
+                images.clip_t3hw(bundle, self._device), bundle
+            ),
+            'step': lambda: bundle.model(images.clip_t3hw(bundle, self._device)[None]),
+            'stream': lambda: recogniser.process([images.newest]),
         }
-        times: dict[str, list[float]] = {way: [] for way in ways}
+        times: dict[str, list[float]] = {name: [] for name in passes}
         for turn in range(WARM_UP + turns):
-            film.next_frame(period_ns)
-            for way, work in ways.items():
+            images.next_frame(period_ns)
+            for name, work in passes.items():
                 took_ms = self._timed(work)
                 if turn >= WARM_UP:
-                    times[way].append(took_ms)
+                    times[name].append(took_ms)
         cache = recogniser.cameras[CAMERA].cache
         return TasksTimes(
             tasks=len(bundle.spec.tasks),
-            **{f'{way}_ms': float(np.median(took)) for way, took in times.items()},
+            **{f'{name}_ms': float(np.median(took)) for name, took in times.items()},
             details={
                 'model_id': bundle.model_id,
                 'heads_digest': bundle.spec.heads.digest,
@@ -147,8 +165,11 @@ class TasksBenchmark:
             },
         )
 
-    def _adapters(self, x_t3hw: Tensor, bundle: Bundle) -> list[dict[str, Tensor]]:
-        """Answer each task by a pass of its own; which adapters it has is no matter of time."""
+    def _adapter_logits(self, x_t3hw: Tensor, bundle: Bundle) -> list[dict[str, Tensor]]:
+        """Return the logits of each task from a pass of its own.
+
+        All passes use the same adapters: other weights would take the same time.
+        """
         return [self.adapted(x_t3hw[None]) for _ in bundle.spec.tasks]
 
     def _timed(self, work: Callable[[], object]) -> float:
@@ -163,8 +184,8 @@ class TasksBenchmark:
             torch.cuda.synchronize(self._device)
 
 
-class _Film:
-    """Frames of noise, of which the newest are a clip."""
+class _NoiseFrames:
+    """A stream of noise images that keeps the newest ones as a clip."""
 
     def __init__(self, image_size: tuple[int, int], *, frames: int) -> None:
         self._shape, self._length = (*image_size, 3), frames
@@ -173,7 +194,7 @@ class _Film:
         self._stamp_ns = 1
 
     def next_frame(self, period_ns: int) -> Frame:
-        """Go on by a frame and return it."""
+        """Add a new frame and return it."""
         image_hw3 = self._random.integers(0, 256, self._shape, dtype=np.uint8)
         self._images = [*self._images, image_hw3][-self._length :]
         self._stamp_ns += period_ns
@@ -192,19 +213,8 @@ class _Film:
         return normalise(x_thw3, mean=backbone.mean, std=backbone.std)
 
 
-# ---- The times of several tasks as a table and a plot.
-
-COLUMNS = ('tasks', 'st_adapter_ms', 'step_ms', 'stream_ms', 'ratio')
-
-_MARKERS = {
-    'ST-Adapter, a pass for each task': 'o',
-    'STEP, one pass': 's',
-    'STEP, streaming: one new frame': 'D',
-}
-
-
 def tasks_table(rows: Sequence[TasksTimes]) -> str:
-    """Write the rows as a Markdown table."""
+    """Return the rows as a Markdown table."""
     return figures_table(
         COLUMNS,
         [
@@ -223,8 +233,8 @@ def plot_tasks(path: Path, rows: Sequence[TasksTimes], *, title: str) -> None:
 
     Args:
         path: Image file to write; its folder is made.
-        rows: What was measured.
-        title: What it was measured on.
+        rows: The times.
+        title: Title of the plot: the model and its input.
     """
     figure = Figure(figsize=(7, 4.5), layout='constrained')
     axes = figure.subplots()
@@ -235,7 +245,7 @@ def plot_tasks(path: Path, rows: Sequence[TasksTimes], *, title: str) -> None:
     axes.set_title(title)
     axes.set_xlabel('tasks')
     axes.set_xticks(tasks)
-    axes.set_ylabel('seconds for an answer of every task')
+    axes.set_ylabel('seconds for the scores of all tasks')
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()

@@ -1,4 +1,4 @@
-"""Every runtime is measured, and what does not run says why."""
+"""Every runtime is measured, and a runtime that does not run has a reason."""
 
 import sys
 
@@ -8,7 +8,7 @@ from step_ros.benchmarks.encoders import EAGER, markdown_rows, measure_runtimes
 from step_ros.encoders.factory import TOLERANCES
 
 
-def test_what_runs_is_measured_and_what_does_not_says_why(tiny_model, monkeypatch):
+def test_each_runtime_has_times_or_a_reason(tiny_model, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnxscript', None)
     rows = list(measure_runtimes(tiny_model().backbone))
     found = {(row.runtime, row.device, row.precision): row for row in rows}

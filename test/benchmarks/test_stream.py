@@ -1,4 +1,4 @@
-"""The benchmark measures what it says, and compares equals."""
+"""The streaming benchmark gives times, and the difference between plain and streaming heads."""
 
 import pytest
 import torch
@@ -30,14 +30,14 @@ def test_times_and_difference_of_a_bundle(cameras, order_evidence, tiny_bundle):
     assert times.details['bytes_per_camera'] == 3 * times.details['bytes_per_camera_and_task']
 
 
-def test_a_difference_between_the_two_would_show(tiny_bundle, monkeypatch):
+def test_wrong_logits_show_as_a_difference(tiny_bundle, monkeypatch):
     benchmark = StreamBenchmark(tiny_bundle, encoder(tiny_bundle))
-    stream = benchmark._stream
+    predict = tiny_bundle.model.predict
 
-    def wrong(tokens_cnd):
-        return {task: logits + 0.5 for task, logits in stream(tokens_cnd).items()}
+    def wrong(x_ctnd):
+        return {task: logits + 0.5 for task, logits in predict(x_ctnd).items()}
 
-    monkeypatch.setattr(benchmark, '_stream', wrong)
+    monkeypatch.setattr(tiny_bundle.model, 'predict', wrong)
     assert benchmark.run(1).max_abs_diff == pytest.approx(0.5, abs=1e-3)
 
 
@@ -55,7 +55,7 @@ def test_no_turns_and_no_cameras_are_refused(tiny_bundle):
         StreamBenchmark(tiny_bundle, encoder(tiny_bundle)).run(0)
 
 
-def test_a_random_bundle_has_what_was_asked_for(tmp_path):
+def test_random_bundle_has_the_requested_shape(tmp_path):
     bundle = random_bundle(
         'vit_tiny_patch16_224', tasks=2, frames=3, image_size=(32, 32), folder=tmp_path
     )
@@ -77,7 +77,7 @@ def test_a_random_bundle_has_what_was_asked_for(tmp_path):
         random_bundle('vit_tiny_patch16_224', tasks=0, frames=3, image_size=None, folder=tmp_path)
 
 
-def test_the_table_has_a_line_for_each_row(tiny_bundle):
+def test_table_has_a_line_for_each_row(tiny_bundle):
     times = StreamBenchmark(tiny_bundle, encoder(tiny_bundle)).run(1)
     header, rule, *lines = stream_table([times, times]).splitlines()
     assert [cell.strip() for cell in header.strip('|').split('|')] == list(COLUMNS)
@@ -86,7 +86,7 @@ def test_the_table_has_a_line_for_each_row(tiny_bundle):
     assert f'| {times.ratio:.1f} |' in lines[0]
 
 
-def test_the_machine_is_described():
+def test_machine_is_described():
     described = machine()
     assert described['threads'] == torch.get_num_threads()
     assert described['processor']

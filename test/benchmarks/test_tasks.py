@@ -1,4 +1,4 @@
-"""Several tasks are timed by as many passes as they take."""
+"""The benchmark of several tasks makes the passes that it times."""
 
 import cv2
 import pytest
@@ -36,7 +36,7 @@ def test_the_adapted_backbone_mixes_frames(benchmark):
     assert names
 
 
-def test_a_table_and_a_plot(benchmark, tmp_path):
+def test_table_and_plot_show_the_rows(benchmark, tmp_path):
     rows = list(benchmark.run([1, 2], 1))
     header, _, *lines = tasks_table(rows).splitlines()
     assert [cell.strip() for cell in header.strip('|').split('|')] == list(COLUMNS)
@@ -45,7 +45,7 @@ def test_a_table_and_a_plot(benchmark, tmp_path):
     assert cv2.imread(str(tmp_path / 'new' / 'tasks.png')).shape[1] > 500
 
 
-def test_nothing_to_measure_is_refused(benchmark):
+def test_no_turns_and_no_tasks_are_refused(benchmark):
     with pytest.raises(ValueError, match='turns=0'):
         list(benchmark.run([1], 0))
     with pytest.raises(ValueError, match='tasks=0'):
