@@ -51,7 +51,7 @@ docs: setup
 	@.venv/bin/step_ros complexity --plot docs/images/complexity.png
 
 # The documentation site, with the API reference: site/index.html.
-docs-site: setup ; @.venv/bin/mkdocs build --strict --quiet && echo site/index.html
+docs-site: setup ; @NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet && echo site/index.html
 
 model: setup ; @.venv/bin/step_ros train config/training/tabletop-tiny.yaml --output models/tabletop-tiny
 

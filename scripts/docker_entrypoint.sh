@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Run a command with ROS 2 and this workspace sourced.
+set -e
+source "/opt/ros/${ROS_DISTRO}/setup.bash"
+source /workspace/install/setup.bash
+exec "$@"
