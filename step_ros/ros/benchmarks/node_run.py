@@ -259,7 +259,7 @@ def node_requirements(rows: Sequence[NodeTimes]) -> list[Requirement]:
     """Return the requirements that these runs can show to be met or not."""
     requirements = [
         Requirement(
-            what=f'p99 of the latency the node adds, one camera at {CAMERA_RATE:g} Hz, ms',
+            what=f'p99 of the latency that the node adds, one camera at {CAMERA_RATE:g} Hz, ms',
             measured=row.added_ms['p99'],
             required=f'below {ADDED_P99_MS:g}',
             passed=row.added_ms['p99'] < ADDED_P99_MS,
@@ -272,8 +272,8 @@ def node_requirements(rows: Sequence[NodeTimes]) -> list[Requirement]:
         cost, slow, fast = found
         requirements.append(
             Requirement(
-                what=f'an off-grid frame, {slow.cameras} cameras at {fast.rate:g} against '
-                f'{slow.rate:g} Hz, ms of processor time',
+                what=f'processor time of an off-grid frame, {slow.cameras} cameras at '
+                f'{fast.rate:g} and {slow.rate:g} Hz, ms',
                 measured=cost,
                 required=f'below {OFF_GRID_MS:g}',
                 passed=cost < OFF_GRID_MS,

@@ -205,7 +205,7 @@ class MemorySample:
     """The node's memory at one time.
 
     Attributes:
-        seconds: Seconds since all cameras publish.
+        seconds: Seconds since all cameras started to publish.
         memory: The node's memory.
     """
 
@@ -308,9 +308,9 @@ class SoakResult:
         span = self.plan.span
         return [
             Condition(
-                what=f'memory grows by at most {GROWTH_PERCENT:g} % (medians of the resident set '
-                f'over {span:.0f} s: the first after a warm-up of {span:.0f} s, and the last; of '
-                'shared memory the least in either half)',
+                what=f'memory grows by at most {GROWTH_PERCENT:g} % (own memory: median of the '
+                f'last {span:.0f} s against that of the first {span:.0f} s after a warm-up of '
+                f'{span:.0f} s; shared memory: minimum of each half)',
                 found=f'{self.growth_percent:+.2f} % '
                 f'({self.own_growth_percent:+.2f} % without shared memory)',
                 passed=self.growth_percent <= GROWTH_PERCENT,
@@ -321,8 +321,8 @@ class SoakResult:
                 passed=not any(unaccounted),
             ),
             Condition(
-                what='sent = received + lost in transport, of which at most '
-                f'{TRANSPORT_LOST_PERCENT:g} %',
+                what='sent = received + lost in transport, with at most '
+                f'{TRANSPORT_LOST_PERCENT:g} % lost',
                 found=f'{sent} sent, {transport_lost} lost',
                 passed=min(transport_lost) >= 0 and lost_percent <= TRANSPORT_LOST_PERCENT,
             ),
