@@ -99,8 +99,8 @@ def _overview(rooms: list[Path]) -> str:
     lines = [
         '# API reference',
         '',
-        'The rooms of the package; [Architecture](../architecture.md) says how they depend on each '
-        'other.',
+        'The rooms of the package. [Architecture](../architecture.md) says how they depend on '
+        'each other.',
         '',
         '| room | what it is |',
         '|---|---|',
