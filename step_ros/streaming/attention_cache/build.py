@@ -102,22 +102,22 @@ class NativePasses:
         )
 
     def apply_updates(
-        self, turns: 'ctypes.Array[NativeUpdate]', *, first: int, most_spread: float
+        self, updates: 'ctypes.Array[NativeUpdate]', *, first: int, most_spread: float
     ) -> tuple[int, int]:
-        """Put frames and sum attended values, without Python and its lock in between.
+        """Store frames and sum attended values, without Python and its lock in between.
 
         Args:
-            turns: Of any caches, in order.
-            first: Where to begin.
-            most_spread: A window with a greater spread ends it, its frame put.
+            updates: Updates of any caches, in order.
+            first: Index of the first update to apply.
+            most_spread: The call ends at a window with a greater spread, after storing its frame.
 
         Returns:
-            Index of that turn, or how many there are; and nanoseconds spent on windows.
+            The index of that update, or their number; and nanoseconds spent on windows.
         """
         attend_ns = ctypes.c_int64(0)
         done = self._library.apply_updates(
-            ctypes.byref(turns, first * ctypes.sizeof(NativeUpdate)),
-            ctypes.c_int64(len(turns) - first),
+            ctypes.byref(updates, first * ctypes.sizeof(NativeUpdate)),
+            ctypes.c_int64(len(updates) - first),
             ctypes.c_float(most_spread),
             ctypes.byref(attend_ns),
         )

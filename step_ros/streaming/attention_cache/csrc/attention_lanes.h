@@ -1,4 +1,4 @@
-// Sixteen numbers at once, in whatever vectors the processor has, and work shared by threads.
+// Sixteen numbers at once, in the vectors that the processor has, and work shared by threads.
 #pragma once
 
 #include <algorithm>
@@ -58,7 +58,7 @@ inline Lanes all(float value) { return Lanes{} + value; }
 
 inline Lanes greater(Lanes a, Lanes b) { return a > b ? a : b; }
 
-// In halves: a chain of sixteen would wait for each of its steps.
+// Joins halves: in a chain of sixteen each step would wait for the one before.
 template <typename Join>
 inline float reduce(Lanes lanes, const Join& join) {
   float each[kLanes];
@@ -103,7 +103,8 @@ inline Lanes exponential(Lanes x) {
 
 inline float exponential(float x) { return exponential(all(x))[0]; }
 
-// With OpenMP these are torch's own threads, which are awake: a millisecond's work is worth sharing.
+// With OpenMP these are torch's own threads, which are awake already: even a millisecond of work is
+// worth sharing.
 template <typename Work>
 void in_parallel(int64_t items, int64_t threads, const Work& work) {
 #ifdef _OPENMP

@@ -1,4 +1,4 @@
-// A new frame: copied to its place, scored with all slots, and with all other frames both ways.
+// A new frame is copied to its place, and scored with all slots and, both ways, with all frames.
 #pragma once
 
 #include "attention_cache.h"

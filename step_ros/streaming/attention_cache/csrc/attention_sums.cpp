@@ -1,9 +1,8 @@
-// Sums over attention weights, in passes that read what is large only once.
+// Sums over attention weights, in passes that read the large arrays only once.
 //
-// The Python side (native.py, native_cache.py) compiles this file and owns all memory; it checks
-// shapes, nothing here does. Letters: g attention heads of all tasks, t frames of the window by
-// their place in the cache, n tokens of a frame, c channels, v orders of the window (forwards,
-// reversed).
+// library.py compiles this file; native.py owns all memory and checks all shapes. Nothing is checked
+// here. Letters: g attention heads of all tasks, t frames of the window by their place in the cache,
+// n tokens of a frame, c channels, v orders of the window (forwards, reversed).
 
 #include <chrono>
 
@@ -12,8 +11,8 @@
 
 extern "C" {
 
-// Puts a frame's queries, keys and values in a place; returns the greatest difference of a slot's
-// scores within it.
+// Stores a frame's queries, keys and values at a place. Returns the greatest difference between two
+// scores of one slot within the frame.
 float step_put(const StepCache* cache, int64_t place, const float* qkv, int64_t part_stride,
                int64_t group_stride, int64_t token_stride, int64_t threads) {
   const NewFrame frame{qkv, part_stride, group_stride, token_stride};
@@ -32,35 +31,36 @@ void step_attend(const StepCache* cache, const int32_t* slots, int64_t orders, i
                 : attend<float, 2>(*cache, slots, newest, attended, threads);
 }
 
-// A frame that enters a cache, and the window that is asked about then.
+// A frame that enters a cache, and the window to predict on afterwards, if any.
 struct NativeUpdate {
   const StepCache* cache;
   int64_t place;
   const float* qkv;
   int64_t part_stride, group_stride, token_stride;
   const int32_t* slots;  // [orders, t]
-  int64_t orders;        // none if nothing is asked
+  int64_t orders;        // 0 if there is no window to predict on
   float* attended;       // [orders, g, c]
-  float* spreads;        // what step_put returned, of all places: [t]
+  float* spreads;        // step_put's result for each place: [t]
   int64_t put_threads, attend_threads;
 };
 
-// Takes turns in order; returns how many are done, at most up to the first whose frame is put but
-// whose window cannot be attended to, for a spread of it is above `most_spread`. Adds the time
-// spent on windows to `attend_ns`.
-int64_t apply_updates(const NativeUpdate* turns, int64_t count, float most_spread, int64_t* attend_ns) {
+// Applies updates in order and returns how many are complete. It stops early at the first update
+// whose window has a spread above `most_spread`: its frame is stored, its window is not computed.
+// Adds the time spent on windows to `attend_ns`.
+int64_t apply_updates(const NativeUpdate* updates, int64_t count, float most_spread,
+                      int64_t* attend_ns) {
   using Clock = std::chrono::steady_clock;
   for (int64_t i = 0; i < count; ++i) {
-    const NativeUpdate& turn = turns[i];
-    turn.spreads[turn.place] =
-        step_put(turn.cache, turn.place, turn.qkv, turn.part_stride, turn.group_stride,
-                 turn.token_stride, turn.put_threads);
-    if (!turn.orders) continue;
-    for (int64_t place = 0; place < turn.cache->frames; ++place)
-      if (!(turn.spreads[place] <= most_spread)) return i;
+    const NativeUpdate& update = updates[i];
+    update.spreads[update.place] =
+        step_put(update.cache, update.place, update.qkv, update.part_stride, update.group_stride,
+                 update.token_stride, update.put_threads);
+    if (!update.orders) continue;
+    for (int64_t place = 0; place < update.cache->frames; ++place)
+      if (!(update.spreads[place] <= most_spread)) return i;
     const auto begun = Clock::now();
-    step_attend(turn.cache, turn.slots, turn.orders, turn.place, turn.attended,
-                turn.attend_threads);
+    step_attend(update.cache, update.slots, update.orders, update.place, update.attended,
+                update.attend_threads);
     *attend_ns += std::chrono::nanoseconds(Clock::now() - begun).count();
   }
   return count;

@@ -1,4 +1,5 @@
-// A window's answer: column sums of its attention, from what is kept, and the values weighed by them.
+// A window: the column sums of its attention, from the kept exponentials, and the values weighted by
+// these sums.
 #pragma once
 
 #include "attention_cache.h"
@@ -6,8 +7,8 @@
 
 namespace {
 
-// What stands before each block of up to sixteen rows, for each order: first exp(b_is + d_rs) with
-// the shift, then the share of the row that it stands for.
+// Factors of up to sixteen rows, for each order of the window: first exp(b_is + d_rs) with the shift,
+// later multiplied by the row's share of the mean.
 template <int V>
 struct Strip {
   std::vector<float> factors;  // [v, t, rows]
@@ -48,7 +49,7 @@ inline void sum_rows(const StepCache& m, const Kept* kept, const float* column, 
     for (int v = 0; v < V; ++v) strip.sums[v * kLanes + first + k] = sum(total[k * V + v]);
 }
 
-// Adds K rows, each times its factors, to the sums of the columns.
+// Adds K rows, each times its factors, to the column sums.
 template <typename Kept, int V, int K>
 inline void add_to_columns(const StepCache& m, const Kept* kept, const Strip<V>& strip,
                            int64_t first, float* sums) {
@@ -106,7 +107,7 @@ void add_frame(const StepCache& m, const int32_t* slots, int64_t g, int64_t p, f
   Strip<V> strip;
   strip.factors.resize(V * T * kLanes);
 
-  // exp(c_rj), and what all rows of this frame have in common.
+  // exp(c_rj), and the level that all rows of this frame share.
   for (int v = 0; v < V; ++v)
     for (int64_t s = 0; s < T; ++s) {
       const float* part = m.column_parts + ((g * T + slots[v * T + p]) * T + s) * S;
@@ -121,7 +122,7 @@ void add_frame(const StepCache& m, const int32_t* slots, int64_t g, int64_t p, f
     const int64_t rows = std::min(kLanes, n - first);
     const Kept* kept = frame + first * T * S;
     prepare<V>(m, slots, g, p, first, level.data(), strip);
-    std::fill_n(strip.sums, V * kLanes, 1.0f);  // where there is no row
+    std::fill_n(strip.sums, V * kLanes, 1.0f);  // entries without a row divide by one
     int64_t i = 0;
     for (; i + kTogether <= rows; i += kTogether)
       sum_rows<Kept, V, kTogether>(m, kept, column.data(), strip, i);
@@ -136,7 +137,7 @@ void add_frame(const StepCache& m, const int32_t* slots, int64_t g, int64_t p, f
         store(load(factors + s * kLanes) * share, factors + s * kLanes);
     }
 
-    // The same rows again, which are still near.
+    // The same rows again, while they are still in the processor's cache.
     for (i = 0; i + kTogether <= rows; i += kTogether)
       add_to_columns<Kept, V, kTogether>(m, kept, strip, i, sums.data());
     for (; i < rows; ++i) add_to_columns<Kept, V, 1>(m, kept, strip, i, sums.data());
@@ -175,7 +176,7 @@ void add_cls_row(const StepCache& m, const int32_t* slots, int64_t g, float* sum
   cls_sum += share * itself;
 }
 
-// Adds up the parts of a group's column sums, and weighs its values by them.
+// Adds up the parts of a group's column sums, and weights its values by them.
 void weigh_values(const StepCache& m, const int32_t* slots, int64_t orders, int64_t newest,
                   int64_t g, float* attended) {
   const int64_t T = m.frames, n = m.tokens, C = m.channels, S = m.stride, G = m.groups;
@@ -216,7 +217,7 @@ template <typename Kept, int V>
 void attend(const StepCache& m, const int32_t* slots, int64_t newest, float* attended,
             int64_t threads) {
   const int64_t T = m.frames, order = T * m.stride;
-  // Parts are added up in the same order whatever the threads do.
+  // Parts are added up in a fixed order, so that the number of threads changes no bit.
   in_parallel(m.groups * m.parts, threads, [&](int64_t item) {
     const int64_t g = item / m.parts, part = item % m.parts;
     float* to = m.sums + (part * V * m.groups + g) * order;
