@@ -1,4 +1,7 @@
-"""What is there of a dataset, what is missing and what is wrong; nothing is changed."""
+"""Check a dataset: count its clips and list missing videos and other problems.
+
+A check only reads; it changes nothing on disk.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,13 +21,13 @@ Progress = Callable[[Sequence[Path]], Iterable[Path]]
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What a dataset holds.
+    """The result of a check.
 
     Attributes:
-        dataset: What was checked.
-        counts: Clips by task, label and (split, view); labels in the published order.
-        problems: Those of reading, then those of decoding.
-        decoded: How many videos, and cameras of bags, were opened.
+        dataset: The checked dataset.
+        counts: Number of clips by task, label and (split, view); labels in the published order.
+        problems: Problems of reading, then problems of decoding.
+        decoded: Number of opened videos and cameras of bags.
     """
 
     dataset: Dataset
@@ -34,37 +37,37 @@ class Check:
 
     @property
     def missing_videos(self) -> tuple[str, ...]:
-        """Videos that an annotation names and that are not there."""
+        """Missing videos that an annotation names."""
         return self._values('missing video')
 
     @property
     def undecodable_videos(self) -> tuple[str, ...]:
-        """Videos that were opened without success."""
+        """Videos that cannot be decoded."""
         return self._values('undecodable video')
 
     @property
     def without_clips(self) -> dict[str, tuple[str, ...]]:
-        """Labels that no clip has, by task; tasks that lack none are left out."""
-        lacking = {
+        """Labels without clips, by task; only tasks that have such labels."""
+        unused = {
             task: tuple(label for label, parts in labels.items() if not parts)
             for task, labels in self.counts.items()
         }
-        return {task: labels for task, labels in lacking.items() if labels}
+        return {task: labels for task, labels in unused.items() if labels}
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is missing or wrong."""
+        """Whether the dataset has no problems and a clip for each label."""
         return not self.problems and not self.without_clips
 
     def by_kind(self) -> dict[ProblemKind, list[Problem]]:
-        """Sort the problems by their kind."""
+        """Return the problems grouped by kind, kinds sorted."""
         kinds: dict[ProblemKind, list[Problem]] = {}
         for problem in self.problems:
             kinds.setdefault(problem.kind, []).append(problem)
         return dict(sorted(kinds.items()))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything, for a JSON file."""
+        """Return the result as the content of a JSON file."""
         return {
             'dataset': self.dataset.config.name,
             'options': dict(self.dataset.options),
@@ -78,10 +81,12 @@ class Check:
                 for label, parts in labels.items()
                 for (split, view), clips in sorted(parts.items())
             ],
-            'classes_without_clips': {task: [*some] for task, some in self.without_clips.items()},
+            'classes_without_clips': {
+                task: [*labels] for task, labels in self.without_clips.items()
+            },
             'missing_videos': [*self.missing_videos],
             'undecodable_videos': [*self.undecodable_videos],
-            'problems_by_kind': {kind: len(some) for kind, some in self.by_kind().items()},
+            'problems_by_kind': {kind: len(problems) for kind, problems in self.by_kind().items()},
             'problems': [
                 {**asdict(problem), 'file': str(problem.file)} for problem in self.problems
             ],
@@ -95,19 +100,19 @@ class Check:
 def check_dataset(
     dataset: Dataset, *, decode: bool = False, progress: Progress = lambda videos: videos
 ) -> Check:
-    """Count a dataset's clips and gather its problems.
+    """Count a dataset's clips and collect its problems.
 
     Args:
-        dataset: What to check.
-        decode: Open every video and every camera of a bag, decode its first frame and compare its
-            length with the clips.
-        progress: Passes the videos on, and may show how far they are.
+        dataset: The dataset.
+        decode: Whether to open every video and every camera of a bag, decode its first frame and
+            compare its length with the clips.
+        progress: Yields the videos that it is given, and may show progress.
     """
     problems = list(dataset.problems)
     videos = clips_by_video(dataset.records) if decode else {}
     keys = sorted(videos)
     for key, _ in zip(keys, progress([video for video, _ in keys]), strict=True):
-        problems += _open(videos[key])
+        problems += _decode(videos[key])
     return Check(
         dataset=dataset,
         counts=count_clips(dataset),
@@ -117,7 +122,7 @@ def check_dataset(
 
 
 def count_clips(dataset: Dataset) -> dict[str, dict[str, Counter[tuple[str, str]]]]:
-    """Count the clips by task, label and (split, view)."""
+    """Return the number of clips by task, label and (split, view)."""
     counts: dict[str, dict[str, Counter[tuple[str, str]]]] = {
         task.name: {label: Counter() for label in task.labels} for task in dataset.config.tasks
     }
@@ -128,14 +133,15 @@ def count_clips(dataset: Dataset) -> dict[str, dict[str, Counter[tuple[str, str]
 
 
 def clips_by_video(records: Sequence[ClipRecord]) -> dict[tuple[Path, str], list[ClipRecord]]:
-    """Sort clips by the video, or the bag and its image topic, that holds them."""
+    """Return the clips grouped by video file, or by bag and image topic."""
     videos: dict[tuple[Path, str], list[ClipRecord]] = {}
     for record in records:
         videos.setdefault((record.video, record.topic), []).append(record)
     return videos
 
 
-def _open(clips: Sequence[ClipRecord]) -> list[Problem]:
+def _decode(clips: Sequence[ClipRecord]) -> list[Problem]:
+    """Return the problems of one video: it cannot be decoded, or clips end after it."""
     video = clips[0].video
     try:
         duration_s, rate = _length(clips[0])
@@ -157,7 +163,7 @@ def _open(clips: Sequence[ClipRecord]) -> list[Problem]:
         if clip.span is None:
             continue
         end_s = clip.span.end / rate if clip.span.unit == 'frames' else clip.span.end
-        # One frame more: headers round.
+        # Headers round the length, so one more frame is allowed.
         if end_s > duration_s + 1 / rate:
             problems.append(
                 Problem(
@@ -174,7 +180,7 @@ def _open(clips: Sequence[ClipRecord]) -> list[Problem]:
 
 
 def _length(clip: ClipRecord) -> tuple[float, float]:
-    """Return seconds and frames per second of what holds a clip; its first frame is decoded."""
+    """Return length in seconds and frames per second of a clip's video; decode its first frame."""
     if not clip.topic:
         with VideoReader(clip.video) as reader:
             return reader.duration_s, reader.rate

@@ -1,4 +1,4 @@
-"""A labelled stretch of a video or of a bag's camera: what every dataset reader gives."""
+"""A labelled clip of a video or of a bag's camera; every dataset reader returns clips."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ Unit = Literal['frames', 'seconds']
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """A part of a video, or of what a bag's camera saw.
+    """A part of a video, or of the frames of a bag's camera.
 
     Attributes:
-        start: Its beginning, counted from the first frame (in a bag: of this camera).
-        end: Its end, not included.
-        unit: What both count: frames as they are shown, or seconds.
+        start: Start, counted from the first frame; in a bag from the camera's first frame.
+        end: End, not included.
+        unit: Unit of both: frames in presentation order, or seconds.
 
     Raises:
-        ValueError: It begins before the video or does not end after its beginning.
+        ValueError: The start is negative, or the end is not after it.
     """
 
     start: float
@@ -39,14 +39,14 @@ class ClipRecord:
     """A labelled clip, not yet decoded.
 
     Attributes:
-        clip_id: Its name, unique within the dataset and the same on every machine.
-        video: The file; the bag, where there is a topic.
+        clip_id: Name of the clip, unique within the dataset and the same on every machine.
+        video: The video file, or the bag.
         topic: Image topic of a bag; empty for a video file.
-        span: Which part of it; None for all.
+        span: Part of the video; None for all of it.
         split: `train`, `val` or `test`.
         labels: Label of each task.
-        view: The camera; empty where there is one.
-        subject: Who acts; empty where it is not known.
+        view: Name of the camera; may be empty if the dataset has only one.
+        subject: The person who acts; empty if unknown.
     """
 
     clip_id: str

@@ -1,6 +1,7 @@
-"""Exact frames of a part of a video or of a bag's camera, without decoding what lies before.
+"""Read exact frames of a video or of a bag's camera by their numbers.
 
-No file stays open, and an index can be sent to other processes.
+An index holds the time of each frame; reading seeks near the wanted frames instead of decoding all
+earlier ones. No file stays open, and other processes can receive an index.
 """
 
 from collections.abc import Sequence
@@ -16,12 +17,12 @@ from step_ros.datasets.clip import ClipRecord, Span
 from step_ros.io.video import VideoError, VideoFrame, VideoReader, reason_of
 from step_ros.streaming.grid import NANOSECONDS
 
-# Videos whose frame times are remembered: the clips of a long video come one after the other.
-_REMEMBERED = 8
+# Number of cached indices. The clips of one long video usually follow each other.
+_CACHED_INDICES = 8
 
 
 class FrameIndex(Protocol):
-    """When each frame was taken, and the frames by their numbers: of a video or a bag's camera."""
+    """Time of each frame of a video or a bag's camera, and access to frames by their numbers."""
 
     @property
     def path(self) -> Path:
@@ -34,7 +35,7 @@ class FrameIndex(Protocol):
     def __len__(self) -> int: ...
 
     def decode(self, wanted: Sequence[int]) -> dict[int, np.ndarray]:
-        """Decode frames by their numbers, uint8 RGB, `[h, w, 3]`; those that fail may lack.
+        """Return frames by their numbers, uint8 RGB, `[h, w, 3]`; undecodable ones may be missing.
 
         Raises:
             VideoError: A frame cannot be decoded.
@@ -43,13 +44,13 @@ class FrameIndex(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoIndex:
-    """When each frame of a video is shown.
+    """Presentation time of each frame of a video.
 
     Attributes:
         path: The file.
         stamps_ns: Nanoseconds from the first frame, ascending, `[f]`.
-        pts: The container's own time stamps of these frames; None where it has none, and frames
-            are found by counting.
+        pts: Time stamps of the frames in the container; None if it has none, so that frames must
+            be counted.
     """
 
     path: Path
@@ -60,7 +61,7 @@ class VideoIndex:
         return len(self.stamps_ns)
 
     def decode(self, wanted: Sequence[int]) -> dict[int, np.ndarray]:
-        """Decode frames by their numbers; the file is open only meanwhile.
+        """Return frames by their numbers, uint8 RGB, `[h, w, 3]`; the file is closed afterwards.
 
         Raises:
             VideoError: The file cannot be decoded.
@@ -72,38 +73,42 @@ class VideoIndex:
 
 
 def index_clip(record: ClipRecord) -> FrameIndex:
-    """Find out when each frame of a clip's video or camera was taken, and remember the last few.
+    """Return the frame index of a clip's video or camera; recent ones are cached.
 
     Raises:
-        VideoError: It is missing, damaged or holds no frames.
+        VideoError: The video or bag is missing, damaged or without frames.
     """
-    return _remembered(record.video, record.topic)
+    return _cached_index(record.video, record.topic)
 
 
 def index_camera(path: Path, topic: str = '') -> FrameIndex:
-    """Find out when each frame of a video, or of a camera of a bag, was taken.
+    """Return the frame index of a video, or of a bag's camera.
+
+    Args:
+        path: The video or the bag.
+        topic: Image topic of the bag; empty for a video.
 
     Raises:
-        VideoError: It is missing, damaged or holds no frames.
+        VideoError: The video or bag is missing, damaged or without frames.
     """
     if not topic:
         return index_video(path)
-    # Only here: a machine without bags need not have what reads them.
+    # Imported late: it needs rosbags, which is optional.
     from step_ros.io.bags.reader import index_bag
 
     return index_bag(path, topic)
 
 
-_remembered = lru_cache(maxsize=_REMEMBERED)(index_camera)
+_cached_index = lru_cache(maxsize=_CACHED_INDICES)(index_camera)
 
 
 def index_video(path: str | Path) -> VideoIndex:
-    """Find out when each frame is shown, from the packets' time stamps: nothing is decoded.
+    """Return the frame index of a video, from the time stamps of its packets.
 
-    A file without such time stamps is decoded once instead.
+    Nothing is decoded, unless the file has no usable time stamps; then it is decoded once.
 
     Raises:
-        VideoError: The file is missing, is no video or holds no frames.
+        VideoError: The file is missing, no video or without frames.
     """
     path = Path(path)
     try:
@@ -133,10 +138,10 @@ def _index_by_decoding(path: Path) -> VideoIndex:
 
 
 def span_frames(index: FrameIndex, span: Span | None) -> np.ndarray:
-    """Return the numbers of the frames that a span holds, ascending.
+    """Return the numbers of the frames in a span, ascending; of all frames for None.
 
     Raises:
-        VideoError: It holds none, or counts frames beyond the last.
+        VideoError: The span holds no frame, or ends after the last frame.
     """
     if span is None:
         return np.arange(len(index))
@@ -147,7 +152,7 @@ def span_frames(index: FrameIndex, span: Span | None) -> np.ndarray:
                 f'span {span.start:g} to {span.end:g}: the video has {len(index)} frames',
             )
         return np.arange(int(span.start), int(span.end))
-    # Whole nanoseconds: a frame at the very start belongs to the span, whatever its seconds are.
+    # Whole nanoseconds: a rounding error in seconds must not exclude the frame at the start.
     start_ns, end_ns = round(span.start * NANOSECONDS), round(span.end * NANOSECONDS)
     inside = (index.stamps_ns >= start_ns) & (index.stamps_ns < end_ns)
     numbers = np.flatnonzero(inside)
@@ -161,17 +166,17 @@ def span_frames(index: FrameIndex, span: Span | None) -> np.ndarray:
 
 
 def read_frames(index: FrameIndex, numbers: np.ndarray | list[int]) -> np.ndarray:
-    """Decode frames by their numbers; the file is open only meanwhile.
+    """Return frames by their numbers; the file is closed afterwards.
 
     Args:
-        index: The video or the bag's camera.
-        numbers: Which frames, in any order; a frame may be wanted several times.
+        index: Index of the video or of the bag's camera.
+        numbers: Numbers of the frames, in any order and also repeated.
 
     Returns:
         The frames in that order, uint8 RGB, `[t, h, w, 3]`.
 
     Raises:
-        VideoError: A frame cannot be decoded, or they differ in size.
+        VideoError: A frame does not exist or cannot be decoded, or frames differ in size.
     """
     wanted = sorted({int(number) for number in numbers})
     if not wanted or wanted[0] < 0 or wanted[-1] >= len(index):
@@ -208,7 +213,7 @@ def _by_time_stamps(
     numbers = {int(pts[number]): number for number in wanted}
     images = _decode_from(index, numbers, seek_to=int(pts[wanted[0]]))
     if len(images) < len(wanted):
-        # Some files seek to a later frame than asked for: from the beginning, then.
+        # Some files seek to a frame after the requested one; decode from the start instead.
         images = _decode_from(index, numbers, seek_to=None)
     return images
 
@@ -227,7 +232,7 @@ def _decode_from(
             for decoded in container.decode(stream):
                 if decoded.pts in numbers:
                     if decoded.is_corrupt:
-                        # FFmpeg would paint over the gap and go on.
+                        # FFmpeg would conceal the gap and return a wrong image.
                         raise VideoError(index.path, f'damaged at {decoded.time:.3f} s')
                     images[numbers[decoded.pts]] = VideoFrame(0.0, decoded).to_rgb()
                 if decoded.pts is not None and decoded.pts >= last:

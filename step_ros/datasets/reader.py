@@ -1,4 +1,4 @@
-"""What all dataset readers share: problems, options, finding files, reading tables."""
+"""Shared parts of the dataset readers: problems, options, file checks and tables."""
 
 import csv
 import json
@@ -18,21 +18,21 @@ ProblemKind = Literal[
 ]
 
 
-# What a decoder puts where bytes are no text.
+# The decoder replaces bytes that are no UTF-8 text by this character.
 NO_TEXT = '\ufffd'
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Something wrong in the data; what it concerns was left out, nothing was guessed.
+    """A wrong entry of the data; the reader leaves it out and never guesses a value.
 
     Attributes:
-        kind: What sort of problem.
-        file: Where it stands; the video itself where it stands in no annotation file.
-        row: Line of the file, or place in its list, from 1; 0 where that says nothing.
+        kind: Kind of problem.
+        file: The annotation file, or the video if no annotation file is wrong.
+        row: Line of the file, or place in its list, from 1; 0 for none.
         field: Column, key or part of the name.
-        value: What stands there.
-        expected: What should.
+        value: The wrong value.
+        expected: Description of a correct value.
     """
 
     kind: ProblemKind
@@ -49,13 +49,13 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """A choice that a reader leaves open.
+    """An option of a reader.
 
     Attributes:
         name: Keyword of `read_dataset`.
-        default: What is taken without it.
-        help: What it decides.
-        one_of: The choices: the configuration's views (and `all`), its splits, or any text.
+        default: Value if the user gives none.
+        help: Meaning of the option.
+        one_of: Allowed values: the configuration's views (and `all`), its splits, or any text.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Option:
     one_of: Literal['views', 'splits', 'text'] = 'text'
 
     def choices(self, config: DatasetConfig | None) -> tuple[str, ...]:
-        """List what may be chosen; empty for any text."""
+        """Return the allowed values; empty for any text."""
         if config is None or self.one_of == 'text':
             return ()
         if self.one_of == 'views':
@@ -74,15 +74,15 @@ class Option:
 
 @dataclass(kw_only=True)
 class Reading:
-    """A dataset while it is being read.
+    """A dataset while a reader fills it.
 
     Attributes:
-        root: Its folder.
-        known: Its configuration; None until the reader finds out what the data says.
+        root: Folder of the dataset.
+        known: Configuration; None until the reader has derived it from the data.
         options: Value of each of the reader's options.
-        records: Clips so far, by their names.
-        problems: What was wrong so far.
-        left_out: How many entries were left out on purpose, by reason.
+        records: Clips so far, by name.
+        problems: Problems so far.
+        left_out: Number of entries left out on purpose, by reason.
     """
 
     root: Path
@@ -97,21 +97,29 @@ class Reading:
 
     @property
     def config(self) -> DatasetConfig:
-        """The configuration, which is known by now."""
+        """The configuration.
+
+        Raises:
+            RuntimeError: The reader has not set it yet.
+        """
         if self.known is None:
             raise RuntimeError('the reader has not set the configuration yet')
         return self.known
 
     def views(self) -> tuple[str, ...]:
-        """Return the views chosen by the option `view`."""
+        """Return the views that the option `view` selects."""
         chosen = self.options['view']
         return tuple(view.name for view in self.config.views) if chosen == 'all' else (chosen,)
 
     def validation(self, option: str, split: Split) -> tuple[int, ...]:
-        """Return the numbers of a split's training part that an option, as `1,2`, sets apart.
+        """Return the numbers of a split's training part that an option reserves for validation.
+
+        Args:
+            option: Name of the option; its value is a list such as `1,2`.
+            split: The split.
 
         Raises:
-            DatasetError: It holds something else.
+            DatasetError: The option is no list of numbers of the training part.
         """
         if option not in self._validation:
             text = self.options[option]
@@ -119,43 +127,45 @@ class Reading:
                 numbers = tuple(int(part) for part in text.split(',') if part.strip())
             except ValueError as error:
                 raise DatasetError(
-                    f'option {option}={text!r}: expected numbers as 1,2,3'
+                    f'option {option}={text!r}: expected numbers, for example 1,2,3'
                 ) from error
             for number in numbers:
                 if split.part_of(number) != 'train':
                     raise DatasetError(
                         f'option {option}={text!r}: {split.unit} {number} does not train in split '
-                        f'{split.name}; expected some that do'
+                        f'{split.name}; expected numbers of its training part'
                     )
             self._validation[option] = numbers
         return self._validation[option]
 
-    def add(self, record: ClipRecord, *, file: Path, row: int = 0) -> None:
-        """Take a clip, unless its name is taken or its video missing: then that is a problem."""
+    def add_clip(self, record: ClipRecord, *, file: Path, row: int = 0) -> None:
+        """Add a clip, or note a problem if its name exists already or its video is missing."""
         if record.clip_id in self.records:
-            self.complain(
+            self.add_problem(
                 'duplicate', file, row, 'clip', record.clip_id, 'each clip once; the first is kept'
             )
         elif not self.is_file(record.video):
-            # Once for each video: it may hold hundreds of clips.
+            # Noted once for each video, because a video may hold hundreds of clips.
             if record.video in self._missing:
                 self.left_out['further clips of missing videos'] += 1
             else:
                 self._missing.add(record.video)
-                self.complain('missing video', file, row, 'video', record.video, 'a file there')
+                self.add_problem(
+                    'missing video', file, row, 'video', record.video, 'an existing file'
+                )
         else:
             self.records[record.clip_id] = record
 
-    def complain(
+    def add_problem(
         self, kind: ProblemKind, file: Path, row: int, name: str, value: object, expected: str
     ) -> None:
-        """Note a problem; its attributes in their order."""
+        """Note a problem; the arguments are the attributes of `Problem`."""
         self.problems.append(
             Problem(kind=kind, file=file, row=row, field=name, value=str(value), expected=expected)
         )
 
     def is_file(self, path: Path) -> bool:
-        """Whether a file is there; each folder is listed once, which is quick for many files."""
+        """Return whether a file exists; each folder is listed only once, for speed."""
         folder, name = os.path.split(path)
         if folder not in self._folders:
             try:
@@ -169,17 +179,17 @@ class Reading:
     def table(
         self, path: Path, columns: tuple[str, ...], *, header: bool = True
     ) -> Iterator[tuple[int, dict[str, str]]]:
-        """Read a CSV file row by row, each with its line number; cells are stripped.
+        """Yield the rows of a CSV file: line number, and stripped cells by column.
 
-        A row with too few or too many cells, or that is no text, is a problem.
+        A row with too few or too many cells, or with bytes that are no text, is a problem.
 
         Args:
             path: The file.
-            columns: Those that must be there; all of them, where there is no header.
+            columns: Required columns; all columns if the file has no header.
             header: Whether the first line names the columns.
 
         Raises:
-            DatasetError: It is missing, unreadable or lacks a column.
+            DatasetError: The file is missing, unreadable or lacks a column.
         """
         try:
             with path.open(encoding='utf-8-sig', errors='replace', newline='') as file:
@@ -193,9 +203,9 @@ class Reading:
                         continue
                     if len(cells) != len(names):
                         expected = f'{len(names)} cells: {",".join(names)}'
-                        self.complain('bad value', path, row, 'row', text, expected)
+                        self.add_problem('bad value', path, row, 'row', text, expected)
                     elif NO_TEXT in text:
-                        self.complain('bad value', path, row, 'row', text, 'UTF-8 text')
+                        self.add_problem('bad value', path, row, 'row', text, 'UTF-8 text')
                     else:
                         yield row, {n: cell.strip() for n, cell in zip(names, cells, strict=True)}
         except (OSError, csv.Error) as error:
@@ -213,28 +223,42 @@ class Reading:
         fields: tuple[str, str],
         convert: Callable[[str], float],
     ) -> Span | None:
-        """Make a span of what a table says; None, and a problem, where that is none."""
+        """Return the span between two cells; None, after noting a problem, if they give none.
+
+        Args:
+            start: Text of the start.
+            end: Text of the end.
+            unit: Unit of both.
+            file: The annotation file.
+            row: Line of the file, from 1.
+            fields: Columns of start and end.
+            convert: Turns a text into a number; raises ValueError for a wrong text.
+        """
         values = []
         for name, text in zip(fields, (start, end), strict=True):
             try:
                 values.append(convert(text))
             except ValueError:
-                self.complain('bad span', file, row, name, text, f'a number of {unit}')
+                self.add_problem('bad span', file, row, name, text, f'a number of {unit}')
                 return None
         try:
             return Span(start=values[0], end=values[1], unit=unit)
         except ValueError:
-            self.complain(
+            self.add_problem(
                 'bad span', file, row, ', '.join(fields), f'{start}, {end}', '0 <= start < end'
             )
             return None
 
 
 def read_json(path: Path, expected: str) -> Any:
-    """Read a JSON file.
+    """Return the content of a JSON file.
+
+    Args:
+        path: The file.
+        expected: Description of a correct content, for the error message.
 
     Raises:
-        DatasetError: It is missing or unreadable.
+        DatasetError: The file is missing or unreadable.
     """
     try:
         return json.loads(path.read_text(encoding='utf-8'))
@@ -248,7 +272,7 @@ def _check_columns(path: Path, columns: Sequence[str], names: Sequence[str]) -> 
             found = ', '.join(names) or 'none'
             raise DatasetError(f'{path}: column {column!r} is missing; found {found}')
     if again := repeated(names):
-        raise DatasetError(f'{path}: columns {again} stand there twice; expected each once')
+        raise DatasetError(f'{path}: columns {again} occur twice; expected each column once')
 
 
 def _unreadable(path: Path, error: Exception, expected: str) -> str:

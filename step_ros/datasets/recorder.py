@@ -1,7 +1,7 @@
-"""Recording examples: one video or bag for each, and a row of `annotations.csv` that names it.
+"""Record examples: one video or bag for each, named by a row of `annotations.csv`.
 
-An example is finished before its row is written, and the file of annotations is replaced as a
-whole, so that whatever happens, every row names an example that is complete.
+An example is finished before its row is written, and `annotations.csv` is replaced as a whole. So
+every row names a complete example, also after a crash.
 """
 
 import csv
@@ -20,15 +20,15 @@ from step_ros.streaming.grid import NANOSECONDS
 
 Format = Literal['video', 'bag']
 BAG_TOPIC = '/camera/image_raw'
-# Marks an example that is being recorded.
+# Marks an unfinished example.
 _PARTIAL = '.partial'
 _PREFIX = 'example-'
-# Examples are small and few; the encoder should not see blocks.
+# Constant rate factor of H.264: examples are small and few, so compression artefacts are avoided.
 _QUALITY = 18
 
 
 class RecordError(RuntimeError):
-    """An example cannot be recorded here."""
+    """An example cannot be recorded."""
 
 
 class _Writer(Protocol):
@@ -38,17 +38,17 @@ class _Writer(Protocol):
 
 
 class ExampleRecorder:
-    """Records examples of one task into a folder.
+    """Record examples of one task into a folder.
 
     Args:
-        folder: Made if it does not exist; what it holds is kept.
+        folder: Created if it does not exist; its files are kept.
         task: Column of the labels in `annotations.csv`.
         split: `train`, `val` or `test`.
         rate: Nominal frames per second.
         kind: `video` for MP4 files, `bag` for rosbag2 folders.
 
     Raises:
-        RecordError: The folder's annotations are of another task or not readable.
+        RecordError: The folder's annotations are unreadable or belong to another task.
     """
 
     def __init__(
@@ -57,7 +57,9 @@ class ExampleRecorder:
         if split not in PARTS:
             raise RecordError(f'split {split!r}: expected one of {", ".join(PARTS)}')
         if not task.strip() or task in (*COLUMNS, *OPTIONAL):
-            raise RecordError(f'task {task!r}: expected a name of its own')
+            raise RecordError(
+                f'task {task!r}: expected a name other than {", ".join((*COLUMNS, *OPTIONAL))}'
+            )
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._task, self._split = folder, task, split
         self._rate, self._kind = rate, kind
@@ -69,27 +71,29 @@ class ExampleRecorder:
 
     @property
     def recording(self) -> bool:
-        """Whether an example has begun."""
+        """Whether an example is being recorded."""
         return bool(self._label)
 
     def begin(self, label: str) -> None:
         """Begin an example.
 
         Raises:
-            RecordError: One has begun already, or the label is empty.
+            RecordError: An example is being recorded, or the label is empty.
         """
         if self.recording:
-            raise RecordError(f'an example of {self._label!r} has begun and not ended')
+            raise RecordError(
+                f'an example of {self._label!r} is still being recorded; end or drop it first'
+            )
         if not label.strip():
             raise RecordError('an example needs a label')
         self._label = label
         self._stamps_ns = []
 
     def write(self, image_hw3: np.ndarray, stamp_ns: int) -> None:
-        """Add a frame, uint8 RGB, to the example; one that is not after the last is left out."""
+        """Add a frame, uint8 RGB `[h, w, 3]`; skip it unless it is later than the last one."""
         if not self.recording or (self._stamps_ns and stamp_ns <= self._stamps_ns[-1]):
             return
-        # H.264 takes even sizes: the last row or column is left out.
+        # H.264 needs even sizes, so an odd last row or column is cut off.
         height, width = (size - size % 2 for size in image_hw3.shape[:2])
         if self._writer is None:
             self._path = self._folder / f'{_PREFIX}{self._next_number():04d}'
@@ -98,16 +102,16 @@ class ExampleRecorder:
         self._stamps_ns.append(stamp_ns)
 
     def end(self) -> str:
-        """Finish the example and name it in `annotations.csv`.
+        """Finish the example and add its row to `annotations.csv`.
 
         Returns:
-            The video's or bag's name; empty if it had fewer than two frames and was dropped.
+            Name of the video or bag; empty if it had fewer than two frames and was dropped.
 
         Raises:
-            RecordError: No example has begun.
+            RecordError: No example is being recorded.
         """
         if not self.recording:
-            raise RecordError('no example has begun')
+            raise RecordError('no example is being recorded; begin one first')
         label, stamps_ns, writer = self._label, self._stamps_ns, self._writer
         if writer is None or len(stamps_ns) < 2:
             self.drop()
@@ -116,14 +120,14 @@ class ExampleRecorder:
         writer.close()
         name = self._path.name + self._suffix
         self._partial.replace(self._folder / name)
-        # The last frame lasts as long as the others do.
+        # The last frame counts with the median length of the others.
         step_ns = float(np.median(np.diff(stamps_ns)))
         seconds = (stamps_ns[-1] - stamps_ns[0] + step_ns) / NANOSECONDS
         self._append(name, f'{seconds:.3f}', label)
         return name
 
     def drop(self) -> None:
-        """Forget the example that has begun."""
+        """Discard the example that is being recorded."""
         self._label = ''
         if self._writer is not None:
             self._writer.close()
@@ -139,7 +143,7 @@ class ExampleRecorder:
         return self._path.with_name(f'{self._path.name}{_PARTIAL}{self._suffix}')
 
     def _next_number(self) -> int:
-        """Return a number above all that are there, unfinished ones included."""
+        """Return a number above those of all examples, unfinished ones included."""
         numbers = [0]
         for path in self._folder.glob(f'{_PREFIX}*'):
             digits = path.name.removeprefix(_PREFIX).split('.')[0]
@@ -149,12 +153,12 @@ class ExampleRecorder:
     def _open(self, size: tuple[int, int]) -> _Writer:
         if self._kind == 'bag':
             return _Bag(self._partial)
-        # The encoder creates the file late; the number is taken now.
+        # The encoder creates its file late; an empty file reserves the number for this process.
         self._partial.touch(exist_ok=False)
         return VideoWriter(self._partial, size=size, rate=self._rate, quality=_QUALITY)
 
     def _columns(self) -> list[str]:
-        """Return the columns of the annotations, those of a new file if there is none."""
+        """Return the columns of `annotations.csv`; those of a new file if it does not exist."""
         path = self._folder / ANNOTATIONS
         if not path.is_file():
             return [*COLUMNS, self._task]
@@ -166,12 +170,13 @@ class ExampleRecorder:
         if set(names) - set(OPTIONAL) != {*COLUMNS, self._task}:
             raise RecordError(
                 f'{path}: its columns are {", ".join(names)}; expected '
-                f'{", ".join((*COLUMNS, self._task))}: choose its task or another folder'
+                f'{", ".join((*COLUMNS, self._task))}: choose the task of its columns or another '
+                'folder'
             )
         return names
 
     def _append(self, name: str, seconds: str, label: str) -> None:
-        """Add a row; the file is replaced by a longer one, never cut."""
+        """Add a row by replacing the file with a longer one."""
         path = self._folder / ANNOTATIONS
         columns = self._columns()
         before = path.read_bytes().decode('utf-8') if path.is_file() else ''
@@ -183,6 +188,8 @@ class ExampleRecorder:
             text.write('\n')
         row = {'video': name, 'start': '0', 'end': seconds, 'split': self._split}
         writer.writerow({**row, self._task: label})
+        # Not `replace_file`: several recorders may share a folder, so each needs its own partial
+        # file, named by its process. The data are flushed to disk before the file is replaced.
         partial = path.with_name(f'{path.name}{_PARTIAL}-{os.getpid()}')
         with partial.open('w', encoding='utf-8', newline='') as file:
             file.write(before + text.getvalue())
@@ -192,10 +199,10 @@ class ExampleRecorder:
 
 
 class _Bag:
-    """A bag of one camera."""
+    """Write one example as a bag of one camera."""
 
     def __init__(self, path: Path) -> None:
-        # Only here: videos are recorded without what writes bags.
+        # Imported late: it needs rosbags, which is optional.
         try:
             from step_ros.io.bags.writer import BagWriter
         except ModuleNotFoundError as error:
@@ -205,7 +212,7 @@ class _Bag:
         self._writer = BagWriter(path)
 
     def write(self, image_hw3: np.ndarray, stamp_ns: int) -> None:
-        """Add a frame, uint8 RGB."""
+        """Add a frame, uint8 RGB `[h, w, 3]`."""
         self._writer.image(BAG_TOPIC, np.ascontiguousarray(image_hw3), stamp_ns, encoding='jpeg')
 
     def close(self) -> None:

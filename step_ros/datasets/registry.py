@@ -1,4 +1,4 @@
-"""Every dataset by its name: configuration, options and the clips of a copy on disk."""
+"""Read any dataset by its name: configuration, options and the clips of a copy on disk."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ class Dataset:
     Attributes:
         config: Labels, pairs, views, splits and protocol.
         options: Value of each of the reader's options.
-        records: The clips, sorted by their names.
-        problems: What was wrong and therefore left out, in the order of the files.
-        left_out: How many entries were left out on purpose, by reason.
+        records: The clips, sorted by name.
+        problems: Wrong entries, which were left out, in the order of the files.
+        left_out: Number of entries left out on purpose, by reason.
     """
 
     config: DatasetConfig
@@ -41,13 +41,13 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """How a dataset is read.
+    """The reader of a dataset.
 
     Attributes:
-        read: Fills a reading.
-        options: What it leaves open.
-        has_config: Whether `config/datasets/` holds its labels; else the data does.
-        about: What it is, where no configuration says so.
+        read: Fills a `Reading` with clips and problems.
+        options: Options that the user may set.
+        has_config: Whether `config/datasets/` holds its labels; if not, the data does.
+        about: Description of a dataset without a configuration.
     """
 
     read: Callable[[Reading], None]
@@ -79,12 +79,12 @@ READERS: Mapping[str, Reader] = {
 
 
 def read_dataset(name: str, root: str | Path, /, **options: object) -> Dataset:
-    """Read which clips a dataset has; no video is opened.
+    """Return the clips of a dataset, without opening a video.
 
     Args:
         name: One of `READERS`.
-        root: Its folder.
-        **options: Those of its reader; the others have the reader's defaults.
+        root: Folder of the dataset.
+        **options: Options of the reader; the others keep their defaults.
 
     Raises:
         DatasetError: The name, an option or the folder is wrong, or annotations are missing.

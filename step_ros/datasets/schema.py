@@ -1,4 +1,8 @@
-"""What `config/datasets/*.yaml` may say: a dataset's labels, pairs, views, splits and protocol."""
+"""The schema of `config/datasets/*.yaml`: labels, pairs, views, splits and test protocol.
+
+`load_dataset_config` reads one of these files. `TaskConfig` holds the labels of one task: nearly
+symmetric pairs, mirror images, misspellings, and labels that follow from another task's.
+"""
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
@@ -13,23 +17,22 @@ from step_ros.io.errors import DatasetError
 from step_ros.resources import share_directory
 from step_ros.schema import StrictModel
 
-# ---- The labels of a dataset's task: pairs, mirrors, misspellings, derivation from another task.
-
 Count = Annotated[int, Field(strict=True, gt=0)]
-
+Number = Annotated[int, Field(strict=True, ge=0)]
+# Without surrounding blanks.
 Label = Annotated[str, Field(min_length=1, pattern=r'^\S(.*\S)?$')]
-
 Pair = tuple[Label, Label]
+Part = Literal['train', 'val', 'test']
 
 _T = TypeVar('_T', bound=Hashable)
 
 
 class TaskConfig(StrictModel):
-    """The labels of one task, and how they are related."""
+    """The labels of one task and their relations."""
 
     name: Label
-    classes: Count = Field(description='how many labels there are; guards against a lost line')
-    labels: tuple[Label, ...] = Field(min_length=2, description='in the published order')
+    classes: Count = Field(description='number of labels, to detect a lost line')
+    labels: tuple[Label, ...] = Field(min_length=2, description='labels in the published order')
     pairs: tuple[Pair, ...] = Field(
         default=(), description='nearly symmetric labels, each pair once'
     )
@@ -40,14 +43,17 @@ class TaskConfig(StrictModel):
         default=(), description='labels whose clips must not be flipped: they have no mirror'
     )
     aliases: dict[Label, Label] = Field(
-        default_factory=dict, description='misspellings that circulate, and what they mean'
+        default_factory=dict, description='label of each known misspelling'
     )
     ignored: tuple[Label, ...] = Field(
         default=(), description='labels of the annotation files that are no classes'
     )
-    derived_from: Label | None = Field(default=None, description='the task it follows from')
+    derived_from: Label | None = Field(
+        default=None, description='the task whose labels determine these'
+    )
     derivation: dict[Label, tuple[Label, ...]] = Field(
-        default_factory=dict, description="for each label, those of the other task's"
+        default_factory=dict,
+        description='for each label, the labels of the other task that determine it',
     )
 
     @model_validator(mode='after')
@@ -59,7 +65,9 @@ class TaskConfig(StrictModel):
         for label in self.no_flip:
             self._check_known('no_flip', label)
             if label in mirrored:
-                raise ValueError(f'no_flip: {label!r} has a mirror: remove it from one of them')
+                raise ValueError(
+                    f'no_flip: {label!r} has a mirror: remove it from no_flip or mirrors'
+                )
         for label in self.labels:
             if names_a_side(label) and label not in mirrored and label not in self.no_flip:
                 raise ValueError(
@@ -69,7 +77,7 @@ class TaskConfig(StrictModel):
 
     def _check_labels(self) -> None:
         if again := repeated(self.labels):
-            raise ValueError(f'labels: {again} stand there twice')
+            raise ValueError(f'labels: {again} occur twice')
         if len(self.labels) != self.classes:
             raise ValueError(f'labels: {len(self.labels)} found, but classes is {self.classes}')
         for wrong, label in self.aliases.items():
@@ -86,7 +94,7 @@ class TaskConfig(StrictModel):
         for label in (label for pair in pairs for label in pair):
             self._check_known(field, label)
         if again := repeated([label for pair in pairs for label in pair]):
-            raise ValueError(f'{field}: {again} stand in more than one place')
+            raise ValueError(f'{field}: {again} occur more than once')
 
     def _check_known(self, field: str, label: str) -> None:
         if label not in self.labels:
@@ -94,7 +102,7 @@ class TaskConfig(StrictModel):
 
     @cached_property
     def counterparts(self) -> Mapping[str, str]:
-        """Nearly symmetric partner of a label, both ways; the form of a bundle's task."""
+        """Nearly symmetric partner of each paired label, as in a bundle's task."""
         return _both_ways(self.pairs)
 
     @cached_property
@@ -115,27 +123,27 @@ class TaskConfig(StrictModel):
         return tuple(label for label in self.labels if label not in self.counterparts)
 
     def flipped(self, label: str) -> str | None:
-        """Return what a label becomes by a horizontal flip; None where there must be none."""
+        """Return the label of the flipped clip; None if the clip must not be flipped."""
         return None if label in self.no_flip else self._mirror_of.get(label, label)
 
     def find(self, written: str) -> str | None:
-        """Return the label that an annotation file means; None where it is none of them."""
+        """Return the label for a text of an annotation file; None if the text is no label."""
         written = self.aliases.get(written, written)
         return written if written in self._known else None
 
     def derive(self, label: str) -> str:
-        """Return the label that follows from one of the task it is derived from."""
+        """Return the label that a label of the other task determines."""
         return self._source_of[label]
 
 
 def names_a_side(label: str) -> bool:
-    """Whether the words of a label, also of a joined one, hold left or right."""
+    """Return whether a label contains the word left or right, also in camel or snake case."""
     words = re.findall(r'[A-Z]?[a-z]+|[A-Z]+', label)
     return not {'left', 'right'}.isdisjoint(word.lower() for word in words)
 
 
 def repeated(values: Sequence[_T]) -> list[_T]:
-    """Return the values that stand in a list for the second time or more."""
+    """Return the second and further occurrences of values in a list."""
     seen: set[_T] = set()
     again = []
     for value in values:
@@ -149,57 +157,56 @@ def _both_ways(pairs: Sequence[Pair]) -> dict[str, str]:
     return {label: other for one, two in pairs for label, other in ((one, two), (two, one))}
 
 
-Number = Annotated[int, Field(strict=True, ge=0)]
-
-Part = Literal['train', 'val', 'test']
-
-
 class View(StrictModel):
     """A camera."""
 
-    name: str = Field(description='as in the file names; empty where there is only one')
+    name: str = Field(description='name in the file names; empty if the dataset has only one view')
     meaning: str = Field(min_length=1)
 
 
 class Split(StrictModel):
-    """Which clips train, which validate and which test."""
+    """The assignment of clips to training, validation and test."""
 
     name: Label
     unit: Literal['files', 'group', 'subject', 'setup', 'environment'] = Field(
-        description='what the numbers count; files: the dataset lists the clips itself'
+        description='meaning of the numbers; files: the dataset lists the clips itself'
     )
     train: tuple[Number, ...] = ()
     val: tuple[Number, ...] = ()
     test: tuple[Number, ...] = ()
-    rest: Part | None = Field(default=None, description='where numbers go that are not listed')
+    rest: Part | None = Field(default=None, description='part of all numbers that are not listed')
     members: dict[Number, tuple[Number, ...]] = Field(
-        default_factory=dict, description='what a file name says instead of each number'
+        default_factory=dict, description='numbers in file names that belong to each number'
     )
     note: str = ''
 
     @model_validator(mode='after')
     def _check(self) -> 'Split':
         if again := repeated([*self.train, *self.val, *self.test]):
-            raise ValueError(f'split {self.name!r}: {again} stand in more than one place')
-        if again := repeated([number for some in self.members.values() for number in some]):
-            raise ValueError(f'split {self.name!r}: members: {again} stand there twice')
+            raise ValueError(f'split {self.name!r}: {again} occur in more than one part')
+        if again := repeated([number for members in self.members.values() for number in members]):
+            raise ValueError(f'split {self.name!r}: members: {again} occur twice')
         listed = bool(self.train or self.val or self.test)
         if listed == (self.unit == 'files'):
-            raise ValueError(f'split {self.name!r}: unit files lists no numbers, the others do')
+            raise ValueError(
+                f'split {self.name!r}: list numbers for every unit but files; unit files has none'
+            )
         return self
 
     def number_of(self, member: int) -> int | None:
-        """Return the number that a file name's one belongs to; None where it is unknown."""
+        """Return the number to which a number in a file name belongs; None if unknown."""
         if not self.members:
             return member
-        return next((number for number, some in self.members.items() if member in some), None)
+        return next(
+            (number for number, members in self.members.items() if member in members), None
+        )
 
     def part_of(self, number: int, validation: Sequence[int] = ()) -> Part | None:
-        """Return the part of a number; None where the split does not say.
+        """Return the part to which a number belongs; None if the split does not assign it.
 
         Args:
             number: Group, subject, setup or environment.
-            validation: Numbers of the training part that validate instead.
+            validation: Numbers of the training part that are reserved for validation.
         """
         parts: tuple[tuple[Part, Sequence[int]], ...] = (
             ('train', self.train),
@@ -213,40 +220,43 @@ class Split(StrictModel):
 
 
 class Evaluation(StrictModel):
-    """How the papers sample a clip at test time."""
+    """The test protocol of the papers: how they sample a clip."""
 
     sampling: Literal['interval', 'segments']
-    frames: Count = Field(description='T, frames in a window')
-    interval: Count | None = Field(default=None, description='every how many frames one is taken')
-    clips: Count = Field(description='windows over time whose answers are averaged')
-    crops: Count = Field(default=1, description='parts of the image, likewise')
+    frames: Count = Field(description='frames in a window (T)')
+    interval: Count | None = Field(
+        default=None, description='video frames from one frame of a window to the next'
+    )
+    clips: Count = Field(description='windows over time whose scores are averaged')
+    crops: Count = Field(default=1, description='crops of the image whose scores are averaged')
     trained_view: str | None = Field(
-        default=None, description='the view trained on where unseen ones are tested'
+        default=None,
+        description='training view of the cross-view protocol, which tests on unseen views',
     )
 
     @model_validator(mode='after')
     def _check(self) -> 'Evaluation':
         if (self.interval is None) != (self.sampling == 'segments'):
-            raise ValueError('sampling interval wants an interval, sampling segments none')
+            raise ValueError('sampling interval needs an interval, sampling segments has none')
         return self
 
 
 class Unknown(StrictModel):
-    """Something that is not publicly known, and what is done instead."""
+    """A detail that is not published, and the default that replaces it."""
 
     what: str = Field(min_length=1)
     default: str = Field(min_length=1)
-    option: str = Field(default='', description="the reader's option that changes it")
+    option: str = Field(default='', description="the reader's option that changes the default")
 
 
 class DatasetConfig(StrictModel):
-    """Everything in a dataset's file."""
+    """The content of a dataset's file."""
 
     name: Label
     title: str = Field(min_length=1)
     source: str = ''
     license: str = ''
-    clips: Count | None = Field(default=None, description='how many are published')
+    clips: Count | None = Field(default=None, description='number of published clips')
     tasks: tuple[TaskConfig, ...] = Field(min_length=1)
     views: tuple[View, ...] = Field(min_length=1)
     splits: tuple[Split, ...] = Field(min_length=1)
@@ -258,9 +268,11 @@ class DatasetConfig(StrictModel):
         fields = (('tasks', self.tasks), ('views', self.views), ('splits', self.splits))
         for field, entries in fields:
             if again := repeated([entry.name for entry in entries]):
-                raise ValueError(f'{field}: {again} stand there twice')
+                raise ValueError(f'{field}: {again} occur twice')
         if self.evaluation.trained_view not in {None, *(view.name for view in self.views)}:
-            raise ValueError(f'evaluation: {self.evaluation.trained_view!r} is no view')
+            raise ValueError(
+                f'evaluation: trained_view {self.evaluation.trained_view!r} is no view'
+            )
         given = {task.name: task for task in self.tasks if task.derived_from is None}
         for task in self.tasks:
             if task.derived_from is not None:
@@ -271,7 +283,7 @@ class DatasetConfig(StrictModel):
         """Return a task by its name.
 
         Raises:
-            DatasetError: There is none of that name.
+            DatasetError: The dataset has no such task.
         """
         return _named('task', name, self.tasks, self.name)
 
@@ -279,12 +291,12 @@ class DatasetConfig(StrictModel):
         """Return a split by its name.
 
         Raises:
-            DatasetError: There is none of that name.
+            DatasetError: The dataset has no such split.
         """
         return _named('split', name, self.splits, self.name)
 
     def all_labels(self, given: Mapping[str, str]) -> dict[str, str]:
-        """Add the labels of derived tasks to those of the others."""
+        """Return the given labels with those of the derived tasks."""
         return {
             task.name: task.derive(given[task.derived_from])
             if task.derived_from is not None
@@ -294,10 +306,11 @@ class DatasetConfig(StrictModel):
 
 
 def load_dataset_config(name_or_path: str | Path) -> DatasetConfig:
-    """Read a dataset's configuration: one that ships, by name, or a YAML file.
+    """Read a dataset's configuration: a shipped one by name, or a YAML file by path.
 
     Raises:
-        DatasetError: It is missing, unreadable or breaks the schema; says which field and why.
+        DatasetError: The file is missing, unreadable or breaks the schema; the message names the
+            field.
     """
     folder = share_directory() / 'config' / 'datasets'
     path = Path(name_or_path).expanduser()
@@ -320,7 +333,7 @@ def load_dataset_config(name_or_path: str | Path) -> DatasetConfig:
 
 
 def shipped_datasets() -> tuple[str, ...]:
-    """List the names of the configurations that ship."""
+    """Return the names of the shipped configurations."""
     folder = share_directory() / 'config' / 'datasets'
     return tuple(sorted(path.stem for path in folder.glob('*.yaml')))
 
@@ -328,7 +341,10 @@ def shipped_datasets() -> tuple[str, ...]:
 def _check_derivation(task: TaskConfig, given: Mapping[str, TaskConfig]) -> None:
     source = given.get(task.derived_from or '')
     if source is None:
-        raise ValueError(f'tasks: {task.name!r} is derived from {task.derived_from!r}, no such')
+        raise ValueError(
+            f'tasks: {task.name!r} is derived from {task.derived_from!r}, which is no task with '
+            'labels of its own'
+        )
     if set(task.derivation) != set(task.labels):
         raise ValueError(f'tasks: derivation of {task.name!r} must name each of its labels once')
     named = [label for labels in task.derivation.values() for label in labels]
@@ -336,7 +352,7 @@ def _check_derivation(task: TaskConfig, given: Mapping[str, TaskConfig]) -> None
         odd = set(named) ^ set(source.labels) or repeated(named)
         raise ValueError(
             f'tasks: derivation of {task.name!r} must hold each label of {source.name!r} once; '
-            f'not so: {sorted(odd)}'
+            f'wrong: {sorted(odd)}'
         )
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from step_ros.datasets.reader import Reading
-from step_ros.datasets.readers.bag import Annotation, pair_events
+from step_ros.datasets.readers.bag_events import Annotation, pair_events
 from step_ros.datasets.readers.csv import COLUMNS, OPTIONAL, finite_seconds
 from step_ros.evaluation.ground_truth import Truth, TruthSegment
 from step_ros.io.bags.metadata import BagError

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from step_ros.datasets.readers.bag import find_bags
+from step_ros.datasets.readers.bag_selection import find_bags
 from step_ros.encoders.base import TorchEncoder
 from step_ros.evaluation.ground_truth import Truth
 from step_ros.files import replace_folder

@@ -130,7 +130,7 @@ class Terminal:
         self.printed = ''
 
     def wait_for(self, text):
-        """Read until a text has been printed since the last key; return what came with it."""
+        """Read until a text has been printed since the last key."""
         seen, deadline = '', time.monotonic() + PATIENCE_S
         while text not in seen:
             assert time.monotonic() < deadline, self.printed

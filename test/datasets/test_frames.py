@@ -1,4 +1,4 @@
-"""Frames of a part of a video are exactly those that playing it from the start would show."""
+"""Frames read by their numbers equal those of reading the video from the start."""
 
 from fractions import Fraction
 
@@ -14,7 +14,7 @@ FRAMES = 60
 
 
 def image(number):
-    """A picture that tells its number: a grey level and a bar whose place moves."""
+    """Return a picture that shows its number: a grey level and a bar that moves."""
     picture = np.full((48, 64, 3), (number * 4) % 256, np.uint8)
     picture[:, number : number + 4] = (255, 0, 0)
     return picture
@@ -66,7 +66,7 @@ def played(video):
         return [(frame.time_s, frame.to_rgb()) for frame in reader]
 
 
-def test_the_index_is_when_frames_are_shown(video, played):
+def test_index_has_the_presentation_times(video, played):
     index = index_video(video)
     assert len(index) == len(played) == FRAMES
     assert index.stamps_ns[0] == 0
@@ -76,19 +76,19 @@ def test_the_index_is_when_frames_are_shown(video, played):
 @pytest.mark.parametrize(
     'numbers', [[0], [59], [30, 31, 32], [5, 20, 41, 58], [40, 7, 7, 13], list(range(60))]
 )
-def test_frames_are_those_of_playing_it(video, played, numbers):
+def test_frames_equal_those_of_sequential_reading(video, played, numbers):
     images = read_frames(index_video(video), numbers)
     assert images.shape == (len(numbers), 48, 64, 3)
     for number, picture in zip(numbers, images, strict=True):
         assert np.array_equal(picture, played[number][1]), number
 
 
-def test_spans_in_frames_and_seconds(mp4):
+def test_span_in_frames_or_seconds_selects_its_frames(mp4):
     index = index_video(mp4)
     assert span_frames(index, None).tolist() == list(range(FRAMES))
     assert span_frames(index, Span(start=10, end=14, unit='frames')).tolist() == [10, 11, 12, 13]
     assert span_frames(index, Span(start=0.4, end=0.52, unit='seconds')).tolist() == [10, 11, 12]
-    # One frame follows the other: consecutive spans share none and lose none.
+    # Consecutive spans share no frame and lose none.
     spans = [
         Span(start=second / 10, end=(second + 1) / 10, unit='seconds') for second in range(24)
     ]
@@ -103,18 +103,18 @@ def test_spans_in_frames_and_seconds(mp4):
         (Span(start=7, end=9, unit='seconds'), r'7 s to 9 s holds no frame; the last is at 2\.36'),
     ],
 )
-def test_spans_beyond_the_video_are_refused(mp4, span, why):
+def test_span_beyond_the_video_is_refused(mp4, span, why):
     with pytest.raises(VideoError, match=why):
         span_frames(index_video(mp4), span)
 
 
 @pytest.mark.parametrize(('start', 'end'), [(-1, 3), (3, 3), (4, 2)])
-def test_spans_that_hold_nothing_are_refused(start, end):
+def test_empty_span_is_refused(start, end):
     with pytest.raises(ValueError, match='expected 0 <= start < end'):
         Span(start=start, end=end, unit='frames')
 
 
-def test_frames_that_do_not_exist_are_refused(mp4):
+def test_missing_frame_number_is_refused(mp4):
     index = index_video(mp4)
     for numbers in ([60], [-1], []):
         with pytest.raises(VideoError, match='frames 0 to 59'):
@@ -122,7 +122,7 @@ def test_frames_that_do_not_exist_are_refused(mp4):
 
 
 @pytest.mark.parametrize('at', [700, 1500])
-def test_a_damaged_video_is_refused_not_replaced(at, mp4, tmp_path):
+def test_damaged_frame_is_an_error_not_a_substitute(at, mp4, tmp_path):
     content = bytearray(mp4.read_bytes())
     begin = content.find(b'mdat') + 4 + at
     content[begin : begin + 200] = bytes(200)
@@ -133,7 +133,7 @@ def test_a_damaged_video_is_refused_not_replaced(at, mp4, tmp_path):
         read_frames(index, range(FRAMES))
 
 
-def test_what_is_no_video_is_refused(tmp_path):
+def test_file_that_is_no_video_is_refused(tmp_path):
     with pytest.raises(VideoError, match='there is no such file'):
         index_video(tmp_path / 'none.mp4')
     (tmp_path / 'text.mp4').write_text('no video')

@@ -1,6 +1,8 @@
-"""What holds for every reader: options, missing files, speed."""
+"""Behaviour of all readers: options, missing files, speed, light imports."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -28,14 +30,14 @@ def test_missing_annotations_and_folders_are_errors(name, tmp_path):
         ('ntu120', {'protocol': 'cross-view'}, ['cross-subject, cross-setup']),
     ],
 )
-def test_wrong_options_are_errors(name, options, words, tmp_path):
+def test_wrong_option_is_named_with_its_choices(name, options, words, tmp_path):
     with pytest.raises(DatasetError) as error:
         read_dataset(name, tmp_path, **options)
     for word in words:
         assert word in str(error.value)
 
 
-def test_every_option_says_what_it_decides():
+def test_options_have_a_help_text_and_unique_names():
     for reader in READERS.values():
         for option in reader.options:
             assert option.help
@@ -55,3 +57,14 @@ def test_many_rows_are_read_quickly(tmp_path, put_text):
     dataset = read_dataset('ssv2', tmp_path)
     assert time.monotonic() - start < 10
     assert (len(dataset.records), len(dataset.problems)) == (2000, 48_000)
+
+
+@pytest.mark.parametrize('package', ['torch', 'rosbags'])
+def test_registry_does_not_import_heavy_packages(package):
+    code = f'import sys, step_ros.datasets.registry; sys.exit({package!r} in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+
+
+def test_registry_is_imported_without_rosbags():
+    code = 'import sys; sys.modules["rosbags"] = None; import step_ros.datasets.registry'
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Clip sampling: the stream's grid, spread clips, segments, and short clips."""
+"""Sample clips: the stream's grid, spread windows, segments, and short clips."""
 
 import numpy as np
 import pytest
@@ -24,21 +24,21 @@ def steady(count, rate=30.0):
 
 @st.composite
 def jittery(draw):
-    """Stamps of a video whose rate varies, and a window."""
+    """Draw stamps of a video with a variable rate, a window length and a frame period."""
     count = draw(st.integers(1, 80))
     gaps = draw(st.lists(st.integers(20, 60), min_size=count, max_size=count))
     stamps = np.cumsum(gaps).astype(np.int64) * MS
     return stamps, draw(st.integers(1, 16)), draw(st.integers(40, 160)) * MS
 
 
-def test_an_interval_of_two_takes_every_other_frame():
+def test_interval_of_two_takes_every_other_frame():
     stamps = steady(60)
     period = period_of_interval(stamps, 2)
     assert window_at(stamps, 3, frames=16, frame_period_ns=period) == list(range(3, 35, 2))
 
 
 @given(case=jittery())
-def test_a_window_is_what_the_stream_keeps(case):
+def test_window_has_the_frames_that_the_stream_keeps(case):
     stamps, frames, period = case
     settings = GridSettings(frame_period_ns=period, max_gap_ns=10 * period, jump_ns=10**12)
     grid, kept = FrameGrid(settings), []
@@ -67,7 +67,7 @@ def test_windows_are_full_ascending_and_inside_the_clip(case, clips, seed):
 
 
 @given(case=jittery())
-def test_only_a_clip_that_is_too_short_is_padded(case):
+def test_only_too_short_clips_are_padded(case):
     stamps, frames, period = case
     start = latest_start(stamps, frames=frames, frame_period_ns=period)
     window = window_at(stamps, start, frames=frames, frame_period_ns=period)
@@ -76,7 +76,7 @@ def test_only_a_clip_that_is_too_short_is_padded(case):
         assert window.count(window[-1]) == frames - len(set(window)) + 1
 
 
-def test_spread_clips_reach_from_the_first_frame_to_the_last():
+def test_spread_windows_reach_from_first_to_last_frame():
     stamps = steady(100)
     period = period_of_interval(stamps, 2)
     first, middle, last = spread_windows(stamps, frames=16, frame_period_ns=period, clips=3)
@@ -87,12 +87,12 @@ def test_spread_clips_reach_from_the_first_frame_to_the_last():
     assert only == middle
 
 
-def test_a_short_clip_repeats_its_last_frame():
+def test_short_clip_repeats_its_last_frame():
     """Drive&Act has clips of 4 frames."""
     assert window_at(steady(4), 0, frames=6, frame_period_ns=33 * MS) == [0, 1, 2, 3, 3, 3]
 
 
-def test_random_windows_start_everywhere():
+def test_random_windows_start_at_every_possible_frame():
     stamps = steady(40)
     period = period_of_interval(stamps, 2)
     rng = np.random.default_rng(0)
@@ -102,7 +102,7 @@ def test_random_windows_start_everywhere():
     assert starts == set(range(latest_start(stamps, frames=16, frame_period_ns=period) + 1))
 
 
-def test_segments_are_uniform():
+def test_segments_have_equal_length():
     assert segment_window(steady(32), frames=16) == list(range(1, 33, 2))
     rng = np.random.default_rng(0)
     for _ in range(20):
@@ -111,7 +111,7 @@ def test_segments_are_uniform():
     assert segment_window(steady(2), frames=4) == [0, 0, 1, 1]
 
 
-def test_what_cannot_be_sampled_is_refused():
+def test_impossible_sampling_is_refused():
     with pytest.raises(ValueError, match='without frames'):
         segment_window([], frames=4)
     with pytest.raises(ValueError, match='clips=0'):

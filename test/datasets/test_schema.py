@@ -1,7 +1,4 @@
-"""The published facts in config/datasets, and what the schema refuses."""
-
-import subprocess
-import sys
+"""Shipped dataset files equal the published facts; the schema refuses wrong files."""
 
 import pytest
 import yaml
@@ -11,8 +8,8 @@ from step_ros.datasets.schema import load_dataset_config, names_a_side, shipped_
 from step_ros.io.errors import DatasetError
 from step_ros.model.bundle_schema import TaskSpec
 
-# Table 15 to 17 of the longer paper, Sec. IV.A of the shorter one. (The longer one also prints
-# 108 for NTU, which 120 classes do not allow.)
+# Tables 15 to 17 of the longer paper, Sec. IV.A of the shorter one. (The longer one also prints
+# 108 for NTU, which is impossible with 120 classes.)
 PAIRED_AND_OTHERS = {
     'drive-and-act': (20, 14),
     'hri30': (20, 10),
@@ -21,7 +18,7 @@ PAIRED_AND_OTHERS = {
     'ssv2': (0, 174),
 }
 DATASETS = sorted(PAIRED_AND_OTHERS)
-# The smallest file that is valid.
+# A minimal valid file.
 SMALL = {
     'name': 'small',
     'title': 'Small',
@@ -46,7 +43,7 @@ def action(name):
 
 @pytest.fixture
 def load(tmp_path):
-    """Load a content as a file: `load(content)`."""
+    """Return a function that loads a content as a file: `load(content)`."""
 
     def load_content(content):
         path = tmp_path / 'small.yaml'
@@ -57,18 +54,18 @@ def load(tmp_path):
 
 
 def changed(**changes):
-    """Copy SMALL with other values for some fields of its task."""
+    """Return a copy of SMALL with other values for some fields of its task."""
     return {**SMALL, 'tasks': [{**SMALL['tasks'][0], **changes}]}
 
 
-def test_every_dataset_that_ships_has_a_reader():
+def test_every_shipped_dataset_has_a_reader():
     shipped = sorted([*DATASETS, 'tabletop'])
     assert list(shipped_datasets()) == shipped
     assert {name for name, reader in READERS.items() if reader.has_config} == set(shipped)
 
 
 @pytest.mark.parametrize('name', DATASETS)
-def test_nearly_symmetric_labels_are_as_many_as_in_the_papers(name):
+def test_paired_labels_are_as_many_as_in_the_papers(name):
     task = action(name)
     assert (len(task.counterparts), len(task.nonsymmetric)) == PAIRED_AND_OTHERS[name]
     assert 2 * len(task.pairs) == len(task.counterparts)
@@ -76,14 +73,14 @@ def test_nearly_symmetric_labels_are_as_many_as_in_the_papers(name):
 
 
 @pytest.mark.parametrize('name', DATASETS)
-def test_tasks_are_tasks_of_a_bundle(name):
+def test_tasks_are_valid_tasks_of_a_bundle(name):
     for task in load_dataset_config(name).tasks:
         spec = TaskSpec(name=task.name, labels=task.labels, counterparts=dict(task.counterparts))
         assert spec.labels == task.labels
 
 
 @pytest.mark.parametrize('name', DATASETS)
-def test_a_label_that_names_a_side_has_a_mirror_or_no_flip(name):
+def test_label_with_a_side_has_a_mirror_or_is_not_flipped(name):
     for task in load_dataset_config(name).tasks:
         for label in task.labels:
             mirror = task.flipped(label)
@@ -97,7 +94,7 @@ def test_a_label_that_names_a_side_has_a_mirror_or_no_flip(name):
                 assert task.flipped(mirror) == label
 
 
-def test_sides_are_words_and_not_parts_of_words():
+def test_left_and_right_are_found_as_whole_words():
     assert names_a_side('MoveLeftWhileDrilling')
     assert names_a_side('looking_back_right_shoulder')
     assert not names_a_side('Putting something upright on the table')
@@ -105,7 +102,7 @@ def test_sides_are_words_and_not_parts_of_words():
 
 
 @pytest.mark.parametrize('name', DATASETS)
-def test_the_protocol_is_the_papers(name):
+def test_evaluation_protocol_equals_the_papers(name):
     evaluation = load_dataset_config(name).evaluation
     assert evaluation.frames == 16
     expected = {'ntu120': ('segments', None, 1, 1), 'ssv2': ('segments', None, 1, 3)}
@@ -118,14 +115,14 @@ def test_the_protocol_is_the_papers(name):
 
 
 @pytest.mark.parametrize('name', DATASETS)
-def test_what_is_unknown_names_an_option_that_exists(name):
+def test_unknown_details_name_existing_options(name):
     config = load_dataset_config(name)
     options = {option.name for option in READERS[name].options}
     assert config.unknown
     assert {unknown.option for unknown in config.unknown} - {''} <= options
 
 
-def test_labels_stand_in_the_published_order():
+def test_labels_have_the_published_order():
     assert action('hri30').labels[0] == 'DeliverObject'
     assert action('hri30').labels[26:28] == ('Walking', 'WalkingWithObject')
     assert action('ikea-asm').labels[:2] == ('NA', 'align leg screw with table thread')
@@ -139,7 +136,7 @@ def test_labels_stand_in_the_published_order():
     assert numbers['finger-guessing game (playing rock-paper-scissors)'] == 120
 
 
-def test_split_sizes_are_the_published_ones():
+def test_split_sizes_equal_the_published_ones():
     # 14 groups of 7 clips of each of 30 classes.
     sizes = [(len(s.train) * 210, len(s.test) * 210) for s in load_dataset_config('hri30').splits]
     assert sizes == [(2100, 840), (2310, 630), (1890, 1050)]
@@ -159,12 +156,12 @@ def test_split_sizes_are_the_published_ones():
     assert [number for number, part in found.items() if part == 'train'] == [1, 2, 9, 10, 11]
 
 
-def test_validation_never_takes_from_the_test_part():
+def test_validation_takes_no_number_of_the_test_part():
     split = load_dataset_config('ikea-asm').splits[0]
     assert split.part_of(2, validation=(2,)) == 'test'
 
 
-def test_verb_and_object_follow_from_the_action():
+def test_action_determines_verb_and_object():
     config = load_dataset_config('ikea-asm')
     assert [task.classes for task in config.tasks] == [33, 14, 12]
     for label, verb, thing in (
@@ -183,12 +180,12 @@ def test_verb_and_object_follow_from_the_action():
         assert label.startswith(config.all_labels({'action': label})['verb'])
 
 
-def test_misspellings_are_understood():
+def test_known_misspelling_gives_its_label():
     assert action('hri30').find('NoCollaborativeWithDrilll') == 'NoCollaborativeWithDrill'
     assert action('hri30').find('Dancing') is None
 
 
-def test_pairs_go_both_ways(load):
+def test_pairs_and_mirrors_go_both_ways(load):
     task = load(SMALL).task('action')
     assert task.counterparts == {'open': 'close', 'close': 'open'}
     assert task.nonsymmetric == ('turn left', 'turn right')
@@ -226,7 +223,7 @@ def test_pairs_go_both_ways(load):
         ({**SMALL, 'splits': [{'name': '1', 'unit': 'moon', 'train': [1]}]}, ['splits.0.unit']),
     ],
 )
-def test_an_error_names_file_and_field(load, content, words):
+def test_error_names_file_and_field(load, content, words):
     with pytest.raises(DatasetError) as error:
         load(content)
     for word in ['small.yaml', *words]:
@@ -241,7 +238,7 @@ def test_an_error_names_file_and_field(load, content, words):
         ({'move': ['open', 'close'], 'turn': ['turn left', 'turn right', 'open']}, "['open']"),
     ],
 )
-def test_a_derivation_holds_every_label_once(load, derivation, word):
+def test_derivation_must_hold_each_label_once(load, derivation, word):
     verb = {'name': 'verb', 'classes': 2, 'labels': ['move', 'turn'], 'derived_from': 'action'}
     content = {**SMALL, 'tasks': [*SMALL['tasks'], {**verb, 'derivation': derivation}]}
     with pytest.raises(DatasetError, match='derivation') as error:
@@ -249,7 +246,7 @@ def test_a_derivation_holds_every_label_once(load, derivation, word):
     assert word in str(error.value)
 
 
-def test_a_missing_or_damaged_file_is_named(tmp_path):
+def test_missing_or_damaged_file_is_named(tmp_path):
     with pytest.raises(DatasetError, match='hri30'):
         load_dataset_config('hri31')
     with pytest.raises(DatasetError, match=r'gone\.yaml'):
@@ -259,8 +256,3 @@ def test_a_missing_or_damaged_file_is_named(tmp_path):
         load_dataset_config(tmp_path / 'odd.yaml')
     with pytest.raises(DatasetError, match=r"no task 'verb'; expected one of action"):
         load_dataset_config('ssv2').task('verb')
-
-
-def test_readers_do_not_load_torch():
-    code = 'import sys, step_ros.datasets.registry; sys.exit("torch" in sys.modules)'
-    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0

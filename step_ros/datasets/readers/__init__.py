@@ -1,1 +1,1 @@
-"""One file for each dataset that can be read."""
+"""Dataset readers, one file for each dataset."""

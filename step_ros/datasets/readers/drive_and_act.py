@@ -6,7 +6,9 @@ from step_ros.datasets.clip import ClipRecord
 from step_ros.datasets.reader import Option, Reading
 
 OPTIONS = (
-    Option(name='split', default='0', help='published split; papers average all', one_of='splits'),
+    Option(
+        name='split', default='0', help='published split; the papers average all', one_of='splits'
+    ),
     Option(name='view', default='kinect_color', help='camera, or all', one_of='views'),
     Option(name='annotations', default='activities_3s', help='folder of the label files'),
     Option(name='videos', default='.', help="folder that holds the views' folders"),
@@ -27,7 +29,7 @@ FILE_ID = re.compile(r'vp(\d+)/[^/]+')
 def read_drive_and_act(reading: Reading) -> None:
     """Read the chunks of one split in the chosen views.
 
-    `frame_end` is not included: where an annotation goes on, the next chunk starts there.
+    A chunk does not include `frame_end`: the next chunk of the annotation starts there.
 
     Raises:
         DatasetError: A label file is missing or lacks a column.
@@ -49,12 +51,12 @@ def _read_part(reading: Reading, view: str, part: str, name: str) -> None:
             continue
         label = task.find(activity)
         if label is None:
-            reading.complain('unknown label', path, row, 'activity', activity, 'an activity')
+            reading.add_problem('unknown label', path, row, 'activity', activity, 'an activity')
             continue
         match = FILE_ID.fullmatch(cells['file_id'])
         if match is None or match[1] != cells['participant_id']:
             expected = f'vp{cells["participant_id"]}/RUN'
-            reading.complain('bad value', path, row, 'file_id', cells['file_id'], expected)
+            reading.add_problem('bad value', path, row, 'file_id', cells['file_id'], expected)
             continue
         span = reading.span(
             cells['frame_start'],
@@ -67,7 +69,7 @@ def _read_part(reading: Reading, view: str, part: str, name: str) -> None:
         )
         if span is None:
             continue
-        reading.add(
+        reading.add_clip(
             ClipRecord(
                 clip_id=f'{view}/{cells["file_id"]}:{cells["annotation_id"]}:{cells["chunk_id"]}',
                 video=folder / f'{cells["file_id"]}.mp4',

@@ -1,4 +1,7 @@
-"""IKEA-ASM: one video a scan and camera, cut into segments by gt_segments.json or the database."""
+"""IKEA-ASM: one video per scan and camera.
+
+Segments come from gt_segments.json or from the annotation database.
+"""
 
 import re
 import sqlite3
@@ -18,12 +21,12 @@ OPTIONS = (
     Option(
         name='validation_environment',
         default='3',
-        help='training environment that validates: 1, 3 or 5; empty for none',
+        help='training environment for validation: 1, 3 or 5; empty for none',
     ),
     Option(
         name='annotations',
         default='gt_segments.json',
-        help='that file, or the database ikea_annotation_db_full',
+        help='gt_segments.json, or the database ikea_annotation_db_full',
     ),
     Option(name='videos', default='.', help="folder that holds the furniture's folders"),
 )
@@ -48,12 +51,12 @@ Annotation = tuple[int, list[object]]
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """A person assembling something once.
+    """A recording of one person who assembles a piece of furniture.
 
     Attributes:
         name: `FURNITURE/SCAN`.
-        part: Where it belongs.
-        person: Who.
+        part: Part of the split.
+        person: Number of the person.
     """
 
     name: str
@@ -75,7 +78,7 @@ def read_ikea_asm(reading: Reading) -> None:
 
 
 def _scan(reading: Reading, path: Path, row: int, name: str) -> Scan | None:
-    """Find out where a scan belongs by its name; None, and a problem, where it does not say."""
+    """Return a scan by its name; None, after noting a problem, if its part is unknown."""
     if 'special' in name:
         reading.left_out['special scans, in neither part'] += 1
         return None
@@ -83,14 +86,16 @@ def _scan(reading: Reading, path: Path, row: int, name: str) -> Scan | None:
     match = SCAN.fullmatch(name)
     if match is None:
         expected = 'FURNITURE/PERSON_COLOUR_PLACE_CALIBRATION_ROOM_DATE'
-        reading.complain('bad value', path, row, 'scan', name, expected)
+        reading.add_problem('bad value', path, row, 'scan', name, expected)
         return None
     environment = split.number_of(int(match['calibration']))
     validation = reading.validation('validation_environment', split)
     part = None if environment is None else split.part_of(environment, validation)
     if part is None:
         known = sorted(number for some in split.members.values() for number in some)
-        reading.complain('bad value', path, row, 'scan', name, f'a calibration of {known}')
+        reading.add_problem(
+            'bad value', path, row, 'scan', name, f'a calibration number out of {known}'
+        )
         return None
     return Scan(name=name, part=part, person=match['person'])
 
@@ -98,7 +103,7 @@ def _scan(reading: Reading, path: Path, row: int, name: str) -> Scan | None:
 def _add(
     reading: Reading, scan: Scan, view: str, label: str, span: Span, path: Path, row: int
 ) -> None:
-    reading.add(
+    reading.add_clip(
         ClipRecord(
             clip_id=f'{scan.name}/{view}/{span.start:.0f}-{span.end:.0f}',
             video=reading.root / reading.options['videos'] / scan.name / view / 'images' / VIDEO,
@@ -114,7 +119,7 @@ def _add(
 
 
 def _read_segments(reading: Reading, path: Path) -> None:
-    """Read gt_segments.json, whose segments name their first and last frame."""
+    """Read gt_segments.json; its segments include their last frame."""
     content = read_json(path, 'an object with the key database')
     try:
         entries = [
@@ -131,7 +136,7 @@ def _read_segments(reading: Reading, path: Path) -> None:
             continue
         if scan.part not in SUBSETS.get(subset, ()):
             expected = f'the subset of a {scan.part} environment, {name}'
-            reading.complain('bad value', path, row, 'subset', subset, expected)
+            reading.add_problem('bad value', path, row, 'subset', subset, expected)
             continue
         for label, span in _segments(reading, path, row, annotation):
             for view in reading.views():
@@ -143,30 +148,32 @@ def _segments(
 ) -> Iterator[tuple[str, Span]]:
     for entry in annotation:
         if not isinstance(entry, dict) or not {'label', 'segment'} <= entry.keys():
-            reading.complain('bad value', path, row, 'annotation', entry, 'label and segment')
+            reading.add_problem(
+                'bad value', path, row, 'annotation', entry, 'keys label and segment'
+            )
             continue
         label = reading.config.tasks[0].find(str(entry['label']))
         if label is None:
-            reading.complain('unknown label', path, row, 'label', entry['label'], 'an action')
+            reading.add_problem('unknown label', path, row, 'label', entry['label'], 'an action')
             continue
         match entry['segment']:
             case [int(first), int(last)] if 0 <= first <= last:
                 yield label, Span(start=first, end=last + 1, unit='frames')
             case segment:
                 expected = 'two frames, 0 <= first <= last'
-                reading.complain('bad span', path, row, 'segment', segment, expected)
+                reading.add_problem('bad span', path, row, 'segment', segment, expected)
 
 
 def _read_database(reading: Reading, path: Path) -> None:
-    """Read the annotation database, and cut as the dataset's export to gt_segments.json does.
+    """Read the annotation database and cut segments like the dataset's export to gt_segments.json.
 
-    What no action covers is background, a later annotation covers an earlier one, and an action
-    that is none of the classes (they had to occur more than 20 times) counts as background.
+    Frames without an action are background. A later annotation covers an earlier one. An action
+    that is no class counts as background; classes occur more than 20 times.
     """
     if not path.is_file():
         raise DatasetError(f'{path}: there is no such file; expected an sqlite database')
     try:
-        # Read-only: checking must not change anything.
+        # Read-only: reading must not change the database.
         database = sqlite3.connect(f'{path.resolve().as_uri()}?mode=ro', uri=True)
     except sqlite3.Error as error:
         raise DatasetError(f'{path}: {error}; expected an sqlite database') from error
@@ -185,7 +192,7 @@ def _read_database(reading: Reading, path: Path) -> None:
         if scan is None:
             continue
         if not isinstance(frames, int) or frames < 1:
-            reading.complain('bad value', path, row, 'nframes', frames, 'a number of frames')
+            reading.add_problem('bad value', path, row, 'nframes', frames, 'a number of frames')
             continue
         painted = _paint(reading, path, frames, annotations.get(video, []))
         for label, span in _runs(painted, reading.config.tasks[0].labels):
@@ -213,7 +220,7 @@ def _rows(
 
 
 def _paint(reading: Reading, path: Path, frames: int, annotations: list[Annotation]) -> np.ndarray:
-    """Return the class of each frame; -1 where an annotation cannot be used."""
+    """Return the class of each frame; -1 if its annotation cannot be used."""
     task = reading.config.tasks[0]
     painted = np.full(frames, task.labels.index(BACKGROUND), dtype=np.int16)
     for row, (start, end, description, thing) in annotations:
@@ -225,10 +232,10 @@ def _paint(reading: Reading, path: Path, frames: int, annotations: list[Annotati
             reading.left_out['annotations of rare actions, background by the dataset'] += 1
         elif not isinstance(start, int) or not isinstance(end, int) or not 0 <= start < end:
             fields, expected = 'starting_frame, ending_frame', '0 <= start < end'
-            reading.complain('bad span', path, row, fields, f'{start}, {end}', expected)
+            reading.add_problem('bad span', path, row, fields, f'{start}, {end}', expected)
         elif end > frames:
             expected = f'at most {frames}, the frames of the video'
-            reading.complain('bad span', path, row, 'ending_frame', end, expected)
+            reading.add_problem('bad span', path, row, 'ending_frame', end, expected)
             painted[start:] = -1
         else:
             painted[start:end] = task.labels.index(label)

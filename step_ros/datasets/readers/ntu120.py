@@ -1,4 +1,4 @@
-"""NTU RGB+D 120: one file a clip, whose name says everything."""
+"""NTU RGB+D 120: one video per clip; its name gives setup, camera, subject and action."""
 
 import os
 import re
@@ -9,11 +9,11 @@ from step_ros.datasets.reader import Option, ProblemKind, Reading
 from step_ros.io.errors import DatasetError
 
 OPTIONS = (
-    Option(name='protocol', default='cross-subject', help='what splits', one_of='splits'),
+    Option(name='protocol', default='cross-subject', help='published split', one_of='splits'),
     Option(
         name='validation',
         default='',
-        help='subjects or setups of the training part that validate: 1,2',
+        help='subjects or setups of the training part for validation, for example 1,2',
     ),
 )
 NAME = re.compile(
@@ -24,10 +24,10 @@ SETUPS, SUBJECTS = 32, 106
 
 
 def read_ntu120(reading: Reading) -> None:
-    """Read the videos below the root, in whatever folders they lie.
+    """Read the videos in all folders below the root.
 
     Raises:
-        DatasetError: There is none.
+        DatasetError: The folders hold no video.
     """
     found = False
     for folder, folders, files in os.walk(reading.root, followlinks=True):
@@ -44,9 +44,9 @@ def _read_name(reading: Reading, video: Path) -> None:
     task = reading.config.tasks[0]
     match = NAME.fullmatch(video.stem)
     if match is None:
-        reading.complain('bad value', video, 0, 'file name', video.name, EXPECTED)
+        reading.add_problem('bad value', video, 0, 'file name', video.name, EXPECTED)
         return
-    said = {name: int(text) for name, text in match.groupdict().items()}
+    numbers = {name: int(text) for name, text in match.groupdict().items()}
     limits = {
         'setup': SETUPS,
         'camera': len(reading.config.views),
@@ -54,20 +54,20 @@ def _read_name(reading: Reading, video: Path) -> None:
         'action': task.classes,
     }
     for name, highest in limits.items():
-        if not 1 <= said[name] <= highest:
+        if not 1 <= numbers[name] <= highest:
             kind: ProblemKind = 'unknown label' if name == 'action' else 'bad value'
-            reading.complain(kind, video, 0, name, said[name], f'1 to {highest}')
+            reading.add_problem(kind, video, 0, name, numbers[name], f'1 to {highest}')
             return
     split = reading.config.split(reading.options['protocol'])
-    label = task.labels[said['action'] - 1]
-    reading.add(
+    label = task.labels[numbers['action'] - 1]
+    reading.add_clip(
         ClipRecord(
             clip_id=video.stem.removesuffix('_rgb'),
             video=video,
-            split=str(split.part_of(said[split.unit], reading.validation('validation', split))),
+            split=str(split.part_of(numbers[split.unit], reading.validation('validation', split))),
             labels=reading.config.all_labels({task.name: label}),
-            view=str(said['camera']),
-            subject=f'P{said["subject"]:03d}',
+            view=str(numbers['camera']),
+            subject=f'P{numbers["subject"]:03d}',
         ),
         file=video,
     )

@@ -1,4 +1,4 @@
-"""Something-Something v2: one file a clip, labels as templates in JSON files."""
+"""Something-Something v2: one video per clip, labels as templates in JSON files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +11,13 @@ OPTIONS = (
     Option(name='annotations', default='labels', help='folder of the label files'),
     Option(name='videos', default='20bn-something-something-v2', help='folder of the videos'),
 )
-# An older release has a prefix.
+# The label files of an older release have a prefix.
 PREFIXES = ('', 'something-something-v2-')
-ANSWERS = 'test-answers.csv'
+TEST_LABELS = 'test-answers.csv'
 
 
 def read_ssv2(reading: Reading) -> None:
-    """Read the three published parts; the test part where its answers are there.
+    """Read the training and validation parts, and the test part if its labels exist.
 
     Raises:
         DatasetError: A label file is missing or unreadable.
@@ -27,21 +27,21 @@ def read_ssv2(reading: Reading) -> None:
         path = _find(reading, f'{name}.json')
         if path is None:
             folder = reading.root / reading.options['annotations']
-            raise DatasetError(f'{folder}: expected {name}.json or {PREFIXES[1]}{name}.json there')
+            raise DatasetError(f'{folder}: expected {name}.json or {PREFIXES[1]}{name}.json in it')
         for row, entry in _entries(path):
             if 'template' not in entry:
                 raise DatasetError(f'{path}: entry {row} has no template; expected id, template')
             _add(reading, part, path, row, str(entry['id']), str(entry['template']))
-    answers = _find(reading, ANSWERS)
-    if answers is not None:
-        for row, line in enumerate(_lines(answers), start=1):
+    test_labels = _find(reading, TEST_LABELS)
+    if test_labels is not None:
+        for row, line in enumerate(_lines(test_labels), start=1):
             clip, separator, template = line.partition(';')
             if not separator:
-                reading.complain('bad value', answers, row, 'line', line, 'id;template')
+                reading.add_problem('bad value', test_labels, row, 'line', line, 'id;template')
             elif not (row == 1 and clip == 'id'):
-                _add(reading, 'test', answers, row, clip.strip(), template.strip())
+                _add(reading, 'test', test_labels, row, clip.strip(), template.strip())
     elif (test := _find(reading, 'test.json')) is not None:
-        reading.left_out[f'test clips without labels ({ANSWERS} is not there)'] += sum(
+        reading.left_out[f'test clips without labels ({TEST_LABELS} is not there)'] += sum(
             1 for _ in _entries(test)
         )
 
@@ -50,14 +50,14 @@ def _add(reading: Reading, part: str, path: Path, row: int, clip: str, template:
     task = reading.config.tasks[0]
     label = task.find(template.replace('[', '').replace(']', ''))
     if label is None:
-        reading.complain(
+        reading.add_problem(
             'unknown label', path, row, 'template', template, 'one of the 174 templates'
         )
         return
     if not clip.isdigit():
-        reading.complain('bad value', path, row, 'id', clip, 'a number')
+        reading.add_problem('bad value', path, row, 'id', clip, 'a number')
         return
-    reading.add(
+    reading.add_clip(
         ClipRecord(
             clip_id=clip,
             video=reading.root / reading.options['videos'] / f'{clip}.webm',
@@ -70,20 +70,20 @@ def _add(reading: Reading, part: str, path: Path, row: int, clip: str, template:
 
 
 def _check_order(reading: Reading) -> None:
-    """Compare labels.json, where it is there, with the labels known."""
+    """Note a problem for each label of labels.json that differs from the configuration."""
     path = _find(reading, 'labels.json')
     if path is None:
         return
     task = reading.config.tasks[0]
-    content = read_json(path, 'an object of templates and their numbers')
+    content = read_json(path, 'an object that maps templates to numbers')
     if not isinstance(content, dict):
-        raise DatasetError(f'{path}: expected an object of templates and their numbers')
+        raise DatasetError(f'{path}: expected an object that maps templates to numbers')
     for label, number in content.items():
         if label not in task.labels:
-            reading.complain('unknown label', path, 0, 'template', label, 'a known template')
+            reading.add_problem('unknown label', path, 0, 'template', label, 'a known template')
         elif str(number) != str(task.labels.index(label)):
             expected = f'{task.labels.index(label)} for {label!r}'
-            reading.complain('unknown label', path, 0, 'number', number, expected)
+            reading.add_problem('unknown label', path, 0, 'number', number, expected)
 
 
 def _find(reading: Reading, name: str) -> Path | None:

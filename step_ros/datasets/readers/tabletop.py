@@ -10,11 +10,11 @@ OPTIONS: tuple[Option, ...] = ()
 
 
 def read_tabletop(reading: Reading) -> None:
-    """Read the clips.
+    """Read the clips of a rendered folder.
 
     Raises:
-        DatasetError: The annotations are missing: the folder was not rendered to its end.
+        DatasetError: The annotations are missing, because rendering did not finish.
     """
     options = {'file': ANNOTATIONS, 'config': reading.config.name}
-    # The lists of the copy are those of the reading.
+    # The copy shares its records and problems with the reading.
     read_csv(replace(reading, options=options))

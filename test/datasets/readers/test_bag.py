@@ -1,4 +1,4 @@
-"""Bags as a dataset: labels from action events or from a CSV file."""
+"""Bags as a dataset, labelled by action events."""
 
 import shutil
 import sys
@@ -9,7 +9,6 @@ import pytest
 from step_ros.datasets.check import check_dataset
 from step_ros.datasets.clip import Span
 from step_ros.datasets.frames import index_clip, read_frames, span_frames
-from step_ros.datasets.readers.bag import pair_events
 from step_ros.datasets.registry import read_dataset
 from step_ros.io.bags.reader import END, START, BagEvent
 from step_ros.io.bags.writer import BagWriter
@@ -18,22 +17,9 @@ from step_ros.io.errors import DatasetError
 FRONT, TOP = '/front/image_raw', '/top/image_raw'
 OPEN, CLOSE = {'verb': 'open', 'object': 'box'}, {'verb': 'close', 'object': 'jar'}
 LABELLED = [(0.05, 0.2, OPEN), (0.25, 0.5, CLOSE)]
-HEADER = 'video,start,end,split,verb,object'
 
-# What imports rosbags when it is imported.
-BAG_MODULES = ('step_ros.io.bags', 'step_ros.datasets.readers.bag')
-
-
-@pytest.fixture
-def bags(tmp_path, put_bag):
-    """Three bags in both storages, one for each split, with the same two clips."""
-    for split, storage in (('train', 'mcap'), ('val', 'sqlite3'), ('test', 'mcap')):
-        put_bag(tmp_path / split / 'kitchen', FRONT, storage=storage, labelled=LABELLED)
-    return tmp_path
-
-
-def seen(dataset):
-    return [(problem.kind, problem.field, problem.value) for problem in dataset.problems]
+# Modules that import rosbags.
+BAG_MODULES = ('step_ros.io.bags', 'step_ros.datasets.readers.bag_')
 
 
 def test_events_become_clips(bags, bag_image):
@@ -53,14 +39,14 @@ def test_events_become_clips(bags, bag_image):
     assert np.array_equal(images, np.stack([bag_image(number) for number in (1, 2, 3)]))
 
 
-def test_a_single_bag_and_links_to_bags(bags, tmp_path_factory):
+def test_single_bag_and_links_to_bags_are_read(bags, tmp_path_factory):
     dataset = read_dataset('bag', bags / 'train' / 'kitchen', split='test')
     assert [record.clip_id for record in dataset.records] == [
         'kitchen/front/image_raw:0.05-0.2',
         'kitchen/front/image_raw:0.25-0.5',
     ]
     assert {record.split for record in dataset.records} == {'test'}
-    with pytest.raises(DatasetError, match=r'or name one of them by option split'):
+    with pytest.raises(DatasetError, match=r'or give option split'):
         read_dataset('bag', bags / 'train' / 'kitchen')
     root = tmp_path_factory.mktemp('links')
     (root / 'val').mkdir()
@@ -71,15 +57,15 @@ def test_a_single_bag_and_links_to_bags(bags, tmp_path_factory):
     assert len(dataset.records) == 2
 
 
-def test_a_bag_outside_the_folders_of_splits_is_a_problem(bags, put_bag):
+def test_bag_outside_the_split_folders_is_a_problem(bags, put_bag, problems_of):
     put_bag(bags / 'extra' / 'bag', FRONT, labelled=LABELLED)
     dataset = read_dataset('bag', bags)
     assert len(dataset.records) == 6
-    assert seen(dataset) == [('bad value', 'folder', 'extra/bag')]
+    assert problems_of(dataset) == [('bad value', 'folder', 'extra/bag')]
     assert len(read_dataset('bag', bags, split='train').records) == 8
 
 
-def test_several_cameras(tmp_path, put_bag):
+def test_option_topic_chooses_cameras(tmp_path, put_bag, problems_of):
     put_bag(tmp_path / 'train' / 'one', FRONT, TOP, labelled=LABELLED)
     put_bag(tmp_path / 'train' / 'two', FRONT, labelled=LABELLED)
     with pytest.raises(DatasetError, match=f"option topic='': .* images: {FRONT}, {TOP} .*or all"):
@@ -91,13 +77,13 @@ def test_several_cameras(tmp_path, put_bag):
     assert [view.name for view in both.config.views] == [FRONT, TOP]
     front = read_dataset('bag', tmp_path, topic=FRONT)
     assert [record.view for record in front.records] == [FRONT] * 4
-    # Named, it must be there.
+    # A bag must have every topic that the option names.
     named = read_dataset('bag', tmp_path, topic=f'{FRONT}, {TOP}')
     assert {record.clip_id for record in named.records} == {r.clip_id for r in both.records}
-    assert seen(named) == [('missing video', 'topic', TOP)]
+    assert problems_of(named) == [('missing video', 'topic', TOP)]
 
 
-def test_seconds_count_from_the_first_image_of_each_camera(tmp_path, put_bag):
+def test_seconds_count_from_the_first_image_of_a_camera(tmp_path, put_bag):
     # The second camera's stamps are a thousand nanoseconds later.
     put_bag(tmp_path / 'bag', FRONT, TOP, labelled=LABELLED)
     dataset = read_dataset('bag', tmp_path, topic='all', split='train')
@@ -109,7 +95,7 @@ def test_seconds_count_from_the_first_image_of_each_camera(tmp_path, put_bag):
         assert 0 <= first - 1_700_000_000 * 10**9 - round(record.span.start * 1e9) <= 2000
 
 
-def test_events_belong_to_the_camera_of_their_coordinate_frame(tmp_path, put_bag):
+def test_events_belong_to_the_camera_of_their_frame_id(tmp_path, put_bag, problems_of):
     frame_ids = {FRONT: 'front_optical', TOP: 'top_optical'}
     common = {'labelled': LABELLED, 'frame_ids': frame_ids}
     put_bag(tmp_path / 'one', FRONT, TOP, event_frame_id='top_optical', **common)
@@ -120,11 +106,11 @@ def test_events_belong_to_the_camera_of_their_coordinate_frame(tmp_path, put_bag
     assert dataset.left_out == {'clips of other cameras': 2}
     put_bag(tmp_path / 'two', FRONT, TOP, event_frame_id='world', **common)
     dataset = read_dataset('bag', tmp_path, topic='all', split='train')
-    assert seen(dataset) == [('bad value', 'event frame_id', 'world')] * 2
+    assert problems_of(dataset) == [('bad value', 'event frame_id', 'world')] * 2
     assert "'front_optical', 'top_optical'" in dataset.problems[0].expected
 
 
-def test_topics_of_events(tmp_path, put_bag):
+def test_option_labels_chooses_the_topic_of_events(tmp_path, put_bag, problems_of):
     put_bag(tmp_path / 'one', FRONT, labelled=LABELLED, events_topic='/truth')
     put_bag(tmp_path / 'two', FRONT, labelled=LABELLED, events_topic='/recognised')
     with pytest.raises(
@@ -133,7 +119,7 @@ def test_topics_of_events(tmp_path, put_bag):
         read_dataset('bag', tmp_path, split='train')
     dataset = read_dataset('bag', tmp_path, split='train', labels='/truth')
     assert len(dataset.records) == 2
-    assert seen(dataset) == [('bad value', 'labels', '/truth')]
+    assert problems_of(dataset) == [('bad value', 'labels', '/truth')]
     put_bag(tmp_path / 'three' / 'none', FRONT)
     with pytest.raises(DatasetError, match=r'ActionEvents: none, or a CSV file'):
         read_dataset('bag', tmp_path / 'three', split='train')
@@ -141,7 +127,7 @@ def test_topics_of_events(tmp_path, put_bag):
         read_dataset('bag', tmp_path, split='training')
 
 
-def test_a_task_may_be_missing(tmp_path, put_bag):
+def test_clip_may_lack_labels_of_a_task(tmp_path, put_bag):
     labelled = [*LABELLED, (0.3, 0.4, {'verb': 'open'}), (0.3, 0.45, {'object': 'box'})]
     put_bag(tmp_path / 'bag', FRONT, labelled=labelled)
     dataset = read_dataset('bag', tmp_path, split='train')
@@ -154,7 +140,7 @@ def test_a_task_may_be_missing(tmp_path, put_bag):
     assert sum(check.counts['verb']['open'].values()) == 2
 
 
-def test_labels_from_a_dataset_file(bags, put_text, put_bag):
+def test_dataset_file_gives_labels_and_views(bags, put_text, put_bag, problems_of):
     config = put_text(
         bags / 'mine.yaml',
         'name: mine',
@@ -174,7 +160,7 @@ def test_labels_from_a_dataset_file(bags, put_text, put_bag):
     dataset = read_dataset('bag', bags, config=config)
     assert dataset.records[0].labels == {'verb': 'open', 'kind': 'begins'}
     assert {record.view for record in dataset.records} == {'front'}
-    assert seen(dataset) == [('unknown label', 'verb', 'wipe')]
+    assert problems_of(dataset) == [('unknown label', 'verb', 'wipe')]
     assert dataset.left_out == {'events of other tasks': 6}
     put_bag(bags / 'train' / 'more', TOP, labelled=LABELLED)
     with pytest.raises(
@@ -183,7 +169,7 @@ def test_labels_from_a_dataset_file(bags, put_text, put_bag):
         read_dataset('bag', bags, config=config, topic='all')
 
 
-def test_damaged_bags_are_problems_and_the_others_are_read(bags, put_bag):
+def test_damaged_bags_are_problems_and_others_are_read(bags, put_bag):
     put_bag(bags / 'train' / 'cut', FRONT, labelled=LABELLED)
     content = (bags / 'train' / 'cut' / 'cut.mcap').read_bytes()
     (bags / 'train' / 'cut' / 'cut.mcap').write_bytes(content[:300])
@@ -206,7 +192,7 @@ def test_damaged_bags_are_problems_and_the_others_are_read(bags, put_bag):
     assert str(bags / 'train' / 'cut') in check.undecodable_videos
 
 
-def test_where_nothing_can_be_read_the_error_says_why(tmp_path):
+def test_error_without_readable_bags_gives_the_reason(tmp_path):
     with pytest.raises(DatasetError, match=r'no bag that can be read; expected folders with meta'):
         read_dataset('bag', tmp_path)
     (tmp_path / 'a.mcap').write_text('no bag')
@@ -214,7 +200,7 @@ def test_where_nothing_can_be_read_the_error_says_why(tmp_path):
         read_dataset('bag', tmp_path)
 
 
-def test_without_rosbags_the_error_says_how_to_get_it(bags, monkeypatch):
+def test_error_without_rosbags_says_how_to_install_it(bags, monkeypatch):
     for name in [*sys.modules]:
         if name.startswith(BAG_MODULES) or name.split('.')[0] == 'rosbags':
             monkeypatch.delitem(sys.modules, name)
@@ -225,65 +211,7 @@ def test_without_rosbags_the_error_says_how_to_get_it(bags, monkeypatch):
         read_dataset('bag', bags)
 
 
-def event(kind, at, label='open', *, task='verb', started=0, **fields):
-    return BagEvent(type=kind, stamp_ns=at, start_ns=started, task=task, label=label, **fields)
-
-
-def paired(*events):
-    problems = []
-    found = pair_events(events, lambda *problem: problems.append(problem))
-    return [(a.start_ns, a.end_ns, a.labels) for a in found], [p[:3] for p in problems]
-
-
-def test_pairs_of_several_tasks_and_cameras():
-    found, problems = paired(
-        event(START, 10, started=10),
-        event(START, 10, 'cup', task='object'),
-        event(START, 12, camera='other'),
-        event(END, 20, started=10),
-        # The next begins before the first has ended in the other task.
-        event(START, 20, 'close', started=20),
-        event(END, 20, 'cup', task='object', started=10),
-        event(END, 30, camera='other'),
-        event(END, 30, 'close'),
-    )
-    assert problems == []
-    assert found == [
-        (10, 20, {'verb': 'open', 'object': 'cup'}),
-        (12, 30, {'verb': 'open'}),
-        (20, 30, {'verb': 'close'}),
-    ]
-
-
-@pytest.mark.parametrize(
-    ('events', 'left', 'problem'),
-    [
-        ([event(END, 5)], [], ('bad span', 1, 'type')),
-        ([event(START, 5)], [], ('bad span', 1, 'type')),
-        ([event(START, 5), event(END, 7, 'close')], [], ('bad span', 2, 'type')),
-        ([event(START, 1), event(START, 3), event(END, 5)], [(3, 5)], ('bad span', 1, 'type')),
-        ([event(START, 5), event(END, 5)], [], ('bad span', 2, 'stamp')),
-        ([event(START, 5), event(END, 4)], [], ('bad span', 2, 'stamp')),
-        ([event(START, 5), event(END, 9, started=6)], [], ('bad value', 2, 'start_stamp')),
-        ([event(START, 5, started=4)], [], ('bad value', 1, 'start_stamp')),
-        ([event(0, 5)], [], ('bad value', 1, 'type')),
-        ([event(START, 5, '')], [], ('bad value', 1, 'label')),
-        ([event(START, 5, ' a')], [], ('bad value', 1, 'label')),
-        ([event(START, 5, task='')], [], ('bad value', 1, 'task')),
-        (
-            [event(START, 1), event(START, 1, 'shut'), event(END, 2), event(END, 2, 'shut')],
-            [(1, 2)],
-            ('duplicate', 4, 'verb'),
-        ),
-    ],
-)
-def test_odd_events_are_problems(events, left, problem):
-    found, problems = paired(*events)
-    assert [(start, end) for start, end, _ in found] == left
-    assert problem in problems
-
-
-def test_events_before_the_first_image_are_problems(tmp_path, put_bag, bag_image):
+def test_events_before_the_first_image_are_problems(tmp_path, put_bag, bag_image, problems_of):
     put_bag(tmp_path / 'bag', FRONT, labelled=LABELLED)
     late = BagWriter(tmp_path / 'late')
     zero_ns = 1_700_000_000 * 10**9
@@ -291,100 +219,16 @@ def test_events_before_the_first_image_are_problems(tmp_path, put_bag, bag_image
         for number in range(2):
             late.image(FRONT, bag_image(number), zero_ns + number)
         for kind, at in ((START, zero_ns - 1), (END, zero_ns + 1)):
-            late.event('/camera/truth', event(kind, at))
+            event = BagEvent(type=kind, stamp_ns=at, start_ns=0, task='verb', label='open')
+            late.event('/camera/truth', event)
     dataset = read_dataset('bag', tmp_path, split='val')
     assert len(dataset.records) == 2
-    assert seen(dataset) == [('bad span', 'event stamp', f'{zero_ns - 1}')]
+    assert problems_of(dataset) == [('bad span', 'event stamp', f'{zero_ns - 1}')]
     assert dataset.problems[0].file == tmp_path / 'late'
     assert dataset.problems[0].row == 1
 
 
-def test_a_csv_file_labels_bags(bags, put_text, bag_image):
-    put_text(
-        bags / 'labels.csv',
-        f'{HEADER},subject',
-        'train/kitchen,0.05,0.2,train,open,box,ann',
-        'train/kitchen,0.25,0.5,val,close,,bob',
-        'test/kitchen,,,test,close,jar,',
-    )
-    dataset = read_dataset('bag', bags, labels='labels.csv')
-    assert dataset.problems == ()
-    assert [(r.clip_id, r.split, r.subject) for r in dataset.records] == [
-        ('test/kitchen/front/image_raw', 'test', ''),
-        ('train/kitchen/front/image_raw:0.05-0.2', 'train', 'ann'),
-        ('train/kitchen/front/image_raw:0.25-0.5', 'val', 'bob'),
-    ]
-    # A clip of the same stretch is the same, however it was labelled.
-    events = {record.clip_id: record for record in read_dataset('bag', bags).records}
-    assert events[dataset.records[1].clip_id].span == dataset.records[1].span
-    assert dataset.records[2].labels == {'verb': 'close'}
-    assert dataset.records[0].span is None
-    index = index_clip(dataset.records[1])
-    numbers = span_frames(index, dataset.records[1].span)
-    assert np.array_equal(read_frames(index, numbers)[0], bag_image(1))
-
-
-def test_a_csv_file_names_cameras(tmp_path, put_bag, put_text):
-    put_bag(tmp_path / 'bag', FRONT, TOP)
-    rows = [f'bag,0,0.2,train,open,box,{FRONT}', f'bag,0,0.2,test,close,jar,{TOP}']
-    put_text(tmp_path / 'labels.csv', f'{HEADER},view', *rows)
-    dataset = read_dataset('bag', tmp_path, labels='labels.csv')
-    assert {record.topic for record in dataset.records} == {FRONT, TOP}
-    dataset = read_dataset('bag', tmp_path, labels='labels.csv', topic=TOP)
-    assert [record.view for record in dataset.records] == [TOP]
-    assert dataset.left_out == {'clips of other cameras': 1}
-    put_text(tmp_path / 'labels.csv', f'{HEADER},view', *rows, 'bag,0,0.3,train,open,box,')
-    with pytest.raises(DatasetError, match="option topic=''"):
-        read_dataset('bag', tmp_path, labels='labels.csv')
-    dataset = read_dataset('bag', tmp_path, labels='labels.csv', topic='all')
-    assert seen(dataset) == [('bad value', 'view', '')]
-    assert f'{FRONT}, {TOP}' in dataset.problems[0].expected
-
-
-@pytest.mark.parametrize(
-    ('row', 'kind', 'field'),
-    [
-        ('train/kitchen,0.3,0.1,train,open,box', 'bad span', 'start, end'),
-        ('train/kitchen,0.3,,train,open,box', 'bad span', 'end'),
-        ('train/kitchen,0,0.1,training,open,box', 'bad value', 'split'),
-        ('train/kitchen,0,0.1,train,,', 'unknown label', 'tasks'),
-        ('train/kitchen,0,0.1,train,open', 'bad value', 'row'),
-        (',0,0.1,train,open,box', 'bad value', 'video'),
-        ('train/gone,0,0.1,train,open,box', 'missing video', 'video'),
-        ('train/text.mcap,0,0.1,train,open,box', 'undecodable video', 'bag'),
-        ('train,0,0.1,train,open,box', 'undecodable video', 'bag'),
-        ('val/kitchen,,,val,open,box', 'duplicate', 'clip'),
-    ],
-)
-def test_a_damaged_row_is_a_problem_and_the_others_are_read(bags, put_text, row, kind, field):
-    (bags / 'train' / 'text.mcap').write_text('no bag')
-    good = ['val/kitchen,,,val,close,jar', 'train/kitchen,,,train,open,box']
-    put_text(bags / 'labels.csv', HEADER, *good, row)
-    dataset = read_dataset('bag', bags, labels='labels.csv')
-    assert len(dataset.records) == 2
-    [problem] = dataset.problems
-    assert (problem.kind, problem.field, problem.row) == (kind, field, 4)
-
-
-def test_a_missing_bag_is_one_problem(bags, put_text):
-    rows = [f'gone,0,0.{number},train,open,box' for number in range(1, 5)]
-    put_text(bags / 'labels.csv', HEADER, 'val/kitchen,,,val,close,jar', *rows)
-    dataset = read_dataset('bag', bags, labels='labels.csv')
-    assert len(dataset.problems) == 1
-    assert dataset.left_out == {'further clips of missing or damaged bags': 3}
-
-
-def test_errors_of_a_csv_file(bags, put_text):
-    put_text(bags / 'labels.csv', HEADER, 'val/kitchen,,,val,close,jar')
-    with pytest.raises(DatasetError, match=r"split='val': .*labels\.csv has a column for it"):
-        read_dataset('bag', bags, labels='labels.csv', split='val')
-    with pytest.raises(DatasetError, match=r"column 'verb' holds \['close'\]"):
-        read_dataset('bag', bags, labels='labels.csv')
-    with pytest.raises(DatasetError, match=r'other\.csv: there is no such file'):
-        read_dataset('bag', bags, labels='other.csv')
-
-
-def test_check_opens_every_camera(bags, put_bag):
+def test_check_decodes_every_camera(bags, put_bag):
     put_bag(bags / 'val' / 'long', FRONT, labelled=[(0.1, 2.0, OPEN)])
     put_bag(bags / 'val' / 'cut', FRONT, storage='sqlite3', labelled=LABELLED, frames=4)
     dataset = read_dataset('bag', bags)

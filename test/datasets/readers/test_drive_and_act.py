@@ -28,7 +28,7 @@ def drive(tmp_path, put_video, put_text):
     return tmp_path
 
 
-def test_drive_and_act(drive):
+def test_chunks_become_clips(drive):
     dataset = read_dataset('drive-and-act', drive)
     assert dataset.problems == ()
     assert Counter((record.split, record.subject) for record in dataset.records) == {
@@ -40,13 +40,13 @@ def test_drive_and_act(drive):
     run = 'vp1/run1_2018-05-22-15-10-41.kinect_color'
     assert clip.clip_id == f'kinect_color/{run}:0:0'
     assert clip.video == drive / 'kinect_color' / f'{run}.mp4'
-    # The end is not included: the next chunk starts there.
+    # The span does not include its end: the next chunk starts there.
     assert clip.span == Span(start=0, end=4, unit='frames')
     assert clip.labels == {'action': 'opening_bottle'}
     assert dataset.left_out == {'looking_back_left_shoulder: no class of the benchmark': 3}
 
 
-def test_drive_and_act_views_and_splits(drive):
+def test_options_choose_view_and_split(drive):
     mirror = read_dataset('drive-and-act', drive, view='inner_mirror')
     assert {record.view for record in mirror.records} == {'inner_mirror'}
     assert mirror.records[0].video.name.endswith('.ids_1.mp4')
@@ -54,7 +54,7 @@ def test_drive_and_act_views_and_splits(drive):
         read_dataset('drive-and-act', drive, split=2)
 
 
-def test_drive_and_act_damaged_rows(drive, put_text, kinds):
+def test_damaged_rows_are_problems(drive, put_text, kinds):
     path = drive / 'activities_3s' / 'kinect_color' / 'midlevel.chunks_90.split_0.test.csv'
     run = 'vp5/run1_2018-05-22-15-10-41.kinect_color'
     put_text(
@@ -78,7 +78,7 @@ def test_drive_and_act_damaged_rows(drive, put_text, kinds):
     assert [problem.row for problem in dataset.problems] == list(range(2, 10))
 
 
-def test_drive_and_act_missing_column(drive, put_text):
+def test_missing_column_is_named(drive, put_text):
     path = drive / 'activities_3s' / 'kinect_color' / 'midlevel.chunks_90.split_0.val.csv'
     put_text(path, COLUMNS.replace('frame_end', 'frame_stop'))
     with pytest.raises(DatasetError, match=r"split_0\.val\.csv: column 'frame_end' is missing"):

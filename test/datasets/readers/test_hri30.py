@@ -20,7 +20,7 @@ def hri30(tmp_path, put_video, put_text):
     return tmp_path
 
 
-def test_hri30(hri30):
+def test_training_labels_become_clips(hri30):
     dataset = read_dataset('hri30', hri30)
     assert [record.clip_id for record in dataset.records] == [
         f'CID{class_id}_SID{group}_VID01'
@@ -38,7 +38,7 @@ def test_hri30(hri30):
         assert len(list(reader)) == 10
 
 
-def test_hri30_splits_are_by_group(hri30):
+def test_group_determines_the_part_of_the_split(hri30):
     by_group = {
         (split, record.subject): record.split
         for split in ('1', '2', '3')
@@ -49,17 +49,17 @@ def test_hri30_splits_are_by_group(hri30):
     assert by_group['1', 'group 9'] == 'val'
 
 
-def test_hri30_test_labels_are_read_where_they_are(hri30, put_text, kinds):
+def test_test_labels_are_read_if_they_exist(hri30, put_text, kinds):
     put_text(hri30 / 'annotations' / 'test_set_labels.csv', 'testvideo001.avi,Walking,27')
     tests = [record for record in read_dataset('hri30', hri30).records if record.split == 'test']
     assert [(test.clip_id, test.labels['action']) for test in tests] == [
         ('testvideo001', 'Walking')
     ]
-    # Their groups are lost, so that they belong to no other split.
+    # The test videos lost their groups, so no other split can place them.
     assert kinds(read_dataset('hri30', hri30, split='2')) == {'bad value': 1}
 
 
-def test_hri30_by_the_paper_s_names_and_in_folders(tmp_path, put_video, put_text, kinds):
+def test_names_of_the_paper_and_class_folders_are_read(tmp_path, put_video, put_text, kinds):
     put_video(tmp_path / 'train_set' / '27' / 'v_Walking_g12_c03.avi')
     put_text(
         tmp_path / 'annotations' / 'train_set_labels.csv',
@@ -71,7 +71,7 @@ def test_hri30_by_the_paper_s_names_and_in_folders(tmp_path, put_video, put_text
     assert kinds(dataset) == {'unknown label': 1}
 
 
-def test_hri30_damaged_rows(hri30, put_text):
+def test_damaged_rows_are_problems(hri30, put_text):
     path = hri30 / 'annotations' / 'train_set_labels.csv'
     put_text(
         path,
@@ -102,13 +102,15 @@ def test_hri30_damaged_rows(hri30, put_text):
     assert str(dataset.problems[2]) == f"{path}:4: class_name 'Dancing': expected a class"
 
 
-def test_hri30_wrong_groups(hri30):
-    with pytest.raises(DatasetError, match=r"validation_groups='x': expected numbers as 1,2,3"):
+def test_wrong_validation_groups_are_refused(hri30):
+    with pytest.raises(
+        DatasetError, match=r"validation_groups='x': expected numbers, for example 1,2,3"
+    ):
         read_dataset('hri30', hri30, validation_groups='x')
     with pytest.raises(DatasetError, match=r'group 11 does not train in split 1'):
         read_dataset('hri30', hri30, validation_groups='9,11')
 
 
-def test_hri30_test_labels_that_were_named_must_be_there(hri30):
+def test_test_labels_named_by_option_must_exist(hri30):
     with pytest.raises(DatasetError, match=r'mine\.csv: there is no such file'):
         read_dataset('hri30', hri30, test_annotations='mine.csv')

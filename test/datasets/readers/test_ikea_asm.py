@@ -55,7 +55,7 @@ def put_database(path, *, columns='id, video_name, video_path, furniture, camera
     return database
 
 
-def test_ikea_segments(ikea):
+def test_segments_become_clips(ikea):
     dataset = read_dataset('ikea-asm', ikea)
     assert dataset.problems == ()
     assert len(dataset.records) == 8
@@ -63,30 +63,30 @@ def test_ikea_segments(ikea):
     assert splits == {'0001': 'train', '0002': 'val', '0003': 'train', '0004': 'test'}
     clip = next(record for record in dataset.records if record.labels['action'] == 'pick up leg')
     assert clip.labels == {'action': 'pick up leg', 'verb': 'pick up', 'object': 'leg'}
-    # The file names first and last frame; a span does not include its end.
+    # A segment includes its last frame; a span does not include its end.
     assert clip.span == Span(start=4, end=10, unit='frames')
     assert clip.view == 'dev3'
     assert clip.video.relative_to(ikea).as_posix().endswith('/dev3/images/scan_video.avi')
 
 
 @pytest.mark.parametrize(('environment', 'validating'), [('1', '0001'), ('5', '0003'), ('', '')])
-def test_ikea_validation_environment(ikea, environment, validating):
+def test_option_chooses_the_validation_environment(ikea, environment, validating):
     dataset = read_dataset('ikea-asm', ikea, validation_environment=environment)
     found = {record.subject for record in dataset.records if record.split == 'val'}
     assert found == {validating} - {''}
 
 
-def test_ikea_views(ikea, kinds):
+def test_option_chooses_the_views(ikea, kinds):
     dataset = read_dataset('ikea-asm', ikea, view='dev1')
     assert {record.view for record in dataset.records} == {'dev1'}
     every = read_dataset('ikea-asm', ikea, view='all')
     assert Counter(record.view for record in every.records) == {'dev1': 8, 'dev3': 8}
-    # Four videos of dev2 are missing; each is named once, not once for each clip.
+    # Four videos of dev2 are missing; each is one problem, not one for each clip.
     assert kinds(every) == {'missing video': 4}
     assert every.left_out == {'further clips of missing videos': 4}
 
 
-def test_ikea_database_is_cut_as_the_export_does(ikea):
+def test_database_is_cut_like_the_export(ikea):
     put_database(ikea / 'ikea_annotation_db_full').close()
     dataset = read_dataset('ikea-asm', ikea, annotations='ikea_annotation_db_full')
     first = [record for record in dataset.records if record.subject == '0001']
@@ -99,7 +99,7 @@ def test_ikea_database_is_cut_as_the_export_does(ikea):
     assert dataset.left_out == {'annotations of rare actions, background by the dataset': 4}
 
 
-def test_ikea_damaged_database(ikea, kinds):
+def test_damaged_database_rows_are_problems(ikea, kinds):
     database = put_database(ikea / 'ikea_annotation_db_full')
     database.execute('UPDATE annotations SET ending_frame = 99 WHERE video_id = 1')
     database.execute("UPDATE annotations SET starting_frame = 'x' WHERE video_id = 2")
@@ -108,7 +108,7 @@ def test_ikea_damaged_database(ikea, kinds):
     database.commit()
     database.close()
     dataset = read_dataset('ikea-asm', ikea, annotations='ikea_annotation_db_full')
-    # What cannot be used is not taken for background.
+    # Frames of unusable annotations are not counted as background.
     assert [(r.subject, r.labels['action'], r.span.end) for r in dataset.records] == [
         ('0001', 'NA', 4),
         ('0002', 'NA', 10),
@@ -116,7 +116,7 @@ def test_ikea_damaged_database(ikea, kinds):
     assert kinds(dataset) == {'bad span': 4, 'bad value': 2}
 
 
-def test_ikea_damaged_segments(ikea, put_text, kinds):
+def test_damaged_segments_are_problems(ikea, put_text, kinds):
     first, second, third, fourth = SCANS
     annotation = [
         {'label': 'dance', 'segment': [0, 3]},
@@ -144,19 +144,19 @@ def test_ikea_damaged_segments(ikea, put_text, kinds):
     assert dataset.left_out == {'special scans, in neither part': 1}
 
 
-def test_ikea_missing_column(ikea):
+def test_missing_column_is_named(ikea):
     put_database(ikea / 'db', columns='id, video_path').close()
     with pytest.raises(DatasetError, match=r"table videos: column 'camera' is missing"):
         read_dataset('ikea-asm', ikea, annotations='db')
 
 
-def test_ikea_is_given_no_database(ikea, put_text):
+def test_file_that_is_no_database_is_refused(ikea, put_text):
     put_text(ikea / 'db', 'nonsense ' * 200)
     with pytest.raises(DatasetError, match=r'expected an sqlite database'):
         read_dataset('ikea-asm', ikea, annotations='db')
 
 
-def test_ikea_wrong_validation_environment(ikea):
+def test_wrong_validation_environment_is_refused(ikea):
     for environment in ('2', '6'):
         with pytest.raises(DatasetError, match=f'environment {environment} does not train'):
             read_dataset('ikea-asm', ikea, validation_environment=environment)

@@ -24,7 +24,7 @@ def ntu(tmp_path, put_video):
         ('cross-setup', {'S001P001': 'test', 'S002P003': 'train', 'S001P003': 'test'}),
     ],
 )
-def test_ntu120(ntu, protocol, expected):
+def test_protocol_determines_the_split(ntu, protocol, expected):
     dataset = read_dataset('ntu120', ntu, protocol=protocol)
     assert (len(dataset.records), dataset.problems) == (8, ())
     splits = {record.clip_id[:4] + record.subject: record.split for record in dataset.records}
@@ -35,12 +35,12 @@ def test_ntu120(ntu, protocol, expected):
     assert Counter(record.view for record in dataset.records) == {'1': 4, '2': 4}
 
 
-def test_ntu120_validation(ntu):
+def test_option_chooses_validation_subjects(ntu):
     dataset = read_dataset('ntu120', ntu, validation='1')
     assert {record.subject for record in dataset.records if record.split == 'val'} == {'P001'}
 
 
-def test_ntu120_damaged_names(ntu, put_video, kinds):
+def test_damaged_file_names_are_problems(ntu, put_video, kinds):
     for name in (
         'S001C001P001R001A121_rgb.avi',
         'S033C001P001R001A001_rgb.avi',
@@ -55,6 +55,6 @@ def test_ntu120_damaged_names(ntu, put_video, kinds):
     assert kinds(dataset) == {'unknown label': 1, 'bad value': 4, 'duplicate': 1}
 
 
-def test_ntu120_without_videos(tmp_path):
+def test_folder_without_videos_is_refused(tmp_path):
     with pytest.raises(DatasetError, match='SsssCcccPpppRrrrAaaa_rgb'):
         read_dataset('ntu120', tmp_path)

@@ -1,4 +1,4 @@
-"""One's own videos, listed in a CSV file."""
+"""The user's own videos, listed in a CSV file."""
 
 import random
 
@@ -23,7 +23,7 @@ def read(folder, put_text, *lines, **options):
     return read_dataset('csv', folder, **options)
 
 
-def test_spans_and_whole_videos(own, put_text):
+def test_rows_become_clips_with_or_without_spans(own, put_text):
     dataset = read(
         own,
         put_text,
@@ -42,7 +42,7 @@ def test_spans_and_whole_videos(own, put_text):
     assert dataset.config.task('action').labels == ('close', 'open')
 
 
-def test_views_subjects_and_several_tasks(own, put_text):
+def test_further_columns_are_views_subjects_and_tasks(own, put_text):
     dataset = read(
         own,
         put_text,
@@ -54,11 +54,11 @@ def test_views_subjects_and_several_tasks(own, put_text):
     assert (first.view, first.subject) == ('front', 'ann')
     assert second.labels == {'verb': 'open', 'object': 'box'}
     assert [view.name for view in dataset.config.views] == ['front', 'top']
-    # Nobody said what mirrors it.
+    # The file does not say which label mirrors it.
     assert dataset.config.task('verb').flipped('turn left') is None
 
 
-def test_the_order_of_the_rows_does_not_matter(own, put_text):
+def test_order_of_the_rows_does_not_matter(own, put_text):
     rows = [f'a.mp4,{index / 10},{index / 10 + 0.05},train,{index % 3}' for index in range(20)]
     records = read(own, put_text, HEADER, *rows).records
     assert [clip.clip_id for clip in records] == sorted(clip.clip_id for clip in records)
@@ -66,7 +66,7 @@ def test_the_order_of_the_rows_does_not_matter(own, put_text):
     assert read(own, put_text, HEADER, *rows).records == records
 
 
-def test_labels_and_pairs_from_a_dataset_file(own, put_text):
+def test_dataset_file_gives_labels_and_pairs(own, put_text):
     config = put_text(
         own / 'mine.yaml',
         'name: mine',
@@ -113,7 +113,7 @@ def test_labels_and_pairs_from_a_dataset_file(own, put_text):
         ('more/b.mp4,,,train,close', 'duplicate', 'clip'),
     ],
 )
-def test_a_damaged_row_is_a_problem_and_the_others_are_read(own, put_text, row, kind, field):
+def test_damaged_row_is_a_problem_and_others_are_read(own, put_text, row, kind, field):
     good = ('a.mp4,,,train,open', 'more/b.mp4,,,test,close')
     dataset = read(own, put_text, HEADER, *good, '', row)
     assert [clip.clip_id for clip in dataset.records] == ['a.mp4', 'more/b.mp4']
@@ -122,7 +122,7 @@ def test_a_damaged_row_is_a_problem_and_the_others_are_read(own, put_text, row, 
     assert problem.file == own / 'annotations.csv'
 
 
-def test_bytes_that_are_no_text(own):
+def test_row_that_is_no_utf8_is_a_problem(own):
     rows = f'{HEADER}\na.mp4,,,train,open\nmore/b.mp4,,,train,close\na.mp4,0,1,train,cl'.encode()
     (own / 'annotations.csv').write_bytes(b'\xef\xbb\xbf' + rows + b'\xffse\n')
     dataset = read_dataset('csv', own)
@@ -141,7 +141,7 @@ def test_bytes_that_are_no_text(own):
         ([HEADER, 'a.mp4,,,train,open'], ["column 'action' holds ['open']", 'two labels']),
     ],
 )
-def test_what_makes_the_file_useless_is_an_error(own, put_text, lines, words):
+def test_unusable_file_is_an_error(own, put_text, lines, words):
     with pytest.raises(DatasetError) as error:
         read(own, put_text, *lines)
     for word in ['annotations.csv', *words]:

@@ -33,7 +33,7 @@ def ssv2(request, tmp_path, put_video, put_text):
     return tmp_path
 
 
-def test_ssv2(ssv2):
+def test_training_and_validation_labels_become_clips(ssv2):
     dataset = read_dataset('ssv2', ssv2)
     assert dataset.problems == ()
     found = {clip.clip_id: (clip.split, clip.labels['action']) for clip in dataset.records}
@@ -46,7 +46,7 @@ def test_ssv2(ssv2):
         assert len(list(reader)) == 10
 
 
-def test_ssv2_answers_label_the_test_part(ssv2, put_text, kinds):
+def test_test_labels_are_read_if_they_exist(ssv2, put_text, kinds):
     put_text(ssv2 / 'labels' / 'test-answers.csv', '11;Opening something', 'nonsense')
     dataset = read_dataset('ssv2', ssv2)
     tests = [record for record in dataset.records if record.split == 'test']
@@ -56,7 +56,7 @@ def test_ssv2_answers_label_the_test_part(ssv2, put_text, kinds):
     assert kinds(dataset) == {'bad value': 1}
 
 
-def test_ssv2_damaged(ssv2, put_text, kinds):
+def test_damaged_entries_are_problems(ssv2, put_text, kinds):
     folder = ssv2 / 'labels'
     for name in ('train.json', 'something-something-v2-train.json'):
         put_text(

@@ -1,0 +1,144 @@
+"""Select the bags of a folder, and the topics of images and labels in them."""
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from step_ros.datasets.clip import ClipRecord
+from step_ros.datasets.reader import Reading
+from step_ros.datasets.schema import DatasetConfig
+from step_ros.io.bags.metadata import METADATA, BagError, is_bag
+from step_ros.io.bags.reader import BagReader
+from step_ros.io.errors import DatasetError
+
+Bags = dict[str, BagReader]
+
+
+def find_bags(root: Path, above: frozenset[Path] = frozenset()) -> Iterator[tuple[str, Path]]:
+    """Yield the bags in a folder, following links, each with its name from the root.
+
+    Args:
+        root: The folder, or a bag.
+        above: Folders that hold `root`; links back to them are not followed.
+    """
+    if is_bag(root):
+        yield root.resolve().name, root
+        return
+    above |= {root.resolve()}
+    for entry in sorted(root.iterdir()):
+        if is_bag(entry):
+            yield entry.name, entry
+        elif entry.is_dir() and entry.resolve() not in above:
+            for name, path in find_bags(entry, above):
+                yield f'{entry.name}/{name}', path
+
+
+def open_bag(
+    reading: Reading, bags: Bags, name: str, path: Path, *, file: Path, row: int = 0
+) -> None:
+    """Add a bag to `bags`, or note a problem if it is missing or damaged.
+
+    Args:
+        reading: The reading that notes the problem.
+        bags: The bags so far, by their names.
+        name: Name of the bag.
+        path: Path of the bag.
+        file: The file that names the bag.
+        row: Line in that file, from 1; 0 for none.
+    """
+    if not path.exists():
+        reading.add_problem('missing video', file, row, 'video', path, 'an existing bag')
+        return
+    try:
+        bags[name] = BagReader(path)
+    except BagError as error:
+        add_bag_problem(reading, error, file, row)
+
+
+def require_bags(reading: Reading, bags: Bags) -> None:
+    """Check that at least one bag can be read.
+
+    Raises:
+        DatasetError: No bag can be read.
+    """
+    if not bags:
+        why = first_problem(reading) or f'; expected folders with {METADATA}, or .mcap or .db3'
+        raise DatasetError(f'{reading.root}: no bag that can be read{why}')
+
+
+def chosen_cameras(reading: Reading, bags: Bags) -> tuple[str, ...]:
+    """Return the image topics that the option `topic` selects.
+
+    Raises:
+        DatasetError: No bag has one of them, or the option is empty and there are several.
+    """
+    found = {name for bag in bags.values() for name in bag.image_topics}
+    value = reading.options['topic']
+    if value == 'all' and found:
+        return tuple(sorted(found))
+    names = [name.strip() for name in value.split(',')]
+    mend = ' (separate several by commas), or all' if found else ''
+    return tuple(
+        sorted({_chosen(reading, 'topic', name, found, 'images', mend) for name in names})
+    )
+
+
+def chosen_labels(reading: Reading, bags: Bags) -> str:
+    """Return the topic of action events that the option `labels` selects.
+
+    Raises:
+        DatasetError: No bag has it, or the option is empty and there are several.
+    """
+    found = {name for bag in bags.values() for name in bag.event_topics}
+    value = reading.options['labels']
+    return _chosen(reading, 'labels', value, found, 'ActionEvents', ', or a CSV file')
+
+
+def view_names(config: DatasetConfig, topics: Sequence[str]) -> dict[str, str]:
+    """Return the configuration's view name of each image topic.
+
+    Raises:
+        DatasetError: The configuration has other views.
+    """
+    names = [view.name for view in config.views]
+    if set(topics) <= set(names):
+        return {topic: topic for topic in topics}
+    if len(names) == len(topics) == 1:
+        return {topics[0]: names[0]}
+    raise DatasetError(
+        f'{config.name}: views {", ".join(names)}: expected the image topics {", ".join(topics)}'
+    )
+
+
+def add_bag_clip(reading: Reading, record: ClipRecord, file: Path, row: int) -> None:
+    """Add a clip, or note a problem if the reading has a clip of that name."""
+    if record.clip_id in reading.records:
+        expected = 'each clip once; the first is kept'
+        reading.add_problem('duplicate', file, row, 'clip', record.clip_id, expected)
+    else:
+        reading.records[record.clip_id] = record
+
+
+def add_bag_problem(reading: Reading, error: BagError, file: Path, row: int = 0) -> None:
+    """Note that a bag cannot be read."""
+    why = str(error).removeprefix(f'{error.path}: ')
+    reading.add_problem('undecodable video', file, row, 'bag', error.path, f'an intact bag; {why}')
+
+
+def first_problem(reading: Reading) -> str:
+    """Return the end of an error message: the number of problems and the first of them."""
+    count = len(reading.problems)
+    return f'; {count} problems, the first: {reading.problems[0]}' if count else ''
+
+
+def _chosen(
+    reading: Reading, option: str, value: str, found: Collection[str], content: str, mend: str
+) -> str:
+    if not value and len(found) == 1:
+        return next(iter(found))
+    if value not in found:
+        known = ', '.join(sorted(found)) or 'none'
+        raise DatasetError(
+            f'{reading.root}: option {option}={value!r}: expected one of the topics with '
+            f'{content}: {known}{mend}'
+        )
+    return value
