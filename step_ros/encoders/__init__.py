@@ -1,1 +1,1 @@
-"""Encoders turn images into tokens: one file for each runtime."""
+"""Encoders: images in, tokens out; one file for each runtime."""

@@ -1,7 +1,8 @@
 """An exported encoder: a folder with `encoder.yaml` and the files that a runtime loads.
 
-`encoder.yaml` says which backbone it was made from, so that it cannot be served with the heads of
-another one, and carries the digest of every file, so that a damaged one is refused.
+`encoder.yaml` holds the fingerprint of the backbone from which the encoder was made, so that it
+cannot run with the heads of another backbone. It also holds the digest of every file, so that a
+damaged file is refused.
 """
 
 import hashlib
@@ -19,39 +20,39 @@ from step_ros.model.weights import file_digest
 from step_ros.schema import StrictModel
 
 SPEC_FILE = 'encoder.yaml'
-# The file that a runtime opens; it finds others that belong to it by itself.
+# The file that a runtime opens; the runtime then finds the other files.
 MAIN_FILES = {'openvino': 'encoder.xml', 'onnx': 'encoder.onnx'}
-# Where a bundle keeps what was exported of it, one folder each.
+# Folder of a bundle with its exported encoders, one subfolder each.
 EXPORTS = 'exports'
 
 Format = Literal['openvino', 'onnx']
-_MEND = 'export it anew: step_ros bundle export BUNDLE --format ...'
+_EXPORT_AGAIN = 'export it again: step_ros bundle export BUNDLE --format ...'
 
 
 class ExportSpec(StrictModel):
-    """Everything in `encoder.yaml`."""
+    """All fields of `encoder.yaml`."""
 
-    format: Format = Field(description='which runtime loads it')
+    format: Format = Field(description='runtime that loads the files')
     precision: Literal['float32', 'int8'] = 'float32'
     backbone: str = Field(description="timm's name of the architecture")
-    fingerprint: Digest = Field(description='of the backbone that it was made from')
-    files: dict[str, Digest] = Field(min_length=1, description='digest of each file beside this')
+    fingerprint: Digest = Field(description='digest of the exported backbone')
+    files: dict[str, Digest] = Field(min_length=1, description='digest of each file')
     made_with: dict[str, str] = Field(default_factory=dict, description='packages and versions')
     calibration: dict[str, Any] = Field(
         default_factory=dict, description='images that int8 was calibrated on'
     )
     measured: dict[str, Any] = Field(
-        default_factory=dict, description='what it costs in accuracy, and saves in time'
+        default_factory=dict, description='accuracy and time, of float32 and of int8'
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportedEncoder:
-    """An exported encoder that is whole.
+    """An exported encoder whose files were checked.
 
     Attributes:
         path: Its folder.
-        spec: What its `encoder.yaml` says.
+        spec: The content of its `encoder.yaml`.
     """
 
     path: Path
@@ -59,12 +60,12 @@ class ExportedEncoder:
 
     @property
     def main_file(self) -> Path:
-        """What its runtime opens."""
+        """The file that its runtime opens."""
         return self.path / MAIN_FILES[self.spec.format]
 
     @property
     def variant(self) -> str:
-        """Empty for an exact one; else its precision and the beginning of its files' digest."""
+        """Empty for float32; else the precision and the first digits of its files' digest."""
         if self.spec.precision == 'float32':
             return ''
         digests = '\n'.join(f'{name} {digest}' for name, digest in sorted(self.spec.files.items()))
@@ -72,21 +73,21 @@ class ExportedEncoder:
 
 
 def export_name(runtime: str, precision: str) -> str:
-    """Return the folder's name within a bundle's exports, which is also the name to serve it by.
+    """Return the name of an exported encoder: its folder in `exports`, and its `runtime` value.
 
-    An exact one goes by the runtime alone, a quantised one by `openvino-int8`.
+    The name is the runtime for float32, and `openvino-int8` for the quantised encoder.
     """
     return runtime if precision == 'float32' else f'{runtime}-{precision}'
 
 
 def backbone_fingerprint(backbone: Backbone) -> str:
-    """Return a digest of everything that decides a backbone's tokens, adapters included."""
+    """Return a digest of everything that affects a backbone's tokens, adapters included."""
     sha = hashlib.sha256()
-    decisive = (
+    settings = (
         *(backbone.name, backbone.image_size, backbone.mean, backbone.std),
         *(backbone.consumed, backbone.token_grid, backbone.adapters),
     )
-    sha.update(repr(decisive).encode())
+    sha.update(repr(settings).encode())
     for key, tensor in sorted(backbone.state_dict().items()):
         sha.update(f'{key} {tuple(tensor.shape)} {tensor.dtype}'.encode())
         sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -96,12 +97,12 @@ def backbone_fingerprint(backbone: Backbone) -> str:
 def save_export(
     folder: Path, backbone: Backbone, *, runtime: Format, **about: Any
 ) -> ExportedEncoder:
-    """Write `encoder.yaml` for the files that lie in a folder.
+    """Write `encoder.yaml` for the exported files in a folder.
 
     Args:
-        folder: With nothing else in it.
-        backbone: What they were made from.
-        runtime: Which runtime loads them.
+        folder: Folder with the exported files and no others.
+        backbone: The exported backbone.
+        runtime: Runtime that loads the files.
         about: Further fields of `ExportSpec`.
     """
     spec = ExportSpec(
@@ -119,7 +120,7 @@ def save_export(
 
 
 def record_measured(exported: ExportedEncoder, measured: dict[str, Any]) -> ExportedEncoder:
-    """Write what was measured into the `encoder.yaml` of an exported encoder."""
+    """Write measured accuracy and times into the `encoder.yaml` of an exported encoder."""
     return _write(exported.path, exported.spec.model_copy(update={'measured': measured}))
 
 
@@ -130,14 +131,16 @@ def _write(folder: Path, spec: ExportSpec) -> ExportedEncoder:
 
 
 def load_export(folder: Path, backbone: Backbone) -> ExportedEncoder:
-    """Read an exported encoder and check that it is whole and was made from a backbone.
+    """Read an exported encoder; check its files, and that it was made from this backbone.
 
     Raises:
-        BundleError: It is missing, damaged, altered or made from another backbone.
+        BundleError: The encoder is missing, damaged, changed or made from another backbone.
     """
     path = folder / SPEC_FILE
     if not path.is_file():
-        raise BundleError(path, '', f'no such file: no encoder was exported there; {_MEND}')
+        raise BundleError(
+            path, '', f'no such file: the folder has no exported encoder; {_EXPORT_AGAIN}'
+        )
     try:
         spec = ExportSpec.model_validate(read_yaml(path))
     except (BundleError, ValidationError) as error:
@@ -146,13 +149,17 @@ def load_export(folder: Path, backbone: Backbone) -> ExportedEncoder:
         raise BundleError(
             path,
             'fingerprint',
-            f'it was made from a backbone {spec.backbone} with {spec.fingerprint}; the '
-            f'{backbone.name} of this bundle has {found}: {_MEND}',
+            f'the encoder was made from a backbone {spec.backbone} with {spec.fingerprint}; the '
+            f'backbone {backbone.name} of this bundle has {found}; {_EXPORT_AGAIN}',
         )
     for name in {MAIN_FILES[spec.format], *spec.files}:
         file = folder / name
         if name not in spec.files or Path(name).name != name or not file.is_file():
-            raise BundleError(file, '', f'no such file, or not one that {SPEC_FILE} names')
+            raise BundleError(
+                file, '', f'no such file, or a name that {SPEC_FILE} must not use; {_EXPORT_AGAIN}'
+            )
         if file_digest(file) != spec.files[name]:
-            raise BundleError(file, '', f'its digest is not the one in {SPEC_FILE}; {_MEND}')
+            raise BundleError(
+                file, '', f'its digest differs from the one in {SPEC_FILE}; {_EXPORT_AGAIN}'
+            )
     return ExportedEncoder(path=folder, spec=spec)

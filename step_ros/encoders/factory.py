@@ -1,7 +1,7 @@
-"""Which runtime runs the encoder: what was asked for where it works, and why.
+"""Choose and start the runtime of the encoder.
 
-A value that nobody can mean is refused. A runtime that does not start, or whose first image comes
-out wrong, is no reason to stand still: torch takes its place, with a warning.
+An invalid value is an error. If a runtime does not start, or its tokens of the first image are
+wrong, the encoder falls back to torch on the CPU and logs a warning.
 """
 
 import logging
@@ -38,18 +38,18 @@ from step_ros.model.backbone import Backbone
 
 INT8 = export_name('openvino', 'int8')
 RUNTIMES = ('auto', 'torch', 'openvino', INT8, 'onnx')
-# Precisions that a runtime offers, its default first.
+# Precisions that a runtime supports, its default first.
 PRECISIONS: dict[str, tuple[Precision, ...]] = {
     'cuda': ('bfloat16', 'float16', 'float32'),
     'torch': ('float32', 'bfloat16'),
     'openvino': ('float32', 'bfloat16'),
     'onnx': ('float32',),
 }
-# How far a token may be from torch's in float32 at most, as a share of the greatest one. What int8
-# costs depends on the images: `step_ros bundle export --int8` measures it.
+# Largest allowed difference of a token from torch in float32, as a share of the largest absolute
+# value. The error of int8 depends on the images: `step_ros bundle export --int8` measures it.
 TOLERANCES: dict[Precision, float] = {'float32': 1e-4, 'float16': 1e-2, 'bfloat16': 5e-2}
 
-# A measurement of one round: this many calls, and this many seconds, at least.
+# Least number of calls and seconds of one round of a measurement.
 FEWEST_CALLS = 2
 ROUND_SECONDS = 0.03
 
@@ -57,14 +57,14 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Wish:
-    """What was asked for, checked.
+class _Request:
+    """The checked values of `create_encoder`.
 
     Attributes:
-        runtime: One of `RUNTIMES`, or a folder's path.
-        device: Where the heads will run.
-        precision: `auto`, or one of those that the runtime offers.
-        max_batch: Most images in one pass.
+        runtime: One of `RUNTIMES`, or the path of a folder.
+        device: Device of the heads.
+        precision: `auto`, or a precision that the runtime supports.
+        max_batch: Largest number of images in one forward pass.
     """
 
     runtime: str
@@ -72,11 +72,11 @@ class _Wish:
     precision: str
     max_batch: int
 
-    def precision_of(self, kind: str) -> Precision:
-        """Return the precision for a kind of runtime, its default unless one was asked for."""
-        for offered in PRECISIONS[kind]:
-            if offered == self.precision:
-                return offered
+    def precision_for(self, kind: str) -> Precision:
+        """Return the requested precision for a runtime, or its default for `auto`."""
+        for supported in PRECISIONS[kind]:
+            if supported == self.precision:
+                return supported
         return PRECISIONS[kind][0]
 
 
@@ -89,43 +89,48 @@ def create_encoder(
     max_batch: int = MAX_BATCH,
     bundle: Path | None = None,
 ) -> Encoder:
-    """Start the encoder in a runtime, and say in its `description` which and why.
+    """Start the encoder in a runtime; its `description` holds the choice and the reason.
 
     Args:
         backbone: The frozen encoder.
-        runtime: `torch`, `openvino`, `onnx`; `openvino-int8`, as exported beside the bundle; the
-            folder of an exported encoder; or `auto`: torch on a CUDA device where there is one,
-            else on the CPU the faster of torch and OpenVINO, if that is installed.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`; all but torch run on the CPU.
-        precision: `auto` (`float32` on the CPU; on CUDA `bfloat16`, or `float16` where it has none
-            of the former), `float32`, `bfloat16`, or on CUDA `float16`.
-        max_batch: Most images in one forward pass.
+        runtime: `torch`, `openvino` or `onnx`; `openvino-int8` from the exports of the bundle; the
+            folder of an exported encoder; or `auto`. `auto` chooses torch on a CUDA device if
+            there is one. On the CPU it chooses the faster of torch and OpenVINO, if installed.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`; all runtimes but torch run on the CPU.
+        precision: `auto`, `float32`, `bfloat16`, or on CUDA `float16`. `auto` is `float32` on the
+            CPU and `bfloat16` on CUDA, or `float16` if the device has no bfloat16.
+        max_batch: Largest number of images in one forward pass.
         bundle: The bundle's folder, for `openvino-int8`.
 
     Raises:
         BundleError: An exported encoder is missing, damaged or made from another backbone.
-        ValueError: A value is unknown, or two do not go together; says what would.
+        ValueError: A value is unknown, or two values contradict; lists the valid ones.
     """
     exported = _find_export(runtime, backbone, bundle)
     kind = exported.spec.format if exported is not None else runtime
-    wish = _check(kind, runtime, device=device, precision=precision, max_batch=max_batch)
+    request = _check_request(
+        kind, runtime, device=device, precision=precision, max_batch=max_batch
+    )
     if exported is not None and exported.spec.precision == 'int8' and precision != 'auto':
-        raise ValueError(f'precision {precision!r}: {runtime!r} is int8; leave it at auto')
-    if kind == 'torch' or wish.device.type == 'cuda':
-        return _torch(backbone, wish)
+        raise ValueError(f'precision {precision!r}: runtime {runtime!r} is int8; use auto')
+    if kind == 'torch' or request.device.type == 'cuda':
+        return _start_torch(backbone, request)
     if kind == 'auto':
-        return _faster(backbone, wish)
+        return _start_faster(backbone, request)
     if exported is not None:
-        return _or_torch(partial(_serve, exported, wish), backbone, wish)
-    start = {'openvino': _openvino, 'onnx': _onnx}[kind]
-    return _or_torch(partial(start, backbone, wish), backbone, wish)
+        return _start_or_fall_back(partial(_start_exported, exported, request), backbone, request)
+    start = {'openvino': _start_openvino, 'onnx': _start_onnx}[kind]
+    return _start_or_fall_back(partial(start, backbone, request), backbone, request)
 
 
 def _find_export(runtime: str, backbone: Backbone, bundle: Path | None) -> ExportedEncoder | None:
-    """Load the exported encoder that a runtime names; None for one that needs none."""
+    """Load the exported encoder that `runtime` names; None if `runtime` needs no export."""
     if runtime == INT8:
         if bundle is None:
-            raise ValueError(f'runtime {runtime!r} goes with a bundle; or give the folder itself')
+            raise ValueError(
+                f'runtime {runtime!r} needs a bundle with an exported encoder; without a bundle, '
+                f'give the folder with {SPEC_FILE}'
+            )
         return load_export(bundle / EXPORTS / INT8, backbone)
     if runtime in RUNTIMES:
         return None
@@ -138,128 +143,143 @@ def _find_export(runtime: str, backbone: Backbone, bundle: Path | None) -> Expor
     return load_export(folder, backbone)
 
 
-def _check(kind: str, runtime: str, *, device: str, precision: str, max_batch: int) -> _Wish:
-    """Refuse what is unknown or does not go together."""
+def _check_request(
+    kind: str, runtime: str, *, device: str, precision: str, max_batch: int
+) -> _Request:
+    """Check the values of `create_encoder` for unknown ones and contradictions."""
     if max_batch < 1:
         raise ValueError(f'max_batch={max_batch}: expected at least 1')
     on_cpu = kind in ('openvino', 'onnx')
     chosen = choose_device('cpu' if on_cpu and device == 'auto' else device)
     if on_cpu and chosen.type != 'cpu':
-        raise ValueError(f'device {device!r}: {runtime!r} runs on the CPU; choose auto or cpu')
-    served = 'cuda' if chosen.type == 'cuda' else 'torch' if kind == 'auto' else kind
-    if precision not in ('auto', *PRECISIONS[served]):
-        known = {'auto', *get_args(Precision)} - {'int8'}
-        why = f'is not offered by runtime {runtime!r}' if precision in known else 'is unknown'
         raise ValueError(
-            f'precision {precision!r} {why}; expected auto, {", ".join(PRECISIONS[served])}'
+            f'device {device!r}: runtime {runtime!r} runs on the CPU; choose auto or cpu'
         )
-    if precision == 'auto' and served == 'cuda' and not torch.cuda.is_bf16_supported():
+    runs_by = 'cuda' if chosen.type == 'cuda' else 'torch' if kind == 'auto' else kind
+    if precision not in ('auto', *PRECISIONS[runs_by]):
+        known = {'auto', *get_args(Precision)} - {'int8'}
+        fault = f'is not supported by runtime {runtime!r}' if precision in known else 'is unknown'
+        raise ValueError(
+            f'precision {precision!r} {fault}; expected auto, {", ".join(PRECISIONS[runs_by])}'
+        )
+    if precision == 'auto' and runs_by == 'cuda' and not torch.cuda.is_bf16_supported():
         precision = 'float16'
-    return _Wish(runtime=runtime, device=chosen, precision=precision, max_batch=max_batch)
+    return _Request(runtime=runtime, device=chosen, precision=precision, max_batch=max_batch)
 
 
-def _torch(backbone: Backbone, wish: _Wish) -> Encoder:
-    """Run torch, on a CUDA device if one was chosen."""
-    if wish.device.type == 'cuda':
+def _start_torch(backbone: Backbone, request: _Request) -> Encoder:
+    """Start torch, on the CUDA device if one was chosen."""
+    if request.device.type == 'cuda':
         start = partial(
             CudaEncoder,
             backbone,
-            device=wish.device,
-            max_batch=wish.max_batch,
-            precision=wish.precision_of('cuda'),
+            device=request.device,
+            max_batch=request.max_batch,
+            precision=request.precision_for('cuda'),
         )
-        return _or_torch(start, backbone, wish)
+        return _start_or_fall_back(start, backbone, request)
     return TorchEncoder(
         backbone,
         device=torch.device('cpu'),
-        max_batch=wish.max_batch,
-        precision=wish.precision_of('torch'),
+        max_batch=request.max_batch,
+        precision=request.precision_for('torch'),
         traced=True,
     )
 
 
-def _openvino(backbone: Backbone, wish: _Wish) -> Encoder:
-    return OpenVinoEncoder(convert_backbone(backbone), precision=wish.precision_of('openvino'))
+def _start_openvino(backbone: Backbone, request: _Request) -> Encoder:
+    return OpenVinoEncoder(convert_backbone(backbone), precision=request.precision_for('openvino'))
 
 
-def _onnx(backbone: Backbone, wish: _Wish) -> Encoder:
+def _start_onnx(backbone: Backbone, request: _Request) -> Encoder:
     with TemporaryDirectory() as folder:
         path = Path(folder) / 'encoder.onnx'
         export_encoder(backbone, path)
-        return OnnxEncoder(path, max_batch=wish.max_batch)
+        return OnnxEncoder(path, max_batch=request.max_batch)
 
 
-def _serve(exported: ExportedEncoder, wish: _Wish) -> Encoder:
+def _start_exported(exported: ExportedEncoder, request: _Request) -> Encoder:
     if exported.spec.format == 'onnx':
-        return OnnxEncoder(exported.main_file, max_batch=wish.max_batch)
+        return OnnxEncoder(exported.main_file, max_batch=request.max_batch)
     return OpenVinoEncoder(
         read_model(exported.main_file),
-        precision='int8' if exported.spec.precision == 'int8' else wish.precision_of('openvino'),
+        precision='int8'
+        if exported.spec.precision == 'int8'
+        else request.precision_for('openvino'),
         variant=exported.variant,
     )
 
 
-def _or_torch(start: Callable[[], Encoder], backbone: Backbone, wish: _Wish) -> Encoder:
-    """Start a runtime and try its first image; take torch on the CPU where that fails."""
+def _start_or_fall_back(
+    start: Callable[[], Encoder], backbone: Backbone, request: _Request
+) -> Encoder:
+    """Start a runtime and check its first image; fall back to torch on the CPU on any error."""
     try:
         encoder = start()
         check_tokens(encoder, backbone)
-    except Exception as error:  # whatever a runtime's library may raise
-        why = _why(error, wish.runtime)
+    except Exception as error:  # a runtime's library may raise any exception
+        reason = _reason(error, request.runtime)
     else:
         return encoder
-    # After the handler: the exception holds what was taken until then.
+    # Start torch after the handler: the exception still refers to memory of the failed runtime.
     fallback = TorchEncoder(
-        backbone, device=torch.device('cpu'), max_batch=wish.max_batch, traced=True
+        backbone, device=torch.device('cpu'), max_batch=request.max_batch, traced=True
     )
     _logger.warning(
-        'runtime %r on %s does not start, the encoder runs by %s: %s',
-        *(wish.runtime, wish.device, fallback.description, why),
+        'runtime %r on %s failed to start; falling back to %s: %s',
+        *(request.runtime, request.device, fallback.description, reason),
     )
-    fallback.description += f'; not by {wish.runtime!r} on {wish.device}: {why}'
+    fallback.description += (
+        f'; fallback: runtime {request.runtime!r} on {request.device} failed to start: {reason}'
+    )
     return fallback
 
 
-def _faster(backbone: Backbone, wish: _Wish) -> Encoder:
-    """Start torch and OpenVINO on the CPU and keep the one that is faster here."""
-    by_torch = _torch(backbone, wish)
+def _start_faster(backbone: Backbone, request: _Request) -> Encoder:
+    """Start torch and OpenVINO on the CPU and return the faster one."""
+    torch_encoder = _start_torch(backbone, request)
     try:
-        by_openvino = _openvino(backbone, wish)
-        check_tokens(by_openvino, backbone)
-    except Exception as error:  # whatever OpenVINO may raise; nobody asked for it
-        by_torch.description += f'; auto: no OpenVINO here, {_why(error, "openvino")}'
-        return by_torch
-    ms = milliseconds([by_torch, by_openvino], image_size=backbone.image_size)
+        openvino_encoder = _start_openvino(backbone, request)
+        check_tokens(openvino_encoder, backbone)
+    except Exception as error:  # OpenVINO may raise any exception; the user did not request it
+        torch_encoder.description += (
+            f'; runtime auto: OpenVINO is not available: {_reason(error, "openvino")}'
+        )
+        return torch_encoder
+    ms = milliseconds([torch_encoder, openvino_encoder], image_size=backbone.image_size)
     order = np.argsort(ms)
-    faster, slower = ((by_torch, by_openvino)[index] for index in order)
+    faster, slower = ((torch_encoder, openvino_encoder)[index] for index in order)
     faster.description += (
-        f'; auto: {ms[order[0]]:.1f} ms an image, {slower.description} takes {ms[order[1]]:.1f}'
+        f'; runtime auto: fastest with {ms[order[0]]:.1f} ms per image '
+        f'({slower.description}: {ms[order[1]]:.1f} ms)'
     )
     return faster
 
 
 def check_tokens(encoder: Encoder, backbone: Backbone) -> float:
-    """Encode a first image and compare it with torch in float32.
+    """Encode an image and compare its tokens with torch in float32.
 
     Returns:
-        The greatest difference of a token's channel, as a share of the greatest channel.
+        The largest difference of a value, as a share of the largest absolute value.
 
     Raises:
-        EncoderError: Its tokens are not finite, or differ by more than `TOLERANCES` allow.
+        EncoderError: The tokens have another shape, are not finite, or differ by more than
+            `TOLERANCES` allow.
     """
     image = noise_image(backbone.image_size)
     expected = TorchEncoder(backbone, device=torch.device('cpu')).encode([image])
     found = encoder.encode([image]).cpu()
     if found.shape != expected.shape or not bool(found.isfinite().all()):
         raise EncoderError(
-            f'its tokens are not finite, or not {list(expected.shape)} but {list(found.shape)}'
+            f'the tokens are not finite, or have shape {list(found.shape)}; expected '
+            f'{list(expected.shape)}'
         )
     difference = float((found - expected).abs().max() / expected.abs().max())
     allowed = TOLERANCES.get(encoder.precision, float('inf'))
     if difference > allowed:
         raise EncoderError(
-            f'its tokens differ from those of torch in float32 by {difference:.1e} of the '
-            f'greatest; {encoder.precision} may differ by {allowed:.0e}'
+            f'the tokens differ from torch in float32 by {difference:.1e} of the largest value; '
+            f'{allowed:.0e} is allowed for {encoder.precision}'
         )
     return difference
 
@@ -267,51 +287,52 @@ def check_tokens(encoder: Encoder, backbone: Backbone) -> float:
 def milliseconds(
     encoders: Sequence[Encoder], *, image_size: tuple[int, int], rounds: int = 2, batch: int = 1
 ) -> list[float]:
-    """Return the shortest time that each encoder takes for an image, in rounds of a few calls.
+    """Return the shortest time of each encoder for an image, in milliseconds.
 
-    The shortest, for whatever else the machine does can only add to it.
+    The shortest time counts, because other work on the machine can only add to it.
 
     Args:
-        encoders: They take turns.
+        encoders: The encoders, measured alternately.
         image_size: Height and width of the images in pixels.
-        rounds: How many turns each has.
-        batch: Images that are given at once; each takes an equal part of the time.
+        rounds: Number of rounds; each measures every encoder with a few calls.
+        batch: Number of images in a call; the time of a call is divided by it.
     """
     images = [noise_image(image_size)] * batch
     shortest = [float('inf')] * len(encoders)
     for _ in range(rounds):
         for index, encoder in enumerate(encoders):
-            _timed(encoder, images)  # another one's threads have just left the processor
-            began = time.perf_counter()
+            _timed(encoder, images)  # not counted: threads of the last encoder may still run
+            start = time.perf_counter()
             calls = 0
-            while calls < FEWEST_CALLS or time.perf_counter() - began < ROUND_SECONDS:
+            while calls < FEWEST_CALLS or time.perf_counter() - start < ROUND_SECONDS:
                 shortest[index] = min(shortest[index], _timed(encoder, images) / batch)
                 calls += 1
     return shortest
 
 
 def _timed(encoder: Encoder, images: Sequence[np.ndarray]) -> float:
-    started = time.perf_counter()
+    """Return the time of one call in milliseconds."""
+    start = time.perf_counter()
     encoder.encode(images)
     if encoder.device.type == 'cuda':
         torch.cuda.synchronize(encoder.device)
-    return 1e3 * (time.perf_counter() - started)
+    return 1e3 * (time.perf_counter() - start)
 
 
 def noise_image(image_size: tuple[int, int]) -> np.ndarray:
-    """Make an image of noise, uint8 RGB `[h, w, 3]`, the same every time."""
+    """Return an image of noise, uint8 RGB `[h, w, 3]`, the same at every call."""
     return np.random.default_rng(0).integers(0, 256, (*image_size, 3), dtype=np.uint8)
 
 
-def _why(error: Exception, runtime: str) -> str:
-    """Say what went wrong, and the mend where it is a missing package."""
-    first = str(error).strip().partition('\n')[0]
+def _reason(error: Exception, runtime: str) -> str:
+    """Return the reason of a failure, with the command to install a missing package."""
+    first_line = str(error).strip().partition('\n')[0]
     if not isinstance(error, ImportError):
-        return f'{type(error).__name__}: {first}'
-    return f'{first}; {install_hint(runtime)}'
+        return f'{type(error).__name__}: {first_line}'
+    return f'{first_line}; {install_hint(runtime)}'
 
 
 def install_hint(runtime: str) -> str:
-    """Say how to install what a runtime takes."""
+    """Return the command that installs the packages of a runtime, as a hint for messages."""
     extra = 'onnx' if runtime == 'onnx' else 'openvino'
-    return f"install it: pip install 'step_ros[{extra}]'"
+    return f"install it with: pip install 'step_ros[{extra}]'"

@@ -1,4 +1,4 @@
-"""The encoder by ONNX Runtime, and the export of encoder and heads for any runtime of ONNX."""
+"""The encoder in ONNX Runtime, and the export of encoder and heads as ONNX files."""
 
 import logging
 import warnings
@@ -10,23 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from step_ros.encoders.base import MAX_BATCH, Batches, PixelBackbone, Precision
+from step_ros.encoders.base import MAX_BATCH, BatchSplitter, PixelBackbone, Precision
 from step_ros.images.resize import fit_images
 from step_ros.model.backbone import Backbone
 from step_ros.model.multitask import MultiTaskModel
 from step_ros.model.tokens import tokens_per_frame
 
 IMAGES, TOKENS, WINDOWS = 'images', 'tokens', 'windows'
-# A protocol buffer ends at 2 GiB; weights beyond this go into a file of their own.
+# A protocol buffer holds at most 2 GiB; larger weights go into a file of their own.
 _ONE_FILE_BYTES = 1 << 30
 
 
 class OnnxEncoder:
-    """The backbone run by ONNX Runtime on the CPU, in float32.
+    """The backbone in ONNX Runtime on the CPU, in float32.
 
     Args:
-        path: What `export_encoder` wrote.
-        max_batch: Most images in one pass; more are done in turns.
+        path: A file of `export_encoder`.
+        max_batch: Largest number of images in one pass; more images are split.
 
     Raises:
         ImportError: ONNX Runtime is not installed.
@@ -43,19 +43,19 @@ class OnnxEncoder:
         self.device = torch.device('cpu')
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        # Threads that wait by turning in circles would take the processor from the heads.
+        # Threads that wait by spinning would take CPU time from the heads.
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         self._session: Any = onnxruntime.InferenceSession(
             path, options, providers=['CPUExecutionProvider']
         )
         _, height, width, _ = self._session.get_inputs()[0].shape
         self._size = (height, width)
-        self._batches = Batches(max_batch)
+        self._splitter = BatchSplitter(max_batch)
         self.description = f'ONNX Runtime {onnxruntime.__version__} on cpu, float32'
 
     def encode(self, images: Sequence[np.ndarray]) -> Tensor:
         """Encode images of any size, uint8 RGB `[h, w, 3]`, into float32 tokens `[b, n, d]`."""
-        return self._batches.run(images, self._encode)
+        return self._splitter.encode(images, self._encode)
 
     def _encode(self, images: Sequence[np.ndarray]) -> Tensor:
         (tokens_bnd,) = self._session.run([TOKENS], {IMAGES: fit_images(images, self._size)})
@@ -63,41 +63,41 @@ class OnnxEncoder:
 
 
 class _TaskLogits(nn.Module):
-    """The heads of a model as one module with one output for each task."""
+    """The heads of a model as one module with one output per task."""
 
     def __init__(self, model: MultiTaskModel) -> None:
         super().__init__()
         self._heads = model.heads
 
     def forward(self, x_btnd: Tensor) -> tuple[Tensor, ...]:
-        """Run all heads on windows of tokens."""
+        """Return the logits of each task, `[b, k]`."""
         return tuple(head(x_btnd) for head in self._heads.values())
 
 
 def export_encoder(backbone: Backbone, path: Path) -> None:
-    """Write a backbone, with what is done to its pixels, as an ONNX file.
+    """Write a backbone, with normalisation in front, as an ONNX file.
 
-    It takes `images`, uint8 RGB `[b, h, w, 3]`, and gives `tokens`, float32 `[b, n, d]`.
+    The input is `images`, uint8 RGB `[b, h, w, 3]`; the output is `tokens`, float32 `[b, n, d]`.
 
     Args:
         backbone: The frozen encoder.
-        path: The file; weights of more than a gigabyte go into a second one beside it.
+        path: The file; weights of more than 1 GiB go into a second file beside it.
 
     Raises:
         ImportError: The packages `onnx` and `onnxscript` are not installed.
     """
     pixels = PixelBackbone(backbone)
-    _export(pixels, pixels.noise(2), path, inputs=[IMAGES], outputs=[TOKENS])
+    _export(pixels, pixels.noise_images(2), path, inputs=[IMAGES], outputs=[TOKENS])
 
 
 def export_heads(model: MultiTaskModel, path: Path, *, frames: int) -> None:
     """Write the heads of a model as one ONNX file.
 
-    It takes `windows`, tokens of frames, oldest first, float32 `[b, t, n, d]`, and gives logits
-    `[b, k]` under each task's name.
+    The input is `windows`, tokens of frames, oldest first, float32 `[b, t, n, d]`. The outputs are
+    the logits `[b, k]` of each task, under the task's name.
 
     Args:
-        model: Its heads are written.
+        model: The model with the heads.
         path: The file.
         frames: Frames in a window (T).
 
@@ -114,12 +114,12 @@ def export_heads(model: MultiTaskModel, path: Path, *, frames: int) -> None:
 def _export(
     module: nn.Module, example: Tensor, path: Path, *, inputs: list[str], outputs: list[str]
 ) -> None:
-    import onnxscript  # noqa: F401  (torch's exporter says less clearly that it is missing)
+    import onnxscript  # noqa: F401  (torch's own message about a missing package is less clear)
 
     size = sum(tensor.nbytes for tensor in module.state_dict().values())
     logger = logging.getLogger('torch.onnx')
     level = logger.level
-    logger.setLevel(logging.ERROR)  # it lists what torchvision lacks, which is not used
+    logger.setLevel(logging.ERROR)  # the exporter warns about torchvision, which is not used
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter('ignore')

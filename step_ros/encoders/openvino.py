@@ -1,4 +1,4 @@
-"""The encoder by OpenVINO: on a CPU, vision transformers take it half the time of torch."""
+"""The encoder in OpenVINO, which runs vision transformers on a CPU in half the time of torch."""
 
 import sys
 import warnings
@@ -16,22 +16,23 @@ from step_ros.encoders.base import PixelBackbone, Precision
 from step_ros.images.resize import fit_images
 from step_ros.model.backbone import Backbone
 
-# OpenVINO's names for what it computes with; it would else take bfloat16 where there is any.
+# OpenVINO's names of precisions. Without this hint it uses bfloat16 on a CPU that supports it.
 _HINTS = {'float32': 'f32', 'bfloat16': 'bf16', 'int8': 'f32'}
-# Images that are encoded at once, largest first, where the backbone's weights are few: each size
-# holds them anew. More weights have enough to do with one image, and gain nothing.
-_SIZES = (4, 3, 2, 1)
-_FEW_BYTES = 32 * 2**20
+# Batch sizes of a small model, largest first; each size holds the weights again. A larger model
+# uses the CPU fully with one image, so batches gain nothing.
+BATCH_SIZES = (4, 3, 2, 1)
+# Largest weights of a small model.
+SMALL_MODEL_BYTES = 32 * 2**20
 
 
 def load_openvino() -> Any:
-    """Import OpenVINO, without its telemetry: a robot reports to nobody.
+    """Import OpenVINO without its telemetry, so that a robot sends no usage data.
 
     Raises:
-        ImportError: It is not installed.
+        ImportError: OpenVINO is not installed.
     """
     if 'openvino' not in sys.modules:
-        # Python's way to say that a module is not there; OpenVINO then does without it.
+        # None marks a module as missing; OpenVINO then runs without telemetry.
         sys.modules.setdefault('openvino_telemetry', cast('ModuleType', None))
     import openvino
 
@@ -40,27 +41,27 @@ def load_openvino() -> Any:
 
 @cache
 def _core() -> Any:
-    """Return the one core of this process, which never ends.
+    """Return the only core of this process, which is never destroyed.
 
-    A core brings a signal stack for its thread. When cores end in another order than they began,
-    OpenVINO leaves the thread with one that is no longer there, and the next signal, of Ctrl-C or
-    of a child that ends, kills the process.
+    A core sets a signal stack for its thread. If cores are destroyed in another order than they
+    were made, OpenVINO leaves the thread with a freed signal stack. The next signal, for example
+    of Ctrl-C or of a child process that ends, then kills the process.
     """
     return load_openvino().Core()
 
 
 class OpenVinoEncoder:
-    """The backbone run by OpenVINO on the CPU.
+    """The backbone in OpenVINO on the CPU.
 
-    Shapes are fixed, for those that vary are slower. A large backbone encodes images one by one,
-    which on a CPU is as fast as in a batch; a small one, up to four at once as well. It takes as
-    many threads as torch.
+    Shapes are fixed, because dynamic shapes are slower. A large backbone encodes images one by
+    one, which on a CPU is as fast as a batch. A small one encodes up to four images at once. The
+    encoder uses as many threads as torch.
 
     Args:
-        model: An `openvino.Model` that takes uint8 images `[1, h, w, 3]`, and gives tokens; see
+        model: An `openvino.Model` from uint8 images `[1, h, w, 3]` to tokens; see
             `convert_backbone`.
-        precision: Of what it computes; `int8` goes with a quantised model alone.
-        variant: As in `Encoder`.
+        precision: Precision of its arithmetic; `int8` needs a quantised model.
+        variant: Identifier of a quantised encoder; see `Encoder`.
 
     Raises:
         ImportError: OpenVINO is not installed.
@@ -80,10 +81,10 @@ class OpenVinoEncoder:
             'PERFORMANCE_HINT': 'LATENCY',
             'INFERENCE_PRECISION_HINT': _HINTS[precision],
             'INFERENCE_NUM_THREADS': torch.get_num_threads(),
-            # Heads and other programs of the robot want the processors, too.
+            # Heads and other programs of the robot need the CPU too.
             'ENABLE_CPU_PINNING': False,
         }
-        sizes = _SIZES if _weight_bytes(model) <= _FEW_BYTES else (1,)
+        sizes = BATCH_SIZES if _weight_bytes(model) <= SMALL_MODEL_BYTES else (1,)
         self._requests: dict[int, Any] = {}
         for size in sizes:
             sized = model.clone()
@@ -101,12 +102,12 @@ class OpenVinoEncoder:
         while start < len(images):
             left = len(images) - start
             size = next(each for each in self._requests if each <= left)
-            part = slice(start, start + size)
-            fitted_bhw3 = fit_images(images[part], self._size)
-            found = self._requests[size].infer(
+            batch = slice(start, start + size)
+            fitted_bhw3 = fit_images(images[batch], self._size)
+            outputs = self._requests[size].infer(
                 {0: fitted_bhw3}, share_inputs=True, share_outputs=True
             )
-            tokens_bnd[part] = found[0]
+            tokens_bnd[batch] = outputs[0]
             start += size
         return torch.from_numpy(tokens_bnd)
 
@@ -117,17 +118,17 @@ def _weight_bytes(model: Any) -> int:
 
 
 def convert_backbone(backbone: Backbone) -> Any:
-    """Convert a backbone, with what is done to its pixels, to an `openvino.Model` of one image.
+    """Convert a backbone, with normalisation in front, to an `openvino.Model` of one image.
 
     Raises:
         ImportError: OpenVINO is not installed.
-        RuntimeError: OpenVINO cannot convert it.
+        RuntimeError: OpenVINO cannot convert the backbone.
     """
     openvino = load_openvino()
     pixels = PixelBackbone(backbone)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter('ignore')  # OpenVINO traces, which torch calls deprecated
-        model = openvino.convert_model(pixels, example_input=pixels.noise(1))
+        warnings.simplefilter('ignore')  # OpenVINO uses tracing, which torch deprecates
+        model = openvino.convert_model(pixels, example_input=pixels.noise_images(1))
     model.reshape([1, *backbone.image_size, 3])
     return model
 
@@ -137,6 +138,6 @@ def read_model(path: Path) -> Any:
 
     Raises:
         ImportError: OpenVINO is not installed.
-        RuntimeError: OpenVINO cannot read it.
+        RuntimeError: OpenVINO cannot read the file.
     """
     return _core().read_model(path)

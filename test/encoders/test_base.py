@@ -1,4 +1,4 @@
-"""The encoder as a runtime: the same tokens however the images come."""
+"""The torch encoder: the same tokens for any batch size, precision and device."""
 
 import numpy as np
 import pytest
@@ -24,13 +24,13 @@ def backbone(tiny_model):
 
 
 def passes(backbone):
-    """Record the size of every batch that the backbone gets."""
+    """Return a list to which each forward pass of the backbone adds its batch size."""
     sizes = []
     backbone.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
     return sizes
 
 
-def test_tokens_are_those_of_the_backbone(backbone, images):
+def test_tokens_equal_the_backbone(backbone, images):
     x_b3hw = np.stack(images).transpose(0, 3, 1, 2) / 255
     x_b3hw = (x_b3hw - np.reshape(backbone.mean, (3, 1, 1))) / np.reshape(backbone.std, (3, 1, 1))
     expected = backbone(torch.from_numpy(x_b3hw).float())
@@ -44,7 +44,7 @@ def test_tokens_are_those_of_the_backbone(backbone, images):
 @pytest.mark.parametrize(
     ('max_batch', 'expected'), [(1, [1] * 7), (3, [3, 3, 1]), (7, [7]), (16, [7])]
 )
-def test_a_batch_in_turns_equals_one_batch(max_batch, expected, backbone, images):
+def test_split_batch_equals_one_batch(max_batch, expected, backbone, images):
     whole = TorchEncoder(backbone, device=CPU).encode(images)
     sizes = passes(backbone)
     tokens_bnd = TorchEncoder(backbone, device=CPU, max_batch=max_batch).encode(images)
@@ -67,7 +67,7 @@ def test_images_of_any_size_share_a_batch(backbone):
     assert len({tuple(tokens_nd[0].tolist()) for tokens_nd in tokens_bnd}) == 4
 
 
-def test_an_image_is_read_only(backbone, images):
+def test_images_are_not_changed(backbone, images):
     images[0].flags.writeable = False
     before = [image.copy() for image in images]
     TorchEncoder(backbone, device=CPU).encode(images)
@@ -75,27 +75,27 @@ def test_an_image_is_read_only(backbone, images):
         np.testing.assert_array_equal(image, copy)
 
 
-# ---- traced, and in other precisions
+# ---- tracing and precisions
 
 
 class MoodyBackbone(Backbone):
-    """A backbone whose operations depend on the image, so that none can stand for all."""
+    """A backbone whose operations depend on the image, so that a trace of it is wrong."""
 
     def forward(self, x_b3hw):
         return super().forward(x_b3hw) * float(x_b3hw[0, 0, 0, 0])
 
 
-def test_a_traced_backbone_says_the_same(backbone, images):
+def test_traced_backbone_gives_the_same_tokens(backbone, images):
     expected = TorchEncoder(backbone, device=CPU).encode(images)
     encoder = TorchEncoder(backbone, device=CPU, traced=True, max_batch=4)
     assert encoder.description == 'torch on cpu, float32, traced'
     sizes = passes(backbone)
     torch.testing.assert_close(encoder.encode(images), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(encoder.encode(images[:1]), expected[:1], rtol=1e-5, atol=1e-5)
-    assert not sizes  # it is not the module itself that runs
+    assert not sizes  # the trace runs, not the module
 
 
-def test_a_backbone_that_cannot_be_traced_runs_as_it_is(backbone, images):
+def test_backbone_with_a_wrong_trace_runs_without_it(backbone, images):
     moody = MoodyBackbone(backbone.vit, name=backbone.name, digest=backbone.digest)
     encoder = TorchEncoder(moody, device=CPU, traced=True)
     assert encoder.description == 'torch on cpu, float32'
@@ -105,7 +105,7 @@ def test_a_backbone_that_cannot_be_traced_runs_as_it_is(backbone, images):
 
 
 @pytest.mark.parametrize('traced', [False, True])
-def test_bfloat16_is_close_and_comes_out_as_float32(traced, backbone, images):
+def test_bfloat16_returns_close_float32_tokens(traced, backbone, images):
     expected = TorchEncoder(backbone, device=CPU).encode(images)
     encoder = TorchEncoder(backbone, device=CPU, precision='bfloat16', traced=traced)
     tokens_bnd = encoder.encode(images)
@@ -114,15 +114,15 @@ def test_bfloat16_is_close_and_comes_out_as_float32(traced, backbone, images):
     assert 0 < difference <= TOLERANCES['bfloat16']
 
 
-def test_a_lack_of_memory_halves_the_batch(backbone, images):
+def test_out_of_memory_halves_the_batch(backbone, images):
     expected = TorchEncoder(backbone, device=CPU).encode(images)
     sizes = passes(backbone)
 
-    def lack(module, inputs):
+    def run_out_of_memory(module, inputs):
         if len(inputs[0]) > 3:
             raise torch.cuda.OutOfMemoryError('Tried to allocate 2.00 GiB')
 
-    backbone.register_forward_pre_hook(lack)
+    backbone.register_forward_pre_hook(run_out_of_memory)
     tokens_bnd = TorchEncoder(backbone, device=CPU).encode(images)
     assert sizes == [3, 3, 1]
     torch.testing.assert_close(tokens_bnd, expected, rtol=1e-5, atol=1e-5)
@@ -131,11 +131,11 @@ def test_a_lack_of_memory_halves_the_batch(backbone, images):
 # ---- devices
 
 
-def test_cpu_is_always_there():
+def test_cpu_is_always_available():
     assert choose_device('cpu') == CPU
 
 
-def test_auto_is_cuda_where_there_is_one():
+def test_auto_is_cuda_if_available():
     assert choose_device('auto').type == ('cuda' if torch.cuda.is_available() else 'cpu')
 
 
@@ -146,20 +146,20 @@ def test_unknown_devices_are_refused(wanted):
 
 
 @pytest.mark.parametrize('wanted', ['mps', 'meta', 'xpu'])
-def test_devices_that_are_not_served_are_refused(wanted):
-    with pytest.raises(ValueError, match=rf"'{wanted}' is not served; expected auto, cpu"):
+def test_unsupported_devices_are_refused(wanted):
+    with pytest.raises(ValueError, match=rf"'{wanted}' is not supported; expected auto, cpu"):
         choose_device(wanted)
 
 
-def test_a_cuda_device_that_is_not_there_is_refused():
+def test_missing_cuda_device_is_refused():
     count = torch.cuda.device_count()
-    with pytest.raises(ValueError, match=rf"'cuda:{count}' is not there.*{count} CUDA devices"):
+    with pytest.raises(ValueError, match=rf"'cuda:{count}' not found.*{count} CUDA devices"):
         choose_device(f'cuda:{count}')
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')
 def test_cuda_without_a_device_is_refused():
-    with pytest.raises(ValueError, match=r"'cuda' is not there: torch finds 0 CUDA devices"):
+    with pytest.raises(ValueError, match=r"'cuda' not found: torch finds 0 CUDA devices"):
         choose_device('cuda')
 
 

@@ -1,4 +1,4 @@
-"""Scaling on the device equals OpenCV's on the processor, within a level of 255."""
+"""Scaling on the device equals OpenCV's, within 1 of 255 levels."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def assert_alike(found, expected, *, exact=False):
 
 
 @given(st.tuples(sides, sides), st.tuples(sides, sides), st.integers(0, 99))
-def test_any_size_to_any_other(shape, size, seed):
+def test_any_size_scales_to_any_other(shape, size, seed):
     image = np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
     assert_alike(fit_on(CPU, image, size), fit_image(image, size))
 
@@ -41,28 +41,28 @@ def test_any_size_to_any_other(shape, size, seed):
         ((1080, 1920), (224, 224)),
     ],
 )
-def test_what_cameras_send_is_shrunk_to_the_same_bytes(shape, size):
+def test_usual_camera_sizes_shrink_to_the_same_bytes(shape, size):
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     assert_alike(fit_on(CPU, image, size), fit_image(image, size), exact=True)
 
 
-def test_an_image_of_the_right_size_is_left_alone():
+def test_image_of_the_right_size_is_returned_unchanged():
     x_bhw3 = torch.zeros(2, 32, 48, 3, dtype=torch.uint8)
     resize = DeviceResize((32, 48), cut=(32, 48), size=(32, 48), device=CPU)
     assert resize(x_bhw3) is x_bhw3
 
 
 @given(sides, sides)
-def test_weights_are_shares(one, other):
-    # Areas are for shrinking alone.
+def test_weights_of_each_pixel_sum_to_one(one, other):
+    # Area weights are only for shrinking.
     small, large = sorted((one, other))
-    for shares in (linear_weights(small, large), area_weights(large, small)):
-        assert (shares >= 0).all()
-        torch.testing.assert_close(shares.sum(dim=1), torch.ones(len(shares)))
+    for weights in (linear_weights(small, large), area_weights(large, small)):
+        assert (weights >= 0).all()
+        torch.testing.assert_close(weights.sum(dim=1), torch.ones(len(weights)))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='torch finds no CUDA device')
 @pytest.mark.parametrize('shape', [(480, 640), (30, 40), (448, 448)])
-def test_a_cuda_device_does_the_same(shape):
+def test_cuda_device_equals_opencv(shape):
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     assert_alike(fit_on(torch.device('cuda'), image, (224, 224)), fit_image(image, (224, 224)))

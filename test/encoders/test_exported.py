@@ -1,4 +1,4 @@
-"""An exported encoder is whole, and of this backbone, or it is refused."""
+"""An exported encoder is refused if it is damaged or was made from another backbone."""
 
 import pytest
 import torch
@@ -34,20 +34,20 @@ def edit(folder, **changes):
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
 
 
-def test_what_was_saved_is_loaded(folder, backbone):
+def test_saved_export_is_loaded(folder, backbone):
     exported = load_export(folder, backbone)
     assert exported.main_file == folder / 'encoder.xml'
     assert exported.spec.files.keys() == {'encoder.xml', 'encoder.bin'}
     assert exported.spec.backbone == backbone.name
 
 
-def test_what_was_measured_is_kept(folder, backbone):
+def test_measured_figures_are_saved(folder, backbone):
     record_measured(load_export(folder, backbone), {'clips': 3})
     again = load_export(folder, backbone)
     assert again.spec.measured == {'clips': 3}
 
 
-def test_an_exact_one_has_no_name_of_its_own_and_int8_goes_by_its_files(folder, backbone):
+def test_variant_is_empty_for_float32_and_a_digest_for_int8(folder, backbone):
     first = load_export(folder, backbone)
     assert first.variant.startswith('int8:')
     (folder / 'encoder.bin').write_bytes(b'1235')
@@ -57,29 +57,29 @@ def test_an_exact_one_has_no_name_of_its_own_and_int8_goes_by_its_files(folder, 
     assert save_export(folder, backbone, runtime='openvino').variant == ''
 
 
-def test_names():
+def test_export_name_is_runtime_and_precision():
     assert export_name('onnx', 'float32') == 'onnx'
     assert export_name('openvino', 'int8') == 'openvino-int8'
 
 
-@pytest.mark.parametrize('what', ['weights', 'mean', 'tokens', 'token grid'])
-def test_another_backbone_is_refused(what, folder, backbone, tiny_model):
+@pytest.mark.parametrize('difference', ['weights', 'mean', 'tokens', 'token grid'])
+def test_another_backbone_is_refused(difference, folder, backbone, tiny_model):
     other = tiny_model().backbone
     assert backbone_fingerprint(other) == backbone_fingerprint(backbone)
-    if what == 'weights':
+    if difference == 'weights':
         with torch.no_grad():
             other.vit.norm.weight[0] += 1e-3
-    elif what == 'mean':
+    elif difference == 'mean':
         other.mean = (0.4, 0.5, 0.5)
-    elif what == 'token grid':
+    elif difference == 'token grid':
         other.average_onto((2, 1))
     else:
         other.give('all')
-    with pytest.raises(BundleError, match=r'made from a backbone .* export it anew'):
+    with pytest.raises(BundleError, match=r'made from a backbone .* export it again'):
         load_export(folder, other)
 
 
-def test_grids_of_as_many_tokens_are_told_apart():
+def test_fingerprint_depends_on_the_shape_of_the_grid():
     backbone = create_backbone(
         'vit_tiny_patch16_224',
         weights='random',
@@ -91,14 +91,14 @@ def test_grids_of_as_many_tokens_are_told_apart():
 
 
 @pytest.mark.parametrize('name', ['encoder.xml', 'encoder.bin'])
-def test_an_altered_file_is_refused(name, folder, backbone):
+def test_changed_file_is_refused(name, folder, backbone):
     (folder / name).write_bytes(b'other')
-    with pytest.raises(BundleError, match=rf'{name}: its digest is not'):
+    with pytest.raises(BundleError, match=rf'{name}: its digest differs'):
         load_export(folder, backbone)
 
 
 @pytest.mark.parametrize('name', ['encoder.xml', 'encoder.bin', SPEC_FILE])
-def test_a_missing_file_is_refused(name, folder, backbone):
+def test_missing_file_is_refused(name, folder, backbone):
     (folder / name).unlink()
     with pytest.raises(BundleError, match='no such file'):
         load_export(folder, backbone)
@@ -114,13 +114,13 @@ def test_a_missing_file_is_refused(name, folder, backbone):
         {'speed': 'high'},
     ],
 )
-def test_a_spec_that_breaks_the_schema_is_refused(changes, folder, backbone):
+def test_invalid_spec_is_refused(changes, folder, backbone):
     edit(folder, **changes)
     with pytest.raises(BundleError, match='not an exported encoder'):
         load_export(folder, backbone)
 
 
-def test_files_elsewhere_are_refused(folder, backbone):
+def test_files_outside_the_folder_are_refused(folder, backbone):
     exported = load_export(folder, backbone)
     outside = {'../outside': 'sha256:' + 64 * '0'}
     edit(folder, files=exported.spec.files | outside)

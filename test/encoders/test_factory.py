@@ -1,4 +1,4 @@
-"""Which runtime runs the encoder: what was asked for, or torch with a reason."""
+"""Choice of the runtime: the requested one, or torch with a reason."""
 
 import importlib.util
 import logging
@@ -16,17 +16,17 @@ from step_ros.model.bundle import BundleError
 CPU = torch.device('cpu')
 
 
-def wants(*modules):
+def requires(*modules):
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     return pytest.mark.skipif(bool(missing), reason=f'not installed: {", ".join(missing)}')
 
 
-OPENVINO = wants('openvino')
-ONNX = wants('onnxruntime', 'onnxscript')
+OPENVINO = requires('openvino')
+ONNX = requires('onnxruntime', 'onnxscript')
 
 
 class MoodyBackbone(Backbone):
-    """A backbone whose operations depend on the image: what is converted of it is wrong."""
+    """A backbone whose operations depend on the image, so that a conversion of it is wrong."""
 
     def forward(self, x_b3hw):
         return super().forward(x_b3hw) * float(x_b3hw[0, 0, 0, 0])
@@ -58,7 +58,7 @@ def images():
         pytest.param('onnx', 'auto', 'ONNX Runtime', marks=ONNX),
     ],
 )
-def test_each_agrees_with_torch(runtime, precision, description, backbone, images):
+def test_each_runtime_agrees_with_torch(runtime, precision, description, backbone, images):
     encoder = create_encoder(backbone, runtime=runtime, device='cpu', precision=precision)
     assert encoder.runtime == runtime
     assert description in encoder.description
@@ -70,16 +70,16 @@ def test_each_agrees_with_torch(runtime, precision, description, backbone, image
 
 
 @OPENVINO
-def test_auto_takes_the_faster_on_a_cpu_and_says_why(backbone):
+def test_auto_on_cpu_names_the_faster_runtime_and_times(backbone):
     encoder = create_encoder(backbone, device='cpu')
     assert encoder.runtime in ('torch', 'openvino')
     assert 'auto: ' in encoder.description
-    assert encoder.description.count(' ms an image') == 1
+    assert encoder.description.count(' ms per image') == 1
     assert 'torch on cpu' in encoder.description
     assert 'OpenVINO' in encoder.description
 
 
-def test_auto_without_openvino_is_torch_without_a_warning(backbone, monkeypatch, caplog):
+def test_auto_without_openvino_does_not_warn(backbone, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, 'openvino', None)
     encoder = create_encoder(backbone, device='cpu')
     assert encoder.runtime == 'torch'
@@ -88,17 +88,17 @@ def test_auto_without_openvino_is_torch_without_a_warning(backbone, monkeypatch,
 
 
 @OPENVINO
-def test_auto_does_not_take_what_is_wrong(moody, caplog):
+def test_auto_skips_openvino_with_wrong_tokens(moody, caplog):
     encoder = create_encoder(moody, device='cpu')
     assert encoder.runtime == 'torch'
-    assert 'no OpenVINO here' in encoder.description
+    assert 'OpenVINO is not available' in encoder.description
 
 
 @pytest.mark.parametrize(
     ('runtime', 'module', 'extra'),
     [('openvino', 'openvino', 'openvino'), ('onnx', 'onnxscript', 'onnx')],
 )
-def test_a_runtime_that_is_not_installed_is_replaced_and_said(
+def test_missing_runtime_falls_back_to_torch_with_a_warning(
     runtime, module, extra, backbone, images, monkeypatch, caplog
 ):
     monkeypatch.setitem(sys.modules, module, None)
@@ -106,6 +106,7 @@ def test_a_runtime_that_is_not_installed_is_replaced_and_said(
     assert encoder.runtime == 'torch'
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
+    assert 'failed to start; falling back to torch on cpu' in record.getMessage()
     for text in (record.getMessage(), encoder.description):
         assert runtime in text
         assert f"pip install 'step_ros[{extra}]'" in text
@@ -115,10 +116,10 @@ def test_a_runtime_that_is_not_installed_is_replaced_and_said(
 
 
 @OPENVINO
-def test_a_runtime_whose_first_image_is_wrong_is_replaced_and_said(moody, images, caplog):
+def test_runtime_with_wrong_tokens_falls_back_to_torch(moody, images, caplog):
     encoder = create_encoder(moody, runtime='openvino')
     assert encoder.runtime == 'torch'
-    assert 'differ from those of torch' in caplog.text
+    assert 'differ from torch in float32' in caplog.text
     torch.testing.assert_close(
         encoder.encode(images), TorchEncoder(moody, device=CPU).encode(images)
     )
@@ -126,7 +127,7 @@ def test_a_runtime_whose_first_image_is_wrong_is_replaced_and_said(moody, images
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='torch finds no CUDA device')
 @pytest.mark.parametrize('runtime', ['auto', 'torch'])
-def test_torch_runs_on_cuda_where_there_is_one(runtime, backbone, images):
+def test_torch_runs_on_cuda_if_available(runtime, backbone, images):
     encoder = create_encoder(backbone, runtime=runtime)
     assert (encoder.runtime, encoder.device.type) == ('torch', 'cuda')
     expected = TorchEncoder(backbone, device=CPU).encode(images)
@@ -149,7 +150,7 @@ def exported(backbone, tmp_path):
     return save_export(folder, backbone, runtime='openvino')
 
 
-def test_an_exported_encoder_is_served_by_its_folder(exported, backbone, images):
+def test_exported_encoder_starts_from_its_folder(exported, backbone, images):
     encoder = create_encoder(backbone, runtime=str(exported.path))
     assert encoder.runtime == 'openvino'
     expected = TorchEncoder(backbone, device=CPU).encode(images)
@@ -157,19 +158,19 @@ def test_an_exported_encoder_is_served_by_its_folder(exported, backbone, images)
     assert difference <= TOLERANCES['float32']
 
 
-def test_what_lies_beside_the_bundle_is_served_by_its_name(exported, backbone):
+def test_exported_encoder_of_a_bundle_starts_by_its_name(exported, backbone):
     encoder = create_encoder(backbone, runtime=INT8, bundle=exported.path.parents[1])
     assert encoder.runtime == 'openvino'
 
 
-def test_an_encoder_of_another_backbone_is_no_matter_of_falling_back(exported, moody, backbone):
+def test_export_of_another_backbone_is_an_error(exported, moody, backbone):
     with torch.no_grad():
         backbone.vit.norm.bias[0] += 1
     with pytest.raises(BundleError, match='made from a backbone'):
         create_encoder(backbone, runtime=str(exported.path))
 
 
-def test_nothing_exported_is_said_with_the_mend(backbone, tmp_path):
+def test_missing_export_error_names_the_command(backbone, tmp_path):
     with pytest.raises(BundleError, match='step_ros bundle export'):
         create_encoder(backbone, runtime=INT8, bundle=tmp_path)
 
@@ -178,30 +179,30 @@ def test_nothing_exported_is_said_with_the_mend(backbone, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('options', 'why'),
+    ('options', 'message'),
     [
         ({'runtime': 'foo'}, r"runtime 'foo' is unknown; expected auto, torch, openvino"),
         ({'runtime': ''}, r"runtime '' is unknown"),
-        ({'runtime': INT8}, 'goes with a bundle'),
+        ({'runtime': INT8}, 'needs a bundle with an exported encoder'),
         ({'device': 'gpu'}, "device 'gpu' is unknown"),
-        ({'runtime': 'openvino', 'device': 'meta'}, "'meta' is not served"),
+        ({'runtime': 'openvino', 'device': 'meta'}, "'meta' is not supported"),
         ({'precision': 'half'}, "precision 'half' is unknown"),
         ({'precision': 'int8'}, "precision 'int8' is unknown"),
-        ({'runtime': 'onnx', 'precision': 'bfloat16'}, "not offered by runtime 'onnx'"),
-        ({'runtime': 'torch', 'device': 'cpu', 'precision': 'float16'}, 'not offered'),
+        ({'runtime': 'onnx', 'precision': 'bfloat16'}, "not supported by runtime 'onnx'"),
+        ({'runtime': 'torch', 'device': 'cpu', 'precision': 'float16'}, 'not supported'),
         ({'max_batch': 0}, 'max_batch=0'),
     ],
 )
-def test_a_wrong_value_is_refused(options, why, backbone):
-    with pytest.raises(ValueError, match=why):
+def test_invalid_value_is_refused(options, message, backbone):
+    with pytest.raises(ValueError, match=message):
         create_encoder(backbone, **options)
 
 
-# ---- the first image, and how long one takes
+# ---- the first image, and the time per image
 
 
 class StuckEncoder:
-    """An encoder of no use, of a real class's shape."""
+    """An encoder that returns the same tokens for all images."""
 
     device = CPU
     runtime = 'torch'
@@ -217,23 +218,23 @@ class StuckEncoder:
 
 
 @pytest.mark.parametrize(
-    ('tokens_1nd', 'why'),
+    ('tokens_1nd', 'message'),
     [
         (torch.full((1, 6, 32), float('nan')), 'not finite'),
-        (torch.zeros(1, 5, 32), r'not \[1, 6, 32\] but \[1, 5, 32\]'),
-        (torch.zeros(1, 6, 32), 'differ from those of torch'),
+        (torch.zeros(1, 5, 32), r'have shape \[1, 5, 32\]; expected \[1, 6, 32\]'),
+        (torch.zeros(1, 6, 32), 'differ from torch in float32'),
     ],
 )
-def test_a_first_image_that_is_wrong_is_noticed(tokens_1nd, why, backbone):
-    with pytest.raises(EncoderError, match=why):
+def test_wrong_tokens_of_the_first_image_are_an_error(tokens_1nd, message, backbone):
+    with pytest.raises(EncoderError, match=message):
         check_tokens(StuckEncoder(tokens_1nd), backbone)
 
 
-def test_times_are_those_of_each_encoder(backbone):
+def test_milliseconds_measures_each_encoder(backbone):
     quick = StuckEncoder(torch.zeros(1, 6, 32))
     slow = TorchEncoder(backbone, device=CPU)
     first, second = milliseconds([quick, slow], image_size=backbone.image_size)
     assert 0 < first < second
-    # It takes a batch of any size as long: each image a part of that.
+    # This encoder needs the same time for any batch: each image counts a share of it.
     (of_many,) = milliseconds([quick], image_size=backbone.image_size, batch=1000)
     assert of_many < first

@@ -1,4 +1,4 @@
-"""From pixels to what the backbone takes."""
+"""Normalisation of pixels for the backbone."""
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ def test_normalise_equals_the_formula():
     np.testing.assert_allclose(x_b3hw.numpy(), expected.transpose(0, 3, 1, 2), atol=1e-6)
 
 
-def test_normalise_leaves_its_input_alone():
+def test_normalise_does_not_change_its_input():
     images = torch.full((1, 2, 2, 3), 100, dtype=torch.uint8)
     normalise(images, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     assert (images == 100).all()

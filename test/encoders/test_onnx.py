@@ -1,4 +1,4 @@
-"""What is exported as ONNX says what torch says: the encoder, and the heads."""
+"""The encoder and the heads exported as ONNX give the results of torch."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ CPU = torch.device('cpu')
 
 
 @pytest.mark.parametrize('token_grid', [None, (2, 1)])
-def test_tokens_are_those_of_torch(token_grid, tiny_model, tmp_path):
+def test_tokens_equal_torch(token_grid, tiny_model, tmp_path):
     backbone = tiny_model(token_grid=token_grid).backbone
     random = np.random.default_rng(0)
     shapes = [(32, 48), (480, 640), (20, 20), (32, 48), (32, 48)]
@@ -33,12 +33,12 @@ def test_tokens_are_those_of_torch(token_grid, tiny_model, tmp_path):
     assert encoder.device == CPU
 
 
-def test_logits_are_those_of_every_head(tiny_model, tmp_path):
+def test_logits_of_every_head_equal_torch(tiny_model, tmp_path):
     backbone = tiny_model().backbone
     sizes = {'width': backbone.width, 'frames': 4, 'tokens': backbone.tokens, 'classes': 5}
     heads = {name: create_head(name, **sizes) for name in HEADS}
     for kind in {head.consumes for head in heads.values()}:
-        # One model, and so one file, for all heads that consume the same tokens.
+        # All heads that consume the same tokens share a model, and so a file.
         model = MultiTaskModel(
             backbone, {name: head for name, head in heads.items() if head.consumes == kind}
         ).eval()

@@ -1,4 +1,4 @@
-"""OpenVINO says what torch says."""
+"""OpenVINO gives the tokens of torch, without telemetry, and survives signals."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def images():
         ('linear', 'float32', None),
     ],
 )
-def test_tokens_are_those_of_torch(head, precision, token_grid, tiny_model, images):
+def test_tokens_equal_torch(head, precision, token_grid, tiny_model, images):
     options = None if head == 'step' else {}
     backbone = tiny_model(head=head, options=options, token_grid=token_grid).backbone
     expected = TorchEncoder(backbone, device=CPU).encode(images)
@@ -47,7 +47,7 @@ def test_tokens_are_those_of_torch(head, precision, token_grid, tiny_model, imag
     assert precision in encoder.description
 
 
-def test_tokens_outlive_the_next_images(tiny_model, images):
+def test_next_images_do_not_overwrite_tokens(tiny_model, images):
     encoder = OpenVinoEncoder(convert_backbone(tiny_model().backbone))
     first = encoder.encode(images[:1])
     copy = first.clone()
@@ -55,14 +55,14 @@ def test_tokens_outlive_the_next_images(tiny_model, images):
     torch.testing.assert_close(first, copy, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize('few_bytes', [0, 1 << 30])
-def test_with_few_weights_or_many_each_image_has_its_own_tokens(
-    few_bytes, tiny_model, images, monkeypatch
+@pytest.mark.parametrize('small_model_bytes', [0, 1 << 30])
+def test_batches_give_each_image_its_own_tokens(
+    small_model_bytes, tiny_model, images, monkeypatch
 ):
-    monkeypatch.setattr(openvino, '_FEW_BYTES', few_bytes)
+    monkeypatch.setattr(openvino, 'SMALL_MODEL_BYTES', small_model_bytes)
     encoder = OpenVinoEncoder(convert_backbone(tiny_model().backbone))
     alone = torch.cat([encoder.encode([image]) for image in images])
-    # What fits a size, and what is left over.
+    # These counts include batch sizes, sums of them, and remainders.
     for count in (2, 3, 4, 6, 9):
         found = encoder.encode([images[index % len(images)] for index in range(count)])
         expected = torch.stack([alone[index % len(images)] for index in range(count)])
@@ -70,13 +70,13 @@ def test_with_few_weights_or_many_each_image_has_its_own_tokens(
 
 
 def run(code):
-    """Run code in a process of its own: what was imported once stays."""
+    """Run code in a new process, in which OpenVINO was not imported before."""
     return subprocess.run(
         [sys.executable, '-c', code], capture_output=True, text=True, timeout=120, check=False
     )
 
 
-def test_it_reports_to_nobody():
+def test_openvino_loads_without_telemetry():
     code = (
         'import sys\n'
         'from step_ros.encoders.openvino import load_openvino\n'
@@ -90,7 +90,7 @@ def test_it_reports_to_nobody():
     assert done.returncode == 0, done.stderr
 
 
-def test_signals_are_survived_when_encoders_have_come_and_gone():
+def test_process_survives_signals_after_encoders_are_gone():
     code = (
         'import gc, os, signal\n'
         'from step_ros.model.backbone import create_backbone\n'
