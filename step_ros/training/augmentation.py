@@ -1,11 +1,21 @@
-"""What is done to a clip's images before they are encoded, alike in all frames.
+"""Augmentation of training views: each random choice holds for all frames of a window.
 
 The STEP papers say "cropping and flipping" at 224 px and no more; the bounds are ours. For
-Something-Something v2 they add RandAugment and random erasing; both are off by default. A clip is
-never flipped when one of its labels would mean something else, or nothing, in the mirror: labels
-belong to a clip, not to a view, and are not exchanged.
+Something-Something v2 they add RandAugment (Cubuk et al. 2020) and random erasing (Zhong et al.
+2020), see the longer STEP paper, supplement B. Both are off by default. A clip is never flipped
+if one of its labels would mean something else, or nothing, in the mirror: labels belong to a
+clip, not to a view, and are not exchanged.
+
+The image operations of RandAugment are those of `torchvision.transforms.v2.functional`.
+`v2.RandAugment` itself is not used, for three reasons. It draws from torch's global generator, but
+a view must be the same in every process. It measures range, histogram and mean of each frame, so
+that a light that goes up would be evened out; here the frames are stacked into one tall image for
+the operations that measure. And it knows no probability. Random erasing takes nothing from
+torchvision: `v2.RandomErasing` draws from the global generator too and its noise is a normal
+distribution in float, while erasing itself is one assignment.
 """
 
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,31 +23,21 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
 
 from step_ros.images.resize import fit_image, fitted_box
 from step_ros.schema import StrictModel
 
-# ---- RandAugment for windows: a few random operations, each the same in all frames of a window.
-#
-# Source: Cubuk et al. 2020, which the longer STEP paper (supplement B) uses on Something-Something
-# v2. Operations, strengths and the scale from 0 to 30 are the usual ones. Nothing mirrors. What an
-# operation measures (mean, range, histogram) it measures on the window as a whole: a light that
-# goes up must not be evened out frame by frame. Libraries do that, hence this small one.
-
 STRONGEST = 30
 
-# What moves in from beyond the edge.
-GREY = (128, 128, 128)
-
-# Share of red, green and blue in brightness (ITU-R BT.601).
-LUMA = np.array([0.299, 0.587, 0.114])
-
-LEVELS = np.arange(256)
+# Colour of pixels that move in from beyond the edge.
+GREY = [128.0, 128.0, 128.0]
 
 
 class RandAugment(StrictModel):
-    """How strongly windows are changed."""
+    """How strongly RandAugment changes windows."""
 
     operations: int = Field(
         default=2, ge=1, le=14, description='N, operations drawn, one after the other'
@@ -46,181 +46,20 @@ class RandAugment(StrictModel):
         default=9, ge=0, le=STRONGEST, description=f'M, their strength, of {STRONGEST}'
     )
     probability: float = Field(
-        default=1.0, gt=0, le=1, description='that an operation drawn is carried out'
+        default=1.0, gt=0, le=1, description='that a drawn operation is carried out'
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Operation:
-    """One kind of change.
-
-    Attributes:
-        change: Changes frames, `[t, h, w, 3]`, by an amount.
-        most: The amount at full strength; less in proportion.
-        signed: Whether the amount goes either way.
-    """
-
-    change: Callable[[np.ndarray, float], np.ndarray]
-    most: float = 0.0
-    signed: bool = False
-
-
-def rand_augment(
-    images_thw3: np.ndarray, how: RandAugment, rng: np.random.Generator
-) -> np.ndarray:
-    """Change all frames of a window alike.
-
-    Args:
-        images_thw3: The frames, uint8 RGB.
-        how: How many operations, and how strong.
-        rng: Decides which, and their directions.
-
-    Returns:
-        New frames, uint8 RGB.
-    """
-    images_thw3 = images_thw3.copy()
-    for name in rng.choice(list(OPERATIONS), size=how.operations):
-        carried_out = rng.random() < how.probability
-        sign = rng.choice((-1, 1))
-        if carried_out:
-            operation = OPERATIONS[name]
-            amount = operation.most * how.magnitude / STRONGEST
-            images_thw3 = operation.change(
-                images_thw3, amount * sign if operation.signed else amount
-            )
-    return images_thw3
-
-
-def _look_up(images_thw3: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Replace each value; `table` is `[256]`, or `[256, 3]` for each channel its own."""
-    table = np.clip(np.rint(table), 0, 255).astype(np.uint8)
-    channels = np.broadcast_to(table.reshape(256, 1, -1), (256, 1, 3))
-    flat = cv2.LUT(images_thw3.reshape(-1, 1, 3), np.ascontiguousarray(channels))
-    return flat.reshape(images_thw3.shape)
-
-
-def _identity(images_thw3: np.ndarray, _: float) -> np.ndarray:
-    return images_thw3
-
-
-def _brightness(images_thw3: np.ndarray, amount: float) -> np.ndarray:
-    return _look_up(images_thw3, LEVELS * (1 + amount))
-
-
-def _contrast(images_thw3: np.ndarray, amount: float) -> np.ndarray:
-    mean = float(images_thw3.mean(axis=(0, 1, 2)) @ LUMA)
-    return _look_up(images_thw3, mean + (1 + amount) * (LEVELS - mean))
-
-
-def _colour(images_thw3: np.ndarray, amount: float) -> np.ndarray:
-    mixture_33 = (1 + amount) * np.eye(3) - amount * np.tile(LUMA, (3, 1))
-    flat = cv2.transform(images_thw3.reshape(-1, 1, 3), mixture_33)
-    return flat.reshape(images_thw3.shape)
-
-
-def _sharpness(images_thw3: np.ndarray, amount: float) -> np.ndarray:
-    smooth_33 = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
-    same_33 = np.zeros((3, 3))
-    same_33[1, 1] = 1
-    kernel_33 = (1 + amount) * same_33 - amount * smooth_33
-    return np.stack([cv2.filter2D(image, -1, kernel_33) for image in images_thw3])
-
-
-def _posterise(images_thw3: np.ndarray, amount: float) -> np.ndarray:
-    return _look_up(images_thw3, LEVELS >> round(amount) << round(amount))
-
-
-def _solarise(images_thw3: np.ndarray, amount: float) -> np.ndarray:
-    return _look_up(images_thw3, np.where(LEVELS + amount < 256, LEVELS, 255 - LEVELS))
-
-
-def _auto_contrast(images_thw3: np.ndarray, _: float) -> np.ndarray:
-    low_3, high_3 = images_thw3.min(axis=(0, 1, 2)), images_thw3.max(axis=(0, 1, 2))
-    span_3 = high_3.astype(int) - low_3
-    # A channel of one value has nothing to stretch.
-    table = np.where(
-        span_3 > 0, (LEVELS[:, None] - low_3) * 255 / np.maximum(span_3, 1), LEVELS[:, None]
-    )
-    return _look_up(images_thw3, table)
-
-
-def _equalise(images_thw3: np.ndarray, _: float) -> np.ndarray:
-    tables = []
-    for channel in range(3):
-        counts = np.bincount(images_thw3[..., channel].ravel(), minlength=256)
-        # Where each value stands among all others: the middle of its own.
-        ranks = (np.cumsum(counts) - counts / 2) / counts.sum()
-        tables.append(ranks * 255 if np.count_nonzero(counts) > 1 else LEVELS)
-    return _look_up(images_thw3, np.stack(tables, axis=-1))
-
-
-def _warp(images_thw3: np.ndarray, matrix_22: np.ndarray, shift_2: np.ndarray) -> np.ndarray:
-    """Move pixels about the centre; x before y."""
-    height, width = images_thw3.shape[1:3]
-    centre_2 = np.array([(width - 1) / 2, (height - 1) / 2])
-    offset_2 = centre_2 + shift_2 - matrix_22 @ centre_2
-    affine_23 = np.column_stack([matrix_22, offset_2])
-    return np.stack(
-        [
-            cv2.warpAffine(image, affine_23, (width, height), borderValue=GREY)
-            for image in images_thw3
-        ]
-    )
-
-
-def _shear_x(images_thw3: np.ndarray, amount: float) -> np.ndarray:
-    return _warp(images_thw3, np.array([[1, amount], [0, 1]]), np.zeros(2))
-
-
-def _shear_y(images_thw3: np.ndarray, amount: float) -> np.ndarray:
-    return _warp(images_thw3, np.array([[1, 0], [amount, 1]]), np.zeros(2))
-
-
-def _translate_x(images_thw3: np.ndarray, amount: float) -> np.ndarray:
-    return _warp(images_thw3, np.eye(2), np.array([amount * images_thw3.shape[2], 0]))
-
-
-def _translate_y(images_thw3: np.ndarray, amount: float) -> np.ndarray:
-    return _warp(images_thw3, np.eye(2), np.array([0, amount * images_thw3.shape[1]]))
-
-
-def _rotate(images_thw3: np.ndarray, amount: float) -> np.ndarray:
-    cosine, sine = np.cos(amount), np.sin(amount)
-    return _warp(images_thw3, np.array([[cosine, -sine], [sine, cosine]]), np.zeros(2))
-
-
-# Amounts: shares of the value or of the side, bits dropped, levels inverted, radians.
-OPERATIONS: Mapping[str, Operation] = {
-    'identity': Operation(change=_identity),
-    'auto contrast': Operation(change=_auto_contrast),
-    'equalise': Operation(change=_equalise),
-    'brightness': Operation(change=_brightness, most=0.9, signed=True),
-    'contrast': Operation(change=_contrast, most=0.9, signed=True),
-    'colour': Operation(change=_colour, most=0.9, signed=True),
-    'sharpness': Operation(change=_sharpness, most=0.9, signed=True),
-    'posterise': Operation(change=_posterise, most=4),
-    'solarise': Operation(change=_solarise, most=256),
-    'rotate': Operation(change=_rotate, most=np.pi / 6, signed=True),
-    'shear x': Operation(change=_shear_x, most=0.3, signed=True),
-    'shear y': Operation(change=_shear_y, most=0.3, signed=True),
-    'translate x': Operation(change=_translate_x, most=0.45, signed=True),
-    'translate y': Operation(change=_translate_y, most=0.45, signed=True),
-}
-
-# ---- Random erasing for windows: one rectangle of noise, the same in all frames.
-#
-# Source: Zhong et al. 2020, which the longer STEP paper (supplement B) uses on Something-Something
-# v2; bounds as there.
 
 
 class RandomErasing(StrictModel):
-    """How often and how much is erased."""
+    """How often and how much random erasing covers; bounds as in its paper."""
 
     probability: float = Field(default=0.25, gt=0, le=1, description='that a view is erased')
     smallest_area: float = Field(
         default=0.02, gt=0, lt=1, description='least share of the image that is erased'
     )
-    largest_area: float = Field(default=1 / 3, gt=0, lt=1, description='largest share, likewise')
+    largest_area: float = Field(
+        default=1 / 3, gt=0, lt=1, description='largest share of the image that is erased'
+    )
     narrowest: float = Field(
         default=0.3, gt=0, le=1, description='least ratio of the shorter to the longer side'
     )
@@ -235,38 +74,8 @@ class RandomErasing(StrictModel):
         return self
 
 
-def random_erasing(
-    images_thw3: np.ndarray, how: RandomErasing, rng: np.random.Generator
-) -> np.ndarray:
-    """Put noise over the same rectangle of all frames of a window, or leave them.
-
-    Args:
-        images_thw3: The frames, uint8 RGB.
-        how: How often and how much.
-        rng: Decides whether, where and what.
-
-    Returns:
-        New frames, uint8 RGB.
-    """
-    images_thw3 = images_thw3.copy()
-    if rng.random() >= how.probability:
-        return images_thw3
-    height, width = images_thw3.shape[1:3]
-    area = rng.uniform(how.smallest_area, how.largest_area) * height * width
-    # A ratio of sides and its inverse are as likely.
-    ratio = np.exp(rng.uniform(np.log(how.narrowest), -np.log(how.narrowest)))
-    # Where it would be longer than the image, the other side makes up for it.
-    tall = int(np.clip(round(np.sqrt(area * ratio)), 1, height))
-    wide = int(np.clip(round(area / tall), 1, width))
-    tall = int(np.clip(round(area / wide), 1, height))
-    top, left = int(rng.integers(height - tall + 1)), int(rng.integers(width - wide + 1))
-    noise_hw3 = rng.integers(0, 256, (tall, wide, 3), dtype=np.uint8)
-    images_thw3[:, top : top + tall, left : left + wide] = noise_hw3
-    return images_thw3
-
-
 class Augmentation(BaseModel):
-    """How far a training view may differ from what the stream would see."""
+    """How far a training view may differ from the stream's view."""
 
     model_config = ConfigDict(extra='forbid', frozen=True)
 
@@ -275,18 +84,20 @@ class Augmentation(BaseModel):
     )
     flip: bool = Field(default=True, description='whether half of the views are mirrored')
     rand_augment: RandAugment | None = Field(
-        default=None, description='random operations after that; none: off'
+        default=None, description='random operations after crop and flip; none: off'
     )
     random_erasing: RandomErasing | None = Field(
-        default=None, description='a rectangle of noise at last; none: off'
+        default=None, description='a rectangle of noise, last of all; none: off'
     )
 
     def for_cache(self) -> dict[str, Any]:
-        """Return what a cache's key has to know."""
-        return {'augmentation': self.model_dump(exclude_none=True), 'interpolation': 'area'}
+        """Return the settings that enter a cache's key."""
+        key = {'augmentation': self.model_dump(exclude_none=True), 'interpolation': 'area'}
+        # Tokens of the earlier, own operations differ a little: they need another cache.
+        return key | ({'operations': 'torchvision'} if self.rand_augment is not None else {})
 
 
-# What evaluation and the stream do.
+# The settings of a view without augmentation, for a cache's key.
 PLAIN: dict[str, Any] = {'augmentation': None, 'interpolation': 'area'}
 
 
@@ -303,17 +114,16 @@ def augment(
     may_flip: bool,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Cut the same part out of all frames of a window, scale them, mirror them or not, and so on.
+    """Return the augmented frames of a window, uint8 RGB of `size`.
+
+    All frames are cut, scaled, mirrored, changed and erased alike.
 
     Args:
         images_thw3: The frames, uint8 RGB.
         how: The bounds.
-        size: Height and width that the encoder takes.
+        size: Height and width of the encoder's images in pixels.
         may_flip: Whether the clip's labels stay true in the mirror.
-        rng: Decides.
-
-    Returns:
-        The frames at `size`, uint8 RGB.
+        rng: Source of all random choices.
     """
     top, left, height, width = fitted_box((images_thw3.shape[1], images_thw3.shape[2]), size)
     share = rng.uniform(how.smallest_crop, 1) ** 0.5
@@ -333,16 +143,13 @@ def augment(
 
 
 def cut_crop(image_hw3: np.ndarray, size: tuple[int, int], *, crop: int, crops: int) -> np.ndarray:
-    """Cut one of several parts with the shape of `size`, spread over the longer side.
+    """Return one of several crops that are spread over the longer side, uint8 of `size`.
 
     Args:
         image_hw3: Any image, uint8.
-        size: Height and width that the encoder takes.
-        crop: Which, from 0: from the left or the top.
-        crops: How many; the only one of one is what the stream sees.
-
-    Returns:
-        The part at `size`, uint8.
+        size: Height and width of the encoder's images in pixels.
+        crop: Number of the crop, from 0, from the left or the top.
+        crops: Number of crops; a single one is the stream's.
     """
     if crops == 1:
         return fit_image(image_hw3, size)
@@ -350,3 +157,173 @@ def cut_crop(image_hw3: np.ndarray, size: tuple[int, int], *, crop: int, crops: 
     top = (image_hw3.shape[0] - height) * crop // (crops - 1)
     left = (image_hw3.shape[1] - width) * crop // (crops - 1)
     return fit_image(image_hw3[top : top + height, left : left + width], size)
+
+
+def rand_augment(
+    images_thw3: np.ndarray, how: RandAugment, rng: np.random.Generator
+) -> np.ndarray:
+    """Return new frames, uint8 RGB, that the same random operations have changed.
+
+    Args:
+        images_thw3: The frames, uint8 RGB.
+        how: Number and strength of the operations.
+        rng: Source of the operations and their directions.
+    """
+    images_thw3 = images_thw3.copy()
+    for name in rng.choice(list(OPERATIONS), size=how.operations):
+        carried_out = rng.random() < how.probability
+        sign = rng.choice((-1, 1))
+        if carried_out:
+            operation = OPERATIONS[name]
+            amount = operation.most * how.magnitude / STRONGEST
+            images_thw3 = operation(images_thw3, amount * sign if operation.signed else amount)
+    return images_thw3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One operation of RandAugment.
+
+    Attributes:
+        change: Returns changed frames `[t, 3, h, w]`, uint8, by frames and an amount.
+        most: The amount at magnitude 30; it is proportional to the magnitude.
+        signed: Whether the amount goes either way.
+        measures: Whether the operation measures the image. The frames are then one tall image.
+    """
+
+    change: Callable[[Tensor, float], Tensor]
+    most: float = 0.0
+    signed: bool = False
+    measures: bool = False
+
+    def __call__(self, images_thw3: np.ndarray, amount: float) -> np.ndarray:
+        """Return the changed frames, uint8, `[t, h, w, 3]`."""
+        frames, height, width, _ = images_thw3.shape
+        if self.measures:
+            images_thw3 = images_thw3.reshape(1, frames * height, width, 3)
+        x_t3hw = torch.from_numpy(images_thw3).permute(0, 3, 1, 2)
+        changed: np.ndarray = self.change(x_t3hw, amount).permute(0, 2, 3, 1).numpy()
+        return np.ascontiguousarray(changed).reshape(frames, height, width, 3)
+
+
+def _functional() -> Any:
+    # Imported late: torchvision takes a second and is needed for augmentation alone.
+    from torchvision.transforms.v2 import functional
+
+    return functional
+
+
+def _rounded(change: Callable[..., Tensor], x_t3hw: Tensor, factor: float) -> Tensor:
+    """Apply a change in float: on uint8 torchvision cuts off grey and result, up to 2 levels."""
+    return (255 * change(x_t3hw.float() / 255, factor)).round().to(torch.uint8)
+
+
+def _solarise(x_t3hw: Tensor, amount: float) -> Tensor:
+    # Values from the threshold on are inverted; 256 would be out of torchvision's range.
+    inverted: Tensor = _functional().solarize(x_t3hw, min(255.0, 256 - amount))
+    return inverted if amount >= 1 else x_t3hw
+
+
+def _affine(
+    x_t3hw: Tensor,
+    *,
+    angle: float = 0.0,
+    shift: tuple[float, float] = (0.0, 0.0),
+    shear: tuple[float, float] = (0.0, 0.0),
+) -> Tensor:
+    """Return frames turned, shifted or sheared about the centre; x before y.
+
+    Args:
+        x_t3hw: The frames.
+        angle: Clockwise, in radians.
+        shift: Share of width and of height.
+        shear: Tangents of the angles; a positive one moves the lower or the right side on.
+    """
+    functional = _functional()
+    height, width = x_t3hw.shape[-2:]
+    moved: Tensor = functional.affine(
+        x_t3hw,
+        angle=math.degrees(angle),
+        translate=[shift[0] * width, shift[1] * height],
+        scale=1.0,
+        shear=[-math.degrees(math.atan(tangent)) for tangent in shear],
+        interpolation=functional.InterpolationMode.BILINEAR,
+        fill=GREY,
+    )
+    return moved
+
+
+# Amounts: shares of the value or of the side, bits dropped, levels inverted, radians. Operations,
+# strengths and the scale from 0 to 30 are those of Cubuk et al.; none of them mirrors.
+OPERATIONS: Mapping[str, Operation] = {
+    'identity': Operation(change=lambda x, _: x),
+    'auto contrast': Operation(change=lambda x, _: _functional().autocontrast(x), measures=True),
+    'equalise': Operation(change=lambda x, _: _functional().equalize(x), measures=True),
+    'brightness': Operation(
+        change=lambda x, amount: _functional().adjust_brightness(x, 1 + amount),
+        most=0.9,
+        signed=True,
+    ),
+    'contrast': Operation(
+        change=lambda x, amount: _rounded(_functional().adjust_contrast, x, 1 + amount),
+        most=0.9,
+        signed=True,
+        measures=True,
+    ),
+    'colour': Operation(
+        change=lambda x, amount: _rounded(_functional().adjust_saturation, x, 1 + amount),
+        most=0.9,
+        signed=True,
+    ),
+    'sharpness': Operation(
+        change=lambda x, amount: _functional().adjust_sharpness(x, 1 + amount),
+        most=0.9,
+        signed=True,
+    ),
+    'posterise': Operation(
+        change=lambda x, amount: _functional().posterize(x, 8 - round(amount)), most=4
+    ),
+    'solarise': Operation(change=_solarise, most=256),
+    'rotate': Operation(
+        change=lambda x, amount: _affine(x, angle=amount), most=math.pi / 6, signed=True
+    ),
+    'shear x': Operation(
+        change=lambda x, amount: _affine(x, shear=(amount, 0)), most=0.3, signed=True
+    ),
+    'shear y': Operation(
+        change=lambda x, amount: _affine(x, shear=(0, amount)), most=0.3, signed=True
+    ),
+    'translate x': Operation(
+        change=lambda x, amount: _affine(x, shift=(amount, 0)), most=0.45, signed=True
+    ),
+    'translate y': Operation(
+        change=lambda x, amount: _affine(x, shift=(0, amount)), most=0.45, signed=True
+    ),
+}
+
+
+def random_erasing(
+    images_thw3: np.ndarray, how: RandomErasing, rng: np.random.Generator
+) -> np.ndarray:
+    """Return new frames, uint8 RGB, perhaps with noise over one rectangle, the same in all.
+
+    Args:
+        images_thw3: The frames, uint8 RGB.
+        how: Probability, size and shape of the rectangle.
+        rng: Source of the choice, the rectangle and the noise.
+    """
+    images_thw3 = images_thw3.copy()
+    if rng.random() >= how.probability:
+        return images_thw3
+    height, width = images_thw3.shape[1:3]
+    area = rng.uniform(how.smallest_area, how.largest_area) * height * width
+    # On a log scale a ratio of sides and its inverse are equally likely.
+    ratio = np.exp(rng.uniform(np.log(how.narrowest), -np.log(how.narrowest)))
+    # If one side is clipped to the image, the other side makes up for the lost area.
+    tall = int(np.clip(round(np.sqrt(area * ratio)), 1, height))
+    wide = int(np.clip(round(area / tall), 1, width))
+    tall = int(np.clip(round(area / wide), 1, height))
+    top, left = int(rng.integers(height - tall + 1)), int(rng.integers(width - wide + 1))
+    noise_hw3 = rng.integers(0, 256, (tall, wide, 3), dtype=np.uint8)
+    images_thw3[:, top : top + tall, left : left + wide] = noise_hw3
+    return images_thw3

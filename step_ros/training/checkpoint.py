@@ -1,6 +1,6 @@
-"""Checkpoints of a fit: everything a run needs to go on as if it had never stopped.
+"""Checkpoints of a fit: a stopped run continues from one as if it had never stopped.
 
-Weights and the optimisers' state lie in safetensors files, apart; nothing is pickled.
+Weights and the optimisers' state lie in safetensors files; nothing is pickled.
 """
 
 import json
@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from step_ros.files import replace_folder
 
 HEADS, OPTIMISERS, STATE = 'heads.safetensors', 'optimisers.safetensors', 'state.json'
 
@@ -35,32 +37,31 @@ def save_checkpoint(
     """Replace the checkpoint in a folder, whole or not at all.
 
     Args:
-        folder: Where it lies.
-        epoch: Epochs that are done.
-        identity: What decides the fit's course, for `load_checkpoint` to compare.
+        folder: Folder of the checkpoint.
+        epoch: Number of finished epochs.
+        identity: All settings of the fit, for `load_checkpoint` to compare.
         heads: All heads of all runs.
         optimisers: The optimiser of each run.
-        rng: Where order and windows come from.
-        history: What has been reported so far.
+        rng: Random numbers of the order of clips and windows.
+        history: Mean losses so far.
     """
-    partial = folder.with_name(folder.name + '.partial')
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    weights = {key: value.contiguous() for key, value in heads.state_dict().items()}
-    save_file(weights, partial / HEADS)
-    save_file(_optimiser_tensors(optimisers), partial / OPTIMISERS)
-    state = {
-        'epoch': epoch,
-        'identity': identity,
-        'rng': rng.bit_generator.state,
-        'history': history,
-    }
-    (partial / STATE).write_text(json.dumps(state), encoding='utf-8')
-    old = folder.with_name(folder.name + '.old')
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.replace(old)
-    partial.replace(folder)
+    old = _old(folder)
+    with replace_folder(folder) as partial:
+        weights = {key: value.contiguous() for key, value in heads.state_dict().items()}
+        save_file(weights, partial / HEADS)
+        save_file(_optimiser_tensors(optimisers), partial / OPTIMISERS)
+        state = {
+            'epoch': epoch,
+            'identity': identity,
+            'rng': rng.bit_generator.state,
+            'history': history,
+        }
+        (partial / STATE).write_text(json.dumps(state), encoding='utf-8')
+        # A folder cannot be replaced by another at once. `load_checkpoint` takes the old one if
+        # the process dies before the new one is in its place.
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.replace(old)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -72,17 +73,17 @@ def load_checkpoint(
     optimisers: Mapping[str, Optimizer],
     rng: np.random.Generator,
 ) -> tuple[int, list[dict[str, float]]]:
-    """Go back to a checkpoint, if there is one.
+    """Restore heads, optimisers and random numbers from a checkpoint, if there is one.
 
     Returns:
-        Epochs that are done, and what has been reported; 0 and nothing without a checkpoint.
+        Number of finished epochs, and their mean losses; 0 and an empty list without a checkpoint.
 
     Raises:
-        CheckpointError: It is that of a fit with other settings.
+        CheckpointError: The checkpoint is of a fit with other settings.
     """
-    old = folder.with_name(folder.name + '.old')
+    old = _old(folder)
     if not folder.exists() and old.exists():
-        # The process died between the two renames.
+        # The process died between the two renames of `save_checkpoint`.
         old.replace(folder)
     if not (folder / STATE).is_file():
         return 0, []
@@ -90,7 +91,8 @@ def load_checkpoint(
     if state['identity'] != identity:
         raise CheckpointError(
             f'{folder}: this checkpoint is of a fit with other settings; delete the folder to '
-            f'begin anew, or go back to\n  {state["identity"]}\nfrom\n  {identity}'
+            f'start again, or change the settings back to\n  {state["identity"]}\nfrom\n'
+            f'  {identity}'
         )
     heads.load_state_dict(load_file(folder / HEADS))
     rng.bit_generator.state = state['rng']
@@ -98,8 +100,12 @@ def load_checkpoint(
     return int(state['epoch']), list(state['history'])
 
 
+def _old(folder: Path) -> Path:
+    return folder.with_name(folder.name + '.old')
+
+
 def _optimiser_tensors(optimisers: Mapping[str, Optimizer]) -> dict[str, Tensor]:
-    """Flatten the optimisers' states: `run.parameter.name` to a tensor."""
+    """Return the optimisers' states as tensors named `run.parameter.name`."""
     return {
         f'{run}.{number}.{name}': torch.as_tensor(value).contiguous().clone()
         for run, optimiser in optimisers.items()

@@ -1,5 +1,8 @@
 """Augmentation: the same for all frames of a window, and never against a label."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -54,7 +57,7 @@ def test_nothing_is_mirrored_against_a_label():
         assert not mirrored(draw(seed, flip=False))
 
 
-def test_crops_lie_inside_what_the_stream_would_see():
+def test_crops_lie_inside_the_streams_view():
     """The stream sees the middle 60 of 90 columns."""
     for seed in range(50):
         red = draw(seed, flip=False)[0, :, :, 0].astype(int)
@@ -64,7 +67,7 @@ def test_crops_lie_inside_what_the_stream_would_see():
         assert seen >= 0.6**0.5 - 0.06
 
 
-def test_random_operations_and_erasing_come_on_top_and_are_off_by_default():
+def test_random_operations_and_erasing_come_last_if_asked_for():
     strong = {'rand_augment': {'operations': 3, 'magnitude': 15}, 'random_erasing': {}}
     erased = 0
     for seed in range(60):
@@ -81,10 +84,28 @@ def test_random_operations_and_erasing_come_on_top_and_are_off_by_default():
     assert any((draw(seed, rand_augment={}) != draw(seed)).any() for seed in range(5))
 
 
-def test_the_key_of_a_cache_knows_what_is_on():
+def test_cache_key_holds_the_augmentations_that_are_on():
     assert Augmentation().for_cache()['augmentation'] == {'smallest_crop': 0.6, 'flip': True}
     key = Augmentation(rand_augment={'magnitude': 7}).for_cache()['augmentation']
     assert key['rand_augment'] == {'operations': 2, 'magnitude': 7, 'probability': 1}
+    # Tokens that the earlier, own operations made are not mixed with those of torchvision's.
+    assert 'operations' not in Augmentation(random_erasing={}).for_cache()
+    assert Augmentation(rand_augment={}).for_cache()['operations'] == 'torchvision'
+
+
+def test_torchvision_is_imported_only_for_rand_augment():
+    script = (
+        'import sys, numpy as np\n'
+        'from step_ros.training.augmentation import Augmentation, augment\n'
+        'for how in ({"random_erasing": {}}, {"rand_augment": {"operations": 9}}):\n'
+        '    augment(np.zeros((2, 9, 9, 3), np.uint8), Augmentation(**how), size=(8, 8),'
+        ' may_flip=True, rng=np.random.default_rng(0))\n'
+        '    print("torchvision" in sys.modules)\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', script], check=True, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.split() == ['False', 'True']
 
 
 @pytest.mark.parametrize('size', [(40, 40), (30, 60), (60, 20)])
@@ -100,7 +121,7 @@ def test_crops_cover_the_image_from_end_to_end(size):
         assert values.max() > 249
 
 
-def test_a_view_is_the_same_in_every_run_and_no_other():
+def test_each_view_has_its_own_repeatable_random_numbers():
     draws = {
         (clip, view): view_generator(0, clip, view).random()
         for clip in ('a', 'b')
@@ -112,7 +133,7 @@ def test_a_view_is_the_same_in_every_run_and_no_other():
 
 
 @pytest.mark.parametrize('share', [0, -1, 1.5])
-def test_a_crop_is_a_share(share):
+def test_a_crop_that_is_no_share_is_refused(share):
     with pytest.raises(ValueError, match='smallest_crop'):
         Augmentation(smallest_crop=share)
 
@@ -120,6 +141,6 @@ def test_a_crop_is_a_share(share):
 @pytest.mark.parametrize(
     ('part', 'field'), [('rand_augment', 'magnitude'), ('random_erasing', 'probability')]
 )
-def test_what_is_wrong_inside_is_named(part, field):
+def test_wrong_value_inside_is_named(part, field):
     with pytest.raises(ValueError, match=rf'{part}\.{field}'):
         Augmentation(**{part: {field: 99}})

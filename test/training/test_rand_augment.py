@@ -1,4 +1,4 @@
-"""RandAugment: alike in all frames, never a mirror, and as strong as it says."""
+"""RandAugment: the same change in all frames, no mirror, strength as defined."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_all_frames_are_changed_alike(seed, operations, magnitude, probability):
     assert (images == draw(seed, **how)).all()
 
 
-def test_what_comes_in_is_left_as_it_was():
+def test_the_input_is_not_changed():
     images = window()
     for seed in range(20):
         draw(seed, images, magnitude=30, operations=4)
@@ -59,8 +59,8 @@ def test_what_comes_in_is_left_as_it_was():
 
 
 @pytest.mark.parametrize('name', OPERATIONS)
-def test_every_operation_changes_something_and_more_so_when_stronger(name):
-    change, images = OPERATIONS[name].change, window(1)
+def test_a_larger_amount_changes_more(name):
+    change, images = OPERATIONS[name], window(1)
     for amount in amounts(name):
         little = np.abs(change(images, amount / 4).astype(int) - images).mean()
         much = np.abs(change(images, amount).astype(int) - images).mean()
@@ -73,8 +73,8 @@ def test_every_operation_changes_something_and_more_so_when_stronger(name):
 
 
 @pytest.mark.parametrize('name', sorted(set(OPERATIONS) - {'auto contrast', 'equalise'}))
-def test_no_magnitude_is_no_change(name):
-    assert (OPERATIONS[name].change(window(1), 0.0) == window(1)).all()
+def test_magnitude_zero_changes_nothing(name):
+    assert (OPERATIONS[name](window(1), 0.0) == window(1)).all()
 
 
 @pytest.mark.parametrize('name', GEOMETRIC)
@@ -85,8 +85,8 @@ def test_nothing_is_mirrored_at_full_strength(name):
         places = {0: (98, 98), 1: (98, 104), 2: (104, 98)}  # near the centre, right of it, below
         for channel, (y, x) in places.items():
             marked[0, y - 1 : y + 2, x - 1 : x + 2, channel] = 255
-        moved = OPERATIONS[name].change(marked, amount)[0].astype(int)
-        moved[moved.min(axis=-1) == moved.max(axis=-1)] = 0  # grey: what moves in
+        moved = OPERATIONS[name](marked, amount)[0].astype(int)
+        moved[moved.min(axis=-1) == moved.max(axis=-1)] = 0  # grey: pixels that moved in
         (cx, cy), (rx, ry), (bx, by) = (
             [np.average(axis, weights=moved[..., channel]) for axis in np.mgrid[:200, :200][::-1]]
             for channel in range(3)
@@ -96,12 +96,12 @@ def test_nothing_is_mirrored_at_full_strength(name):
         assert (rx - cx) * (by - cy) - (ry - cy) * (bx - cx) > 0
 
 
-def test_geometry_is_as_strong_as_it_says():
+def test_shift_and_rotation_have_the_given_amount():
     column = np.zeros((1, 48, 64, 3), np.uint8)
     column[:, :, 20] = 255
-    moved = OPERATIONS['translate x'].change(column, 0.25)
+    moved = OPERATIONS['translate x'](column, 0.25)
     assert (moved[0, :, 36] == 255).all()
-    turned = OPERATIONS['rotate'].change(window(1), np.pi / 6)[0].astype(float)
+    turned = OPERATIONS['rotate'](window(1), np.pi / 6)[0].astype(float)
     # Red grew to the right; now also downwards, by the tangent of 30 degrees.
     right = turned[24, 36, 0] - turned[24, 28, 0]
     down = turned[28, 32, 0] - turned[20, 32, 0]
@@ -109,12 +109,12 @@ def test_geometry_is_as_strong_as_it_says():
 
 
 @pytest.mark.parametrize('name', MEASURING)
-def test_a_light_that_goes_up_still_goes_up(name):
+def test_a_brightening_window_still_brightens(name):
     """Measured frame by frame, brightening and darkening would look the same."""
     light = np.linspace(0.3, 1, 6)[:, None, None, None]
     images = np.round(scene() * light).astype(np.uint8)
     for amount in (0.0,) if name != 'contrast' else (-0.6, 0.6):
-        changed = OPERATIONS[name].change(images, amount)
+        changed = OPERATIONS[name](images, amount)
         assert (np.diff(changed.mean(axis=(1, 2, 3))) > 0).all()
 
 
@@ -123,7 +123,7 @@ def test_colours_are_as_defined():
     grey = 0.299 * 100 + 0.587 * 150 + 0.114 * 50
 
     def of(name, amount):
-        return OPERATIONS[name].change(one, amount)[0, 0, 0].tolist()
+        return OPERATIONS[name](one, amount)[0, 0, 0].tolist()
 
     assert of('brightness', 0.5) == [150, 225, 75]
     assert of('brightness', 0.9) == [190, 255, 95]

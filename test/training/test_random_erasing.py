@@ -1,4 +1,4 @@
-"""Random erasing: one rectangle of noise, the same in all frames, within its bounds."""
+"""Random erasing: one rectangle of noise within its bounds, the same in all frames."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from step_ros.training.augmentation import RandomErasing, random_erasing
 
 
 def erase(seed, size=(40, 60), **how):
-    # No noise is 300: every erased pixel shows.
+    # Noise is at most 255, so that every erased pixel differs from 300.
     images = np.full((3, *size, 3), 300, np.int64)
     return random_erasing(images, RandomErasing(**how), np.random.default_rng(seed))
 
@@ -21,7 +21,7 @@ def erase(seed, size=(40, 60), **how):
     area=st.tuples(st.floats(0.01, 0.9), st.floats(0.01, 0.9)).map(sorted),
     narrowest=st.floats(0.1, 1),
 )
-def test_it_is_one_rectangle_alike_in_all_frames(seed, height, width, area, narrowest):
+def test_one_rectangle_is_erased_in_all_frames(seed, height, width, area, narrowest):
     images = erase(
         seed,
         (height, width),
@@ -59,7 +59,7 @@ def test_the_share_of_views_is_the_probability():
     assert 70 < sum(erased) < 130
 
 
-def test_it_is_noise_and_repeats():
+def test_the_rectangle_is_repeatable_noise():
     images = erase(3, probability=1)
     values = images[0][images[0] < 300]
     assert 100 < values.mean() < 155
