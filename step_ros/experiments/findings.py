@@ -1,4 +1,4 @@
-"""The papers' findings, and whether they show in an ablation."""
+"""The papers' findings, and whether an ablation confirms them."""
 
 import math
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from step_ros.experiments.tables import COUNTS, cell, figure_of
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """A finding of the papers, and what came out here.
+    """A finding of the papers, and the outcome of this ablation.
 
     Attributes:
-        finding: It.
-        figure: The figure that it is about, with its place.
-        against: What that is compared with, likewise.
-        shows: Whether it shows here; None where a figure is missing.
-        chance: Whether other test clips might have turned that round.
-        difference: How far the first lies above the second, in points, or why that is not known.
+        finding: The finding.
+        figure: The figure of the finding, with its row and column, as text.
+        against: The figure to compare with, with its row and column, as text.
+        shows: Whether the finding shows here; None if a figure is missing.
+        chance: Whether other test clips might have given the opposite outcome.
+        difference: Difference of the two figures in points, or the reason why there is none.
     """
 
     finding: Finding
@@ -30,15 +30,15 @@ class Judged:
 
     @property
     def verdict(self) -> str:
-        """What to say of it."""
+        """The outcome in words."""
         if self.shows is None:
-            return 'cannot be told here'
+            return 'cannot be judged here'
         verdict = 'shows' if self.shows else 'does not show here'
         return f'{verdict}, but may be chance' if self.chance else verdict
 
     @property
-    def wanted(self) -> str:
-        """What the difference has to be."""
+    def required(self) -> str:
+        """The required difference in words."""
         least = self.finding.at_least
         if least is None:
             return 'the same'
@@ -46,15 +46,19 @@ class Judged:
 
 
 def judge(result: AblationResult) -> tuple[Judged, ...]:
-    """Compare the papers' findings with what came out."""
+    """Compare the papers' findings with the results of an ablation."""
     return tuple(_judge(result, finding) for finding in result.spec.findings)
 
 
 def chance_points(clips: int) -> float:
     """Return the difference of two accuracies that may be chance, in points.
 
-    Two standard errors, for accuracies near a half on other clips each; less where both are far
-    from a half, more where only some of the clips count.
+    It is two standard errors of the difference of two accuracies near one half, each measured on
+    clips of its own. The true value is smaller if both accuracies are far from one half, and
+    larger if only some of the clips count.
+
+    Args:
+        clips: Number of test clips.
     """
     return 200 * math.sqrt(0.5 / max(clips, 1))
 
@@ -65,14 +69,14 @@ def _judge(result: AblationResult, finding: Finding) -> Judged:
     )
     shows, chance, difference = None, False, 'a figure is missing'
     if one is not None and other is not None:
-        # Rounded, so that a difference of exactly the wanted size is one.
+        # Rounding lets a difference of exactly the required size count.
         points = round(scale * (one - other), 4)
         difference = f'{points:+.1f}' if points else '0'
         least = finding.at_least
         if least is None:
             shows = one == other
         else:
-            # What is no difference does not lie above.
+            # No difference is not above 0.
             shows = points >= least and (points > 0 or least < 0)
             chance = scale != 1 and abs(points - least) < chance_points(result.clips['test'])
     return Judged(

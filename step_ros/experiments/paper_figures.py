@@ -1,7 +1,7 @@
-"""The papers' printed figures: what `config/published/*.yaml` may say, and how to ask for them.
+"""The papers' printed figures: the schema of `config/published/*.yaml`, and look-up functions.
 
-A table is kept as it is printed: columns, each with the conditions that its figures were measured
-under, and rows of values in the same order. Nothing is derived or filled in.
+A table is kept as printed. Each column has the conditions under which its figures were measured,
+and each row has a value per column. Nothing is derived or filled in.
 """
 
 from collections.abc import Collection
@@ -18,8 +18,9 @@ from step_ros.resources import share_directory
 from step_ros.schema import StrictModel
 
 Dataset = Literal['hri30', 'ikea-asm', 'drive-and-act', 'ntu120', 'ssv2']
-# The names of `evaluation/metrics.py`. `common` and `rare` are balanced there, so the halves'
-# plain accuracies have names of their own; a change is in points, against the table's baseline.
+# The names of `evaluation/metrics.py`, and a few more. `common` and `rare` are balanced there, so
+# the plain accuracies of the two halves have names of their own. A change is in points, against
+# the table's baseline.
 Metric = Literal[
     'top1',
     'top5',
@@ -40,38 +41,42 @@ Value = Annotated[float, Field(strict=True)]
 
 
 class PublishedFiguresError(ValueError):
-    """A file of figures cannot be used, or what was asked for is unknown or ambiguous."""
+    """A file of figures cannot be used, or a requested figure is unknown or ambiguous."""
 
 
 class Column(StrictModel):
-    """What a table's figures were measured on, and how."""
+    """The conditions under which the figures of a column were measured."""
 
     dataset: Dataset
     metric: Metric
-    split: Label | None = Field(default=None, description="the dataset's; none: not printed")
+    split: Label | None = Field(
+        default=None, description='split of the dataset; none: not printed'
+    )
     task: Label = 'action'
     view: Label | None = Field(
         default=None,
-        description='trained, novel (mean over the others) or a view of the dataset; none: the '
-        'table does not compare views',
+        description='trained, novel (mean over the other views) or a view of the dataset; none: '
+        'the table does not compare views',
     )
-    order: Order = Field(default='correct', description='of the frames at test time')
-    training_percent: int = Field(default=100, gt=0, le=100, description='of the training clips')
+    order: Order = Field(default='correct', description='order of the frames at test time')
+    training_percent: int = Field(
+        default=100, gt=0, le=100, description='share of the training clips'
+    )
 
 
 class Row(StrictModel):
-    """What is compared down a table, and its figures.
+    """A row of a table: a method or a label, and its figures.
 
-    The name is that of the head or the adapter where it is one of ours, `<option>-<value>` for an
-    option of STEP, a label where the rows are labels.
+    The name is the registry's name of a head or an adapter if we have it, `<option>-<value>` for
+    an option of STEP, or a label where the rows are labels.
     """
 
     name: Label
     printed: str = Field(min_length=1, description="the paper's name")
-    backbone: Label | None = Field(default=None, description="where it is not the table's")
+    backbone: Label | None = Field(default=None, description="none: the table's backbone")
     values: tuple[Value | None, ...] = Field(description='percent, by column; none: not printed')
     confused_with: Label | None = Field(
-        default=None, description='the label that it is most often taken for'
+        default=None, description='the label that it is most often confused with'
     )
     note: str = ''
 
@@ -83,22 +88,22 @@ class PublishedTable(StrictModel):
     title: str = Field(min_length=1)
     backbone: Label | None = Field(
         default=None,
-        description='title in `model/pretrained.py` where it is one of those, else as printed; '
-        'none: rows say it, or have none that is frozen',
+        description='its title in `model/pretrained.py` if it is there, otherwise as printed; '
+        'none: the rows name it, or have no frozen backbone',
     )
     columns: tuple[Column, ...] = ()
     rows: tuple[Row, ...] = ()
-    note: str = Field(default='', description='what to know when reading or comparing')
+    note: str = Field(default='', description='remarks for readers')
 
     @model_validator(mode='after')
     def _check(self) -> 'PublishedTable':
         where = f'table {self.number}'
         if not self.rows and not self.note:
-            raise ValueError(f'{where}: has no rows; give some, or a note that says why')
+            raise ValueError(f'{where}: has no rows; give rows, or a note with the reason')
         if again := repeated(self.columns):
-            raise ValueError(f'{where}: these columns stand there twice: {again}')
+            raise ValueError(f'{where}: these columns are repeated: {again}')
         if same := repeated([(row.name, self.backbone_of(row)) for row in self.rows]):
-            raise ValueError(f'{where}: these rows stand there twice: {same}')
+            raise ValueError(f'{where}: these rows are repeated: {same}')
         for row in self.rows:
             if len(row.values) != len(self.columns):
                 raise ValueError(
@@ -115,28 +120,28 @@ class PublishedTable(StrictModel):
         return self
 
     def backbone_of(self, row: Row) -> str | None:
-        """Return a row's backbone; None where it has none that is frozen."""
+        """Return a row's backbone; None if the row has no frozen backbone."""
         return row.backbone or self.backbone
 
 
 class PublishedFigures(StrictModel):
-    """Everything in a paper's file."""
+    """The content of a paper's file."""
 
-    source: Label = Field(description="the file's name")
+    source: Label = Field(description='the name of the file, without suffix')
     title: str = Field(min_length=1)
     tables: tuple[PublishedTable, ...] = Field(min_length=1)
 
     @model_validator(mode='after')
     def _check(self) -> 'PublishedFigures':
         if again := repeated([table.number for table in self.tables]):
-            raise ValueError(f'tables: {again} stand there twice')
+            raise ValueError(f'tables: {again} are repeated')
         return self
 
     def table(self, number: str) -> PublishedTable:
         """Return a table by its printed number.
 
         Raises:
-            PublishedFiguresError: There is none of that number.
+            PublishedFiguresError: The paper has no table of this number.
         """
         _check_known(f'{self.source}: table', number, [table.number for table in self.tables])
         return next(table for table in self.tables if table.number == number)
@@ -144,13 +149,13 @@ class PublishedFigures(StrictModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A cell.
+    """A figure of a table.
 
     Attributes:
-        row: Its row.
-        backbone: The row's backbone; None where it has none that is frozen.
-        column: Its column.
-        value: Percent; points where the metric is a change.
+        row: The row.
+        backbone: The row's backbone; None if the row has no frozen backbone.
+        column: The column.
+        value: Percent; points if the metric is a change.
     """
 
     row: Row
@@ -160,7 +165,7 @@ class Figure:
 
 
 def shipped_sources() -> tuple[str, ...]:
-    """List the papers whose figures ship."""
+    """Return the names of the papers whose figures are shipped."""
     folder = share_directory() / 'config' / 'published'
     return tuple(sorted(path.stem for path in folder.glob('*.yaml')))
 
@@ -169,7 +174,8 @@ def load_published(path: Path) -> PublishedFigures:
     """Read a file of figures.
 
     Raises:
-        PublishedFiguresError: It is missing, unreadable or breaks the schema; says where and why.
+        PublishedFiguresError: The file is missing, unreadable or breaks the schema; names the
+            place and the reason.
     """
     try:
         figures = PublishedFigures.model_validate(yaml.safe_load(path.read_text(encoding='utf-8')))
@@ -202,12 +208,12 @@ def published(source: str) -> PublishedFigures:
 
 
 def table_figures(*, source: str, table: str, dataset: str) -> tuple[Figure, ...]:
-    """Return all figures of a table for a dataset, by row; empty if it is not on that dataset.
+    """Return a table's figures for a dataset, row by row; empty if it has none for the dataset.
 
     Args:
-        source: As `published` takes it.
-        table: Its printed number.
-        dataset: Its name.
+        source: The paper, as for `published`.
+        table: The table's printed number.
+        dataset: Name of the dataset.
 
     Raises:
         PublishedFiguresError: The source, the table or the dataset is unknown.
@@ -239,55 +245,55 @@ def figure(
     """Return a printed figure.
 
     Args:
-        source: As `published` takes it.
-        table: Its printed number.
+        source: The paper, as for `published`.
+        table: The table's printed number.
         row: Name of the row.
         dataset: Name of the dataset.
-        metric: A metric's name.
-        backbone: The row's; None if the table has only one row of that name.
-        split: The column's; None if there is only one.
-        task: What is decided.
-        view: The column's; None if there is only one.
+        metric: Name of the metric.
+        backbone: The row's backbone; None if the table has only one row of that name.
+        split: The column's split; None if there is only one.
+        task: Name of the task.
+        view: The column's view; None if there is only one.
         order: Order of the frames at test time.
         training_percent: Share of the training clips.
 
     Returns:
-        Percent; points where the metric is a change; None where the paper prints none.
+        Percent, or points if the metric is a change; None if the paper prints no such figure.
 
     Raises:
         PublishedFiguresError: The source, table, row, dataset, metric or order is unknown, or more
-            than one cell fits; lists what there is.
+            than one figure fits; the message lists the choices.
     """
     found = published(source).table(table)
     where = f'{source}: table {table}'
     if found.rows:
-        _check_known(f'{where}: row', row, [some.name for some in found.rows])
+        _check_known(f'{where}: row', row, [each.name for each in found.rows])
     _check_known('metric', metric, get_args(Metric))
     _check_known('order', order, get_args(Order))
     fitting = [
-        some
-        for some in table_figures(source=source, table=table, dataset=dataset)
-        if some.row.name == row
-        and (backbone is None or some.backbone == backbone)
-        and (some.column.metric, some.column.task) == (metric, task)
-        and (split is None or some.column.split == split)
-        and (view is None or some.column.view == view)
-        and (some.column.order, some.column.training_percent) == (order, training_percent)
+        each
+        for each in table_figures(source=source, table=table, dataset=dataset)
+        if each.row.name == row
+        and (backbone is None or each.backbone == backbone)
+        and (each.column.metric, each.column.task) == (metric, task)
+        and (split is None or each.column.split == split)
+        and (view is None or each.column.view == view)
+        and (each.column.order, each.column.training_percent) == (order, training_percent)
     ]
     if len(fitting) > 1:
         several = '; '.join(
-            f'backbone {some.backbone}, split {some.column.split}, view {some.column.view}'
-            for some in fitting
+            f'backbone {each.backbone}, split {each.column.split}, view {each.column.view}'
+            for each in fitting
         )
         raise PublishedFiguresError(
-            f'{where}: row {row!r}: {dataset} {metric} stands there more than once; '
+            f'{where}: row {row!r}: {dataset} {metric} occurs more than once; '
             f'choose one of {several}'
         )
     return fitting[0].value if fitting else None
 
 
-def _check_known(what: str, name: str, known: Collection[str]) -> None:
+def _check_known(kind: str, name: str, known: Collection[str]) -> None:
     if name not in known:
         raise PublishedFiguresError(
-            f'{what} {name!r} is unknown; expected one of {", ".join(dict.fromkeys(known))}'
+            f'{kind} {name!r} is unknown; expected one of {", ".join(dict.fromkeys(known))}'
         )

@@ -1,4 +1,4 @@
-"""Pictures of an ablation's runs: confusion, t-SNE, accuracy by label, and by training clips."""
+"""Plots of an ablation's runs: t-SNE, accuracy by label, by training clips, and attention maps."""
 
 import math
 import re
@@ -33,21 +33,28 @@ from step_ros.training.fit import FitRun
 from step_ros.training.sampler import Sampler
 from step_ros.visualization.attention_map import attention_sheet
 
+# Points of a t-SNE plot; more take minutes and cannot be told apart.
 MOST_POINTS = 1500
 
 PERPLEXITY = 30
 
 HUES = tuple(TABLEAU_COLORS.values())
 
+# Frames of an attention picture, spread over the window.
+MOST_FRAMES = 6
+
+# Width of an attention picture in pixels.
+MOST_WIDTH = 1200
+
 
 def plot_tsne(path: Path, runs: Sequence[PicturedPredictions]) -> None:
-    """Draw what the classifiers of the runs see of the nearly symmetric clips, by t-SNE.
+    """Draw the classifiers' inputs for nearly symmetric clips, by t-SNE (STEP Fig. 6).
 
-    Counterparts share a hue (STEP Fig. 6). Without pairs all clips are drawn.
+    Counterparts share a hue. If the task has no pairs, all clips are drawn.
 
     Args:
         path: The PNG file to write.
-        runs: The runs; for one task.
+        runs: Predictions of the runs for one task.
     """
     from sklearn.manifold import TSNE
 
@@ -67,37 +74,18 @@ def plot_tsne(path: Path, runs: Sequence[PicturedPredictions]) -> None:
     save_figure(figure, path)
 
 
-def _scatter(
-    panel: Axes, points_c2: np.ndarray, run: PicturedPredictions, targets_c: np.ndarray
-) -> None:
-    for place in np.unique(targets_c):
-        pair = place // 2 if run.pairs else place
-        second = bool(run.pairs) and place % 2 == 1
-        hue = HUES[pair % len(HUES)]
-        panel.scatter(
-            points_c2[targets_c == place, 0],
-            points_c2[targets_c == place, 1],
-            s=18,
-            marker='^' if second else 'o',
-            facecolors='none' if second else hue,
-            edgecolors=hue,
-            linewidths=1.0,
-            label=run.labels[place],
-        )
-
-
 def plot_labels(path: Path, runs: Sequence[PicturedPredictions]) -> None:
     """Draw the accuracy of each nearly symmetric label, pair by pair (STEP Fig. 3).
 
     Args:
         path: The PNG file to write.
-        runs: The runs; for one task that has pairs.
+        runs: Predictions of the runs for one task that has pairs.
     """
     labels = runs[0].labels[: runs[0].paired]
     thickness = 0.8 / len(runs)
     figure = Figure(figsize=(8, 1.0 + 0.32 * len(labels)), layout='constrained')
     axes = figure.subplots()
-    # A gap between pairs.
+    # Each pair is half a row apart from the next.
     rows = np.arange(len(labels)) + 0.5 * (np.arange(len(labels)) // 2)
     for number, run in enumerate(runs):
         shift = (number - (len(runs) - 1) / 2) * thickness
@@ -119,12 +107,12 @@ def plot_labels(path: Path, runs: Sequence[PicturedPredictions]) -> None:
 
 
 def plot_shares(path: Path, result: AblationResult, name: str) -> None:
-    """Draw a table's accuracies against the share of the training clips.
+    """Draw the accuracies of a table against the share of the training clips.
 
     Args:
         path: The PNG file to write.
         result: The ablation.
-        name: A table for which `has_shares` is true.
+        name: Name of a table for which `has_shares` is true.
     """
     table = result.spec.tables[name]
     columns = [column for column in table.columns if _is_accuracy(column)]
@@ -153,10 +141,84 @@ def plot_shares(path: Path, result: AblationResult, name: str) -> None:
 
 
 def has_shares(result: AblationResult, name: str) -> bool:
-    """Whether a table compares shares of the training clips, and has accuracies of them."""
+    """Return whether a table compares accuracies for several shares of the training clips."""
     table = result.spec.tables[name]
     several = len({share for share, _ in share_groups(table)}) > 1
     return several and any(_is_accuracy(column) for column in table.columns)
+
+
+def plot_attention(
+    path: Path, result: AblationResult, runs: Sequence[PicturedPredictions], dataset: Dataset
+) -> str | None:
+    """Draw the attention over the patches of a window, a row for each STEP run (STEP Fig. 5).
+
+    The clip is not chosen by hand: it is the first test clip, by name, of the first label.
+
+    Args:
+        path: The PNG file to write.
+        result: The ablation.
+        runs: Predictions of the runs for one task.
+        dataset: The dataset.
+
+    Returns:
+        Caption of the picture; None, and no file, if no run has attention over patches.
+
+    Raises:
+        VideoError: The clip cannot be decoded any more.
+    """
+    backbone, _ = load_backbone(result.spec.recipe)
+    loaded = [(run, _load_head(run, backbone)) for run in runs]
+    attending = [(run, head) for run, head in loaded if isinstance(head, StepHead)]
+    if not attending:
+        return None
+    clip = min(
+        clip for clip, target in zip(runs[0].clips, runs[0].targets_c, strict=True) if target == 0
+    )
+    record = next(record for record in dataset.records if record.clip_id == clip)
+    images_thw3 = _window(result, record, backbone)
+    backbone.give('all' if backbone.has_cls else 'patches')
+    x_btnd = TorchEncoder(backbone, device=torch.device('cpu')).encode(list(images_thw3))[None]
+    # A head of fewer frames takes every stride-th frame of the window. All heads share the frames
+    # whose index is a multiple of every stride.
+    strides = [len(images_thw3) // head.frames for _, head in attending]
+    shown = np.arange(0, len(images_thw3), math.lcm(*strides))
+    shown = shown[:: math.ceil(len(shown) / MOST_FRAMES)]
+    maps, captions = [], []
+    for (run, head), stride in zip(attending, strides, strict=True):
+        average = average_of(run.run.spec, backbone)
+        heads = FitRun(heads={run.task: head}, how=run.run.spec.head, average=average)
+        taken_btnd = heads.tokens_of(x_btnd, backbone.consumed)
+        with torch.inference_mode():
+            columns_tn = head.attention_maps(taken_btnd).columns_btn[0].numpy()
+            predicted = run.task_labels[int(head(taken_btnd).argmax())]
+        maps.append(columns_tn[shown // stride].reshape(-1, *average.token_grid))
+        captions.append(f'{run.title} (predicts *{plain(predicted)}*)')
+    sheet = attention_sheet(images_thw3[shown], *maps, image_size=backbone.image_size)
+    save_picture(path, _narrow(sheet))
+    return (
+        f'Frames of *{plain(runs[0].labels[0])}*, the first test clip of this label by name. '
+        f'Below them the weight of each patch in the mean that is classified: '
+        f'{"; ".join(captions)}.'
+    )
+
+
+def _scatter(
+    panel: Axes, points_c2: np.ndarray, run: PicturedPredictions, targets_c: np.ndarray
+) -> None:
+    for place in np.unique(targets_c):
+        pair = place // 2 if run.pairs else place
+        second = bool(run.pairs) and place % 2 == 1
+        hue = HUES[pair % len(HUES)]
+        panel.scatter(
+            points_c2[targets_c == place, 0],
+            points_c2[targets_c == place, 1],
+            s=18,
+            marker='^' if second else 'o',
+            facecolors='none' if second else hue,
+            edgecolors=hue,
+            linewidths=1.0,
+            label=run.labels[place],
+        )
 
 
 def _is_accuracy(column: Column) -> bool:
@@ -164,7 +226,7 @@ def _is_accuracy(column: Column) -> bool:
 
 
 def _series(result: AblationResult, name: str) -> Mapping[str, list[str]]:
-    """Put rows together that differ in their share alone, under what their titles begin with."""
+    """Return the rows that differ only in their share, by the common beginning of their titles."""
     table = result.spec.tables[name]
     groups: dict[str, list[str]] = {}
     for key in table.rows:
@@ -189,68 +251,8 @@ def _markers(count: int) -> str:
     return ('osD^vPX*' * (1 + count // 8))[:count]
 
 
-# ---- Where the pictured runs of an ablation look (STEP Fig. 5).
-
-# Of the window, spread over it.
-MOST_FRAMES = 6
-
-MOST_WIDTH = 1200
-
-
-def plot_attention(
-    path: Path, result: AblationResult, runs: Sequence[PicturedPredictions], dataset: Dataset
-) -> str | None:
-    """Draw how much each patch of a window is looked at, a row for each run that can tell.
-
-    The clip is not chosen by hand: it is the first test clip, by name, of the first label.
-
-    Args:
-        path: The PNG file to write.
-        result: The ablation.
-        runs: The runs; for one task.
-        dataset: The clips.
-
-    Returns:
-        What the picture shows; None where no run has attention over patches, and no file.
-
-    Raises:
-        VideoError: The clip cannot be decoded any more.
-    """
-    backbone, _ = load_backbone(result.spec.recipe)
-    loaded = [(run, _load_head(run, backbone)) for run in runs]
-    looking = [(run, head) for run, head in loaded if isinstance(head, StepHead)]
-    if not looking:
-        return None
-    clip = min(
-        clip for clip, target in zip(runs[0].clips, runs[0].targets_c, strict=True) if target == 0
-    )
-    record = next(record for record in dataset.records if record.clip_id == clip)
-    images_thw3 = _window(result, record, backbone)
-    backbone.give('all' if backbone.has_cls else 'patches')
-    x_btnd = TorchEncoder(backbone, device=torch.device('cpu')).encode(list(images_thw3))[None]
-    strides = [len(images_thw3) // head.frames for _, head in looking]
-    shown = np.arange(0, len(images_thw3), math.lcm(*strides))
-    shown = shown[:: math.ceil(len(shown) / MOST_FRAMES)]
-    maps, said = [], []
-    for (run, head), stride in zip(looking, strides, strict=True):
-        average = average_of(run.run.spec, backbone)
-        heads = FitRun(heads={run.task: head}, how=run.run.spec.head, average=average)
-        taken_btnd = heads.tokens_of(x_btnd, backbone.consumed)
-        with torch.inference_mode():
-            columns_tn = head.attention_maps(taken_btnd).columns_btn[0].numpy()
-            answer = run.task_labels[int(head(taken_btnd).argmax())]
-        maps.append(columns_tn[shown // stride].reshape(-1, *average.token_grid))
-        said.append(f'{run.title} (answers *{plain(answer)}*)')
-    sheet = attention_sheet(images_thw3[shown], *maps, image_size=backbone.image_size)
-    save_picture(path, _narrow(sheet))
-    return (
-        f'Frames of *{plain(runs[0].labels[0])}*, the first such test clip by name; below them '
-        f'how much each patch counts in the mean that is classified: {"; ".join(said)}.'
-    )
-
-
 def _load_head(run: PicturedPredictions, backbone: Backbone) -> Head:
-    """Make a run's head as it was fitted."""
+    """Return the fitted head of a run."""
     spec = run.run.spec
     head = create_head(
         spec.head.name,
@@ -273,7 +275,7 @@ def _load_head(run: PicturedPredictions, backbone: Backbone) -> Head:
 
 
 def _window(result: AblationResult, record: ClipRecord, backbone: Backbone) -> np.ndarray:
-    """Load the middle one of the windows that a clip is tested on."""
+    """Return the images of the middle one of the windows that a clip is tested on."""
     sampling = result.spec.recipe.sampling
     sampler = Sampler(
         frames=sampling.frames,
@@ -287,6 +289,7 @@ def _window(result: AblationResult, record: ClipRecord, backbone: Backbone) -> n
 
 
 def _narrow(image_hw3: np.ndarray) -> np.ndarray:
+    """Return the image, shrunk to `MOST_WIDTH` if it is wider."""
     height, width = image_hw3.shape[:2]
     if width <= MOST_WIDTH:
         return image_hw3

@@ -1,4 +1,4 @@
-"""What a pictured run of an ablation answered on the test clips, with labels in pairs."""
+"""Predictions of a pictured run on the test clips, with the labels in pairs."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,14 @@ from step_ros.reporting.confusion import LabelledPredictions, paired_order
 
 @dataclass(frozen=True, kw_only=True)
 class PicturedPredictions(LabelledPredictions):
-    """Answers of one run for one task; clips without a label of the task are left out.
+    """Predictions of one run for one task; clips without a label of the task are left out.
 
     Attributes:
         run: The run.
         task: Name of the task.
-        task_labels: All its labels, in their order.
+        task_labels: All labels of the task, in the order of the scores.
         clips: Names of the clips, c of them.
-        features_cd: What the classifier saw.
+        features_cd: Inputs of the classifier, `[c, d]`.
     """
 
     run: RunResult
@@ -29,12 +29,13 @@ class PicturedPredictions(LabelledPredictions):
 
 
 def read_predictions(result: AblationResult, place: str, dataset: Dataset) -> PicturedPredictions:
-    """Read what a run answered.
+    """Read the predictions of a run.
 
     Args:
         result: The ablation.
-        place: Its row, "TABLE/ROW"; the task is the table's, or else the row's first.
-        dataset: The clips, for their true labels.
+        place: The row, as "TABLE/ROW". The task is the table's, or the row's first task if the
+            row does not have the table's.
+        dataset: The dataset, for the true labels.
     """
     table_name, _, row_name = place.partition('/')
     table = result.spec.tables[table_name]
@@ -47,13 +48,14 @@ def read_predictions(result: AblationResult, place: str, dataset: Dataset) -> Pi
         features_cd = arrays[f'features/{task.name}']
     true = {record.clip_id: record.labels.get(task.name) for record in dataset.records}
     known = [index for index, clip in enumerate(clips) if true[clip] is not None]
-    given = result.spec.recipe.data.counterparts.get(task.name, {})
+    # Pairs of the recipe are added to those of the dataset.
+    of_recipe = result.spec.recipe.data.counterparts.get(task.name, {})
     labels, pairs = paired_order(
         [label for label in task.labels if any(true[clips[index]] == label for index in known)],
-        {**task.counterparts, **given},
+        {**task.counterparts, **of_recipe},
     )
     places = {label: number for number, label in enumerate(labels)}
-    answers = scores_ck[known].argmax(axis=1)
+    predicted = scores_ck[known].argmax(axis=1)
     return PicturedPredictions(
         title=table.rows[row_name].title,
         run=run,
@@ -63,6 +65,6 @@ def read_predictions(result: AblationResult, place: str, dataset: Dataset) -> Pi
         pairs=pairs,
         clips=tuple(clips[index] for index in known),
         targets_c=np.array([places[str(true[clips[index]])] for index in known]),
-        answers_c=np.array([places.get(task.labels[answer], -1) for answer in answers]),
+        answers_c=np.array([places.get(task.labels[index], -1) for index in predicted]),
         features_cd=features_cd[known],
     )

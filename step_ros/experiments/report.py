@@ -1,4 +1,4 @@
-"""The report of one or several ablations, in Markdown: the same results give the same text."""
+"""The report of one or several ablations in Markdown; the same results give the same text."""
 
 import os
 import re
@@ -24,7 +24,7 @@ from step_ros.reporting.markdown import Grid, plain
 
 @dataclass(frozen=True, kw_only=True)
 class _Pictures:
-    """Where the pictures of an ablation go, and how the report names them."""
+    """The folder and the file names of an ablation's pictures, and their links in the report."""
 
     folder: Path
     report: Path
@@ -48,18 +48,18 @@ def write_report(
     """Write the report and its pictures.
 
     Args:
-        results: What came of each ablation; their names differ.
-        report: The Markdown file.
-        command: What made them, for the reader to run again.
-        pictures: Folder of the pictures; None for `images` beside the report. Their names begin
-            with the report's.
+        results: Results of each ablation; the ablations have different names.
+        report: The Markdown file to write.
+        command: The command that made the report, for the reader to run again.
+        pictures: Folder of the pictures; None for `images` beside the report. The pictures' names
+            begin with the report's name.
 
     Returns:
         The Markdown text.
 
     Raises:
-        DatasetError: A dataset is not there any more.
-        VideoError: A clip that is to be shown cannot be decoded any more.
+        DatasetError: A dataset cannot be read any more.
+        VideoError: A clip of a picture cannot be decoded any more.
     """
     parts = [
         _section(
@@ -86,11 +86,12 @@ def write_report(
 
 
 def file_name(name: str) -> str:
-    """Return an ablation's name as part of a file's."""
+    """Return an ablation's name in lower case with hyphens, for a file name."""
     return re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-').lower() or 'ablation'
 
 
 def _deeper(lines: Sequence[str]) -> list[str]:
+    """Return the lines with every heading one level lower."""
     return [f'#{line}' if line.startswith('#') else line for line in lines]
 
 
@@ -106,9 +107,9 @@ def _section(result: AblationResult, pictures: _Pictures) -> list[str]:
     lines += _findings(result, judged)
     for name, table in spec.tables.items():
         lines += [f'## {table.title}', '']
-        said = [f'After {table.source}.' if table.source else '', table.note.strip()]
-        if any(said):
-            lines += [' '.join(part for part in said if part), '']
+        remarks = [f'After {table.source}.' if table.source else '', table.note.strip()]
+        if any(remarks):
+            lines += [' '.join(part for part in remarks if part), '']
         grid = table_grid(result, name)
         lines += [grid.markdown(), '']
         for note in grid.notes:
@@ -129,8 +130,8 @@ def _what_was_run(result: AblationResult) -> Grid:
     if spec.frames not in (None, sampling.frames):
         frames += f', spread over windows of {sampling.frames}'
     windows = (
-        f'{sampling.train_views} kept of a training clip; the answers on {sampling.test_views} of '
-        'a test clip are averaged'
+        f'{sampling.train_views} of each training clip; the scores on {sampling.test_views} of '
+        'each test clip are averaged'
     )
     rows = [
         ('dataset', plain(result.dataset)),
@@ -158,7 +159,7 @@ def _findings(result: AblationResult, judged: Sequence[Judged]) -> list[str]:
         '',
         f'{count} of {len(judged)} findings show on: {plain(result.dataset)}.',
     ]
-    for shows, verdict in ((False, 'does not show here'), (None, 'cannot be told here')):
+    for shows, verdict in ((False, 'does not show here'), (None, 'cannot be judged here')):
         if some := [each for each in judged if each.shows is shows]:
             named = ' '.join(f'{each.finding.says} ({each.finding.source})' for each in some)
             lines += ['', f'**What {verdict}:** {named}']
@@ -169,20 +170,21 @@ def _findings(result: AblationResult, judged: Sequence[Judged]) -> list[str]:
             each.figure,
             each.against,
             each.difference,
-            each.wanted,
+            each.required,
             each.verdict if each.shows else f'**{each.verdict}**',
         )
         for each in judged
     ]
-    head = ('finding', 'source', 'here', 'against', 'difference', 'wanted', '')
+    head = ('finding', 'source', 'here', 'against', 'difference', 'required', '')
     clips = result.clips['test']
     return [
         *lines,
         '',
         Grid(head=head, rows=tuple(rows)).markdown(),
         '',
-        f'Differences are in points. All is one seed; with {clips} test clips, what misses or '
-        f'passes the mark by less than about {chance_points(clips):.1f} points may be chance.',
+        'Differences are in points. All runs have the same seed. With '
+        f'{clips} test clips, a difference within about {chance_points(clips):.1f} points of the '
+        'required one may be chance.',
         '',
     ]
 
@@ -197,11 +199,11 @@ def _found_in(table: str, judged: Sequence[Judged]) -> list[str]:
 
 
 def _pictured(result: AblationResult, dataset: Dataset, pictures: _Pictures) -> list[str]:
-    """Write the tables and pictures of single labels, task by task."""
+    """Return the sections of the pictured runs, task by task, and draw their pictures."""
     by_task: dict[str, list[PicturedPredictions]] = {}
     for place in result.spec.pictured:
-        answers = read_predictions(result, place, dataset)
-        by_task.setdefault(answers.task, []).append(answers)
+        predictions = read_predictions(result, place, dataset)
+        by_task.setdefault(predictions.task, []).append(predictions)
     lines = []
     for task, runs in by_task.items():
         of_task = f' ({plain(task)})' if len(by_task) > 1 else ''
@@ -230,16 +232,16 @@ def _one_task(
         ]
     plot_confusion(pictures.path('confusion'), runs)
     plot_tsne(pictures.path('tsne'), runs)
-    seen = 'of nearly symmetric labels, by t-SNE; counterparts share a colour.'
+    paired = 'of nearly symmetric labels, by t-SNE; counterparts share a colour.'
     lines += [
         f'## Confusion and features{of_task}',
         '',
-        'Share of the clips of each label (row) by answer (column), in percent'
+        'Share of the clips of each true label (row) by predicted label (column), in percent'
         + ('; counterparts are framed.' if runs[0].paired else '.'),
         '',
         pictures.line('confusion', f'Confusion matrices: {names}'),
         '',
-        f'What the classifiers see of the test clips {seen if runs[0].paired else "by t-SNE."}',
+        f'Inputs of the classifiers for test clips {paired if runs[0].paired else "by t-SNE."}',
         '',
         pictures.line('tsne', f't-SNE: {names}'),
         '',
@@ -252,7 +254,7 @@ def _one_task(
 
 
 def _label_tables(result: AblationResult, runs: Sequence[PicturedPredictions]) -> list[str]:
-    """Write the table of each other run with its difference to STEP, or of STEP alone."""
+    """Return a table of each run with its difference to STEP, or a table of STEP alone."""
     step = next((run for run in runs if run.run.spec.head.name == 'step'), None)
     lines = []
     for run in [run for run in runs if run is not step] or runs:

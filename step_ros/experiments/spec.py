@@ -1,4 +1,8 @@
-"""What `config/ablations/*.yaml` may say: a grid of heads, in the tables it is reported in."""
+"""The schema of `config/ablations/*.yaml`: a grid of heads, in the tables of its report.
+
+A row of a table is a run. A file without a training recipe can be run on several datasets;
+`papers_recipes` returns the recipes that fit it, and `load_ablation` combines the two.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -34,47 +38,53 @@ Metric = Literal[
 
 
 class Column(StrictModel):
-    """A column of figures."""
+    """A column of a table, which holds one metric."""
 
     title: str
-    metric: Metric = Field(description='as `task_metrics` names it, `parameters` or `gflops`')
+    metric: Metric = Field(description='a metric of `task_metrics`, `parameters` or `gflops`')
     order: Order = 'correct'
     view: Literal['all', 'trained', 'unseen'] = 'all'
-    task: str | None = Field(default=None, description="none: the table's")
-    published: str | None = Field(default=None, description="the published figures' metric")
+    task: str | None = Field(default=None, description="none: the table's task")
+    published: str | None = Field(default=None, description="metric of the papers' figures")
 
 
 class Row(StrictModel):
-    """A run: in what it differs from the ablation's recipe.
+    """A run, given as its differences from the ablation's recipe.
 
-    Rows with the same settings, in whatever tables, are one run.
+    Rows with the same settings are one run, also across tables.
     """
 
     title: str
-    heads: dict[str, Any] = Field(default_factory=dict, description='what differs from `heads`')
-    options: dict[str, Any] = Field(
-        default_factory=dict, description='head options, beside those of `heads.options`'
+    heads: dict[str, Any] = Field(
+        default_factory=dict, description='values that replace those of `heads`'
     )
-    frames: int | None = Field(default=None, ge=1, description='fewer, spread over the window')
+    options: dict[str, Any] = Field(
+        default_factory=dict, description='head options, in addition to `heads.options`'
+    )
+    frames: int | None = Field(
+        default=None, ge=1, description='fewer frames, spread over the window'
+    )
     token_grid: TokenGrid | None = Field(
         default=None, description='rows and columns onto which patch tokens are averaged'
     )
-    share: float = Field(default=1.0, gt=0, le=1, description='of the training clips of a label')
-    views: tuple[str, ...] = Field(default=(), description='trained on; none: all there are')
-    tasks: tuple[str, ...] = Field(default=(), description="none: the table's")
-    tokens: CacheType | None = Field(
-        default=None, description='as if the cache kept them so; none: as it does'
+    share: float = Field(
+        default=1.0, gt=0, le=1, description='share of the training clips of a label'
     )
-    published: str | None = Field(default=None, description="the published figures' row")
+    views: tuple[str, ...] = Field(default=(), description='views to train on; none: all')
+    tasks: tuple[str, ...] = Field(default=(), description="none: the table's task")
+    tokens: CacheType | None = Field(
+        default=None, description='read the cache as if it had this type; none: as it is'
+    )
+    published: str | None = Field(default=None, description="row of the papers' figures")
 
 
 class TableSpec(StrictModel):
     """A table of the report."""
 
     title: str
-    source: str = Field(default='', description="the papers' table it follows")
+    source: str = Field(default='', description='table of the papers that it follows')
     published: tuple[str, ...] = Field(
-        default=(), description='where the papers\' figures stand, as "step-long/Table 11"'
+        default=(), description='tables with the papers\' figures, as "step-long/Table 11"'
     )
     task: str
     columns: tuple[Column, ...] = Field(min_length=1)
@@ -91,14 +101,16 @@ class Side(StrictModel):
 
 
 class Finding(StrictModel):
-    """Something the papers found, as a comparison of two figures of this report."""
+    """A finding of the papers, as a comparison of two figures of this report."""
 
     says: str
     source: str
     figure: Side
     against: Side
-    at_least: float | None = Field(default=None, description='points that the first lies above')
-    equal: bool = Field(default=False, description='both are the same to the digit')
+    at_least: float | None = Field(
+        default=None, description='least `figure` minus `against`, points'
+    )
+    equal: bool = Field(default=False, description='both figures must be the same')
 
     @model_validator(mode='after')
     def _check(self) -> 'Finding':
@@ -108,7 +120,7 @@ class Finding(StrictModel):
 
 
 class RunSpec(StrictModel):
-    """Everything that decides a run, beside the ablation's recipe."""
+    """Everything that determines a run, in addition to the ablation's recipe."""
 
     head: HeadRecipe
     frames: int
@@ -120,39 +132,43 @@ class RunSpec(StrictModel):
 
     @property
     def key(self) -> str:
-        """The first digits of a digest of all of the above."""
-        # What is not asked for adds nothing: runs keep their names when there is more to ask for.
+        """The first digits of a digest of all fields."""
+        # Unset fields stay out of the digest, so that a new field does not change the keys of
+        # earlier runs.
         optional = ('tokens', 'token_grid')
-        unasked = {field for field in optional if getattr(self, field) is None}
-        content = self.model_dump_json(exclude=unasked)
+        unset = {field for field in optional if getattr(self, field) is None}
+        content = self.model_dump_json(exclude=unset)
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
     @property
     def data(self) -> tuple[object, ...]:
-        """What decides the windows it sees: runs that agree in it share a pass."""
+        """Fields that determine the training windows: runs with the same values share a pass."""
         return self.share, self.views, self.tokens, self.head.epochs, self.head.batch
 
 
 class AblationSpec(StrictModel):
-    """Everything in an ablation file."""
+    """The content of an ablation file."""
 
     name: str
     title: str
     intro: str = ''
     recipe: Recipe
     datasets: tuple[str, ...] = Field(
-        default=(), description='those that a file without a recipe is about; none: any'
+        default=(), description='datasets for a file without a recipe; none: any'
     )
     options: dict[str, str] = Field(
-        default_factory=dict, description="the reader's, which replace those of such a recipe"
+        default_factory=dict,
+        description="options of the dataset's reader, which replace those of the recipe",
     )
     frames: int | None = Field(
-        default=None, ge=1, description="of a head's window, where a row does not say; none: all"
+        default=None,
+        ge=1,
+        description="frames of a head's window, if the row gives none; none: all",
     )
     tables: dict[str, TableSpec] = Field(min_length=1)
     findings: tuple[Finding, ...] = ()
     pictured: tuple[str, ...] = Field(
-        default=(), description='"TABLE/ROW" of the runs shown as confusion and t-SNE plots'
+        default=(), description='"TABLE/ROW" of the runs in the confusion and t-SNE plots'
     )
 
     @model_validator(mode='after')
@@ -164,7 +180,7 @@ class AblationSpec(StrictModel):
                 if side.column not in titles:
                     raise ValueError(
                         f'finding {finding.says!r}: table {side.table!r} has no column '
-                        f'{side.column!r}; there are {", ".join(titles)}'
+                        f'{side.column!r}; choose among {", ".join(titles)}'
                     )
         for place in self.pictured:
             self.row(place)
@@ -187,7 +203,7 @@ class AblationSpec(StrictModel):
         """Return the row at "TABLE/ROW".
 
         Raises:
-            ValueError: There is none.
+            ValueError: This file has no such row.
         """
         table, _, row = place.partition('/')
         if table not in self.tables or row not in self.tables[table].rows:
@@ -195,9 +211,9 @@ class AblationSpec(StrictModel):
         return self.tables[table].rows[row]
 
     def head(self, row: Row) -> HeadRecipe:
-        """Return kind and optimisation of a row's heads."""
+        """Return the name, the options and the optimisation of a row's heads."""
         base = self.recipe.heads.model_dump()
-        # The recipe's options hold for every kind of head that has them.
+        # The recipe's options apply to every head that has options of these names.
         known = head_entry(row.heads.get('name', base['name'])).options
         shared = {key: value for key, value in base['options'].items() if key in known}
         options = {**shared, **row.options}
@@ -216,9 +232,6 @@ class AblationSpec(StrictModel):
         )
 
 
-# ---- Reading ablation files, and finding the datasets that one without a recipe can be run on.
-
-
 def load_ablation(
     path: Path, changes: Mapping[str, Any] | None = None, *, recipe: Path | None = None
 ) -> AblationSpec:
@@ -226,19 +239,20 @@ def load_ablation(
 
     Args:
         path: The file.
-        changes: Values of `recipe.data` that replace the file's: where one's copy of the data is.
-        recipe: A training recipe for a dataset, which replaces the file's own.
+        changes: Values that replace those of `recipe.data`, such as the folder of the data.
+        recipe: A training recipe, which replaces the file's own.
 
     Raises:
-        RecipeError: It is missing, unreadable or breaks the schema; says which key and why.
+        RecipeError: The file is missing, unreadable or breaks the schema; names the key and the
+            reason.
     """
     content = read_yaml(path)
     if recipe is not None and isinstance(content, dict):
         content = {**content, **_from_recipe(recipe, content)}
     elif isinstance(content, dict) and 'recipe' not in content:
         raise RecipeError(
-            f'{path}: recipe: the file has none; name a training recipe (--recipe), as '
-            'config/training/ikea-asm.yaml'
+            f'{path}: recipe: the file has none; name a training recipe, for example '
+            '--recipe config/training/ikea-asm.yaml'
         )
     if changes and isinstance(content, dict) and isinstance(content.get('recipe'), dict):
         content['recipe']['data'] = {**content['recipe'].get('data', {}), **changes}
@@ -252,17 +266,17 @@ def load_ablation(
 
 
 def has_recipe(path: Path) -> bool:
-    """Return whether an ablation file says what it is run on.
+    """Return whether an ablation file has a training recipe of its own.
 
     Raises:
-        RecipeError: It is missing or unreadable.
+        RecipeError: The file is missing or unreadable.
     """
     content = read_yaml(path)
     return not isinstance(content, dict) or 'recipe' in content
 
 
 def papers_recipes(path: Path) -> list[Path]:
-    """Return the shipped recipes of the papers' datasets that an ablation file goes with.
+    """Return the shipped recipes of the papers' datasets that an ablation file can be run with.
 
     Raises:
         RecipeError: The file is missing or unreadable.
@@ -276,21 +290,21 @@ def papers_recipes(path: Path) -> list[Path]:
 
 
 def data_root(recipe: Path) -> Path:
-    """Return the folder where a dataset's recipe looks for it.
+    """Return the folder of the data that a training recipe names.
 
     Raises:
-        RecipeError: It is missing or unreadable, or breaks the schema.
+        RecipeError: The recipe is missing or unreadable, or breaks the schema.
     """
     return load_recipe(recipe).data.root
 
 
 def _from_recipe(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Put a training recipe into an ablation, which is then about that recipe's dataset."""
+    """Return the name and the recipe that a training recipe gives to an ablation file."""
     found = load_recipe(path)
     datasets = content.get('datasets') or (found.data.dataset,)
     if found.data.dataset not in datasets:
         raise RecipeError(
-            f'{path}: data.dataset: {found.data.dataset!r}; the ablation is about '
+            f'{path}: data.dataset: {found.data.dataset!r}; the ablation is only about '
             f'{", ".join(datasets)}'
         )
     recipe = found.model_dump(mode='json', exclude={'grid'})

@@ -1,4 +1,4 @@
-"""The papers' figures: transcribed without a slip, as far as the papers can be held against it."""
+"""The papers' figures: transcribed correctly, as far as sums and sentences of the papers tell."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ from step_ros.model.positions import Positions
 from step_ros.model.pretrained import PUBLISHED
 
 DINOV2, CLIP = 'DINOv2 ViT-B/14', 'CLIP ViT-B/16'
-# Of each table: rows, columns, cells that are not printed.
+# Rows, columns and missing cells of each table.
 SHAPES = {
     ('step-long', '1'): (8, 5, 0),
     ('step-long', '2'): (3, 4 * 3, 0),
@@ -68,7 +68,7 @@ SUBJECT, SETUP = NTU | {'split': 'cross-subject'}, NTU | {'split': 'cross-setup'
 VERB, OBJECT = IKEA | {'task': 'verb'}, IKEA | {'task': 'object'}
 TRAINED = DRIVE | {'view': 'trained'}
 WITH_CLIP, WITH_DINOV2 = {'backbone': CLIP}, {'backbone': DINOV2}
-# What the papers' sentences say: by how many points a cell is above that of another row.
+# Sentences of the papers: by how many points the figure of a row is above that of another row.
 GAINS = [
     ('step-long', '1', 'step', 'self-attention', SUBJECT | WITH_DINOV2, 3.11),
     ('step-long', '1', 'step', 'self-attention', SUBJECT | WITH_CLIP, 4.39),
@@ -158,7 +158,7 @@ def cells(table):
 
 @pytest.fixture
 def load(tmp_path):
-    """Load a content as a file: `load(content)`."""
+    """Write content to a file and load it: `load(content)`."""
 
     def load_content(content):
         path = tmp_path / 'small.yaml'
@@ -172,7 +172,7 @@ def with_table(**changes):
     return SMALL | {'tables': [SMALL['tables'][0] | changes]}
 
 
-def test_each_table_has_the_shape_that_is_printed():
+def test_each_table_has_its_printed_shape():
     found = {
         (source, table.number): (
             len(table.rows),
@@ -185,12 +185,12 @@ def test_each_table_has_the_shape_that_is_printed():
 
 
 @pytest.mark.parametrize(('source', 'table', 'row', 'below', 'where', 'points'), GAINS)
-def test_rows_differ_by_what_the_text_says(source, table, row, below, where, points):
+def test_rows_differ_as_the_papers_say(source, table, row, below, where, points):
     at = {'source': source, 'table': table, 'metric': 'top1'} | where
     assert figure(row=row, **at) - figure(row=below, **at) == pytest.approx(points, abs=0.005)
 
 
-def test_the_printed_differences_fit():
+def test_printed_differences_match_the_cells():
     table = published('step').table('IV')
     values = {row.name: row.values for row in table.rows}
     for name, differences in TABLE_IV.items():
@@ -206,7 +206,7 @@ def test_the_printed_differences_fit():
             assert straight - turned == pytest.approx(drop, abs=0.1)
 
 
-def test_all_actions_lie_between_nearly_symmetric_and_other_ones():
+def test_all_actions_lie_between_symmetric_and_other_ones():
     compared = 0
     for _, table in all_tables():
         found = {}
@@ -221,7 +221,7 @@ def test_all_actions_lie_between_nearly_symmetric_and_other_ones():
     assert compared == 3 * (14 + 4)  # Tables I and IV
 
 
-def test_unseen_views_of_drive_and_act_average_to_the_cross_view():
+def test_unseen_views_average_to_the_cross_view():
     by_row = {row.name: row for row in published('fusion').table('6').rows}
     at = {'source': 'fusion', 'table': '5', 'dataset': 'drive-and-act', 'view': 'novel'}
     for name in ('fusion-max-relu', 'fusion-self-all-avg', 'x-clip'):
@@ -234,8 +234,8 @@ def test_unseen_views_of_drive_and_act_average_to_the_cross_view():
 
 
 @pytest.mark.parametrize('view', ['trained', 'novel'])
-def test_common_and_rare_halves_average_to_all_activities(view):
-    """There are 34 of them, 17 in each half; only top-1 is weighted by how often they occur."""
+def test_common_and_rare_halves_average_to_the_whole(view):
+    """34 activities, 17 in each half; only top-1 is weighted by their number of clips."""
     for row in published('fusion').table('7').rows:
         at = {'row': row.name, 'dataset': 'drive-and-act', 'view': view}
         halves = [
@@ -248,18 +248,18 @@ def test_common_and_rare_halves_average_to_all_activities(view):
             assert sum(halves) / 2 == pytest.approx(whole, abs=0.006)
 
 
-def test_figures_that_are_printed_twice_agree():
+def test_figures_printed_twice_agree():
     def values(source, number):
         return [row.values for row in published(source).table(number).rows]
 
     assert values('step-long', '9') == values('step-long', '19')
     assert values('step-long', '4') == values('step', 'III')
     for shorter, longer in (('VI', '9'), ('VII', '10'), ('VIII', '11')):
-        # The longer paper has NTU before.
+        # The longer paper has a column for NTU first.
         assert values('step', shorter) == [row[1:] for row in values('step-long', longer)]
 
 
-def test_percent_are_percent_and_five_answers_hit_more_often_than_one():
+def test_percent_are_in_range_and_top5_exceeds_top1():
     for source, table in all_tables():
         for row, column, value in cells(table):
             least = -100 if column.metric in CHANGES else 0
@@ -278,7 +278,7 @@ def test_changes_leave_an_accuracy():
         assert top1 + top1_change + confusion + confusion_change <= 100
 
 
-def test_columns_name_what_the_datasets_have():
+def test_columns_fit_the_datasets():
     datasets = {}
     for _, table in all_tables():
         for column in table.columns:
@@ -290,7 +290,7 @@ def test_columns_name_what_the_datasets_have():
             assert column.view in {None, 'trained', 'novel', *(v.name for v in config.views)}
 
 
-def test_rows_are_named_as_heads_and_options_are():
+def test_rows_are_named_as_heads_and_options():
     options = {'block': Block, 'positions': Positions, 'pooling': Pooling}
     seen = set()
     for _, table in all_tables():
@@ -314,14 +314,14 @@ def test_rows_are_named_as_heads_and_options_are():
     assert probes == {name for name in HEADS if not name.startswith('fusion-')}
 
 
-def test_labels_of_drive_and_act_are_the_datasets():
+def test_labels_of_drive_and_act_are_those_of_the_dataset():
     task = load_dataset_config('drive-and-act').task('action')
     rows = published('step-long').table('4').rows
     assert {row.name for row in rows} == {label for pair in task.pairs for label in pair}
     assert {row.confused_with for row in rows} - {None} <= set(task.labels)
 
 
-def test_a_figure_is_found_by_its_conditions():
+def test_figure_is_found_by_its_conditions():
     at = {'source': 'step-long', 'table': '11', 'dataset': 'ikea-asm', 'metric': 'top1'}
     assert figure(row='positions-learnable', **at) == 76.28
     assert figure(row='positions-learnable', backbone=DINOV2, **at) == 76.28
@@ -330,14 +330,14 @@ def test_a_figure_is_found_by_its_conditions():
     few = {'source': 'step-long', 'table': '7', 'dataset': 'ssv2', 'metric': 'top1'}
     assert figure(row='step', training_percent=5, **few) == 33.98
     assert figure(row='step', **few) == 53.82
-    # Printed as a dash, and lost from the text.
+    # The paper prints a dash here; Table IX is missing from its text.
     slow = {'source': 'step', 'table': 'I', 'dataset': 'hri30', 'row': 'slow-only'}
     assert figure(metric='top1', **slow) == 86.55
     assert figure(metric='other_top1', **slow) is None
     assert figure(source='step', table='IX', row='step', dataset='ikea-asm', metric='top1') is None
 
 
-def test_what_fits_more_than_once_is_refused():
+def test_ambiguous_figure_is_refused():
     at = {'source': 'step-long', 'table': '1', 'row': 'step', 'metric': 'top1'}
     with pytest.raises(PublishedFiguresError, match=f'backbone {CLIP}.*backbone {DINOV2}'):
         figure(dataset='ikea-asm', **at)
@@ -356,8 +356,8 @@ def test_what_fits_more_than_once_is_refused():
         ({'order': 'random'}, "order 'random'.*shuffled"),
     ],
 )
-def test_an_unknown_name_is_refused_with_those_that_there_are(change, message):
-    asked = {
+def test_unknown_name_is_refused_with_the_choices(change, message):
+    names = {
         'source': 'step-long',
         'table': '11',
         'row': 'positions-fixed',
@@ -365,12 +365,12 @@ def test_an_unknown_name_is_refused_with_those_that_there_are(change, message):
         'metric': 'top1',
     }
     with pytest.raises(PublishedFiguresError, match=message):
-        figure(**(asked | change))
+        figure(**(names | change))
 
 
-def test_all_figures_of_a_table_for_a_dataset():
+def test_table_figures_are_those_of_one_dataset():
     found = table_figures(source='step', table='I', dataset='hri30')
-    # SlowOnly has one of three, VideoSWINv2 and Uniformerv2 have none.
+    # SlowOnly has one of three figures, VideoSWINv2 and Uniformerv2 have none.
     assert len(found) == 1 + 3 * 14
     best = found[-1]
     assert (best.row.name, best.backbone, best.column.metric) == ('step', DINOV2, 'top1')
@@ -378,7 +378,7 @@ def test_all_figures_of_a_table_for_a_dataset():
     assert table_figures(source='step', table='I', dataset='ssv2') == ()
 
 
-def test_the_smallest_file_is_valid(load):
+def test_smallest_file_is_valid(load):
     assert [row.values for row in load(SMALL).tables[0].rows] == [(12.5, -3), (None, 3)]
 
 
@@ -398,24 +398,24 @@ COLUMN = SMALL['tables'][0]['columns'][0]
         ),
         (with_table(columns=[COLUMN | {'metric': 'accuracy'}, COLUMN]), r'metric: .*accuracy'),
         (with_table(columns=[COLUMN | {'dataset': 'hri'}, COLUMN]), r'dataset: .*hri'),
-        (with_table(columns=[COLUMN, COLUMN]), 'columns stand there twice'),
-        (with_table(rows=[ROW, ROW]), "rows stand there twice: .*'step'"),
+        (with_table(columns=[COLUMN, COLUMN]), 'columns are repeated'),
+        (with_table(rows=[ROW, ROW]), "rows are repeated: .*'step'"),
         (with_table(rows=[]), 'has no rows'),
         (with_table(rows=[ROW | {'values': [1.0]}]), "'step' has 1 values for 2 columns"),
         (with_table(rows=[ROW | {'values': [101, 0]}]), "'step': hri30 top1 is 101.*0 to 100"),
         (with_table(rows=[ROW | {'values': [-1, 0]}]), "'step': hri30 top1 is -1.*0 to 100"),
         (with_table(rows=[ROW | {'values': ['9', 0]}]), r"values\.0: .*found '9'"),
         (with_table(rows=[ROW | {'values': [float('nan'), 0]}]), r'values\.0: .*finite'),
-        (SMALL | {'tables': SMALL['tables'] * 2}, r"tables: \['1'\] stand there twice"),
+        (SMALL | {'tables': SMALL['tables'] * 2}, r"tables: \['1'\] are repeated"),
         (SMALL | {'source': 'large'}, "source: expected the file's name, 'small'.*'large'"),
     ],
 )
-def test_a_broken_file_is_refused_by_field(load, content, message):
+def test_broken_file_is_refused_by_field(load, content, message):
     with pytest.raises(PublishedFiguresError, match=rf'small\.yaml: .*{message}'):
         load(content)
 
 
-def test_an_unreadable_file_is_refused_by_name(tmp_path):
+def test_unreadable_file_is_refused_by_name(tmp_path):
     with pytest.raises(PublishedFiguresError, match='nowhere'):
         load_published(tmp_path / 'nowhere.yaml')
     broken = tmp_path / 'broken.yaml'

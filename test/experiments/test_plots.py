@@ -1,4 +1,6 @@
-"""The pictures of a report: whole, small, the same again, and true to the answers."""
+"""The plots of a report: complete, small, reproducible, and equal to the predictions."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ def dataset(light_ablation):
 
 
 @pytest.fixture(scope='module')
-def answers(light_ablation, dataset):
+def predictions(light_ablation, dataset):
     return [
         read_predictions(light_ablation[0], place, dataset)
         for place in ('probes/attentive', 'probes/step')
@@ -35,7 +37,7 @@ def answers(light_ablation, dataset):
 
 
 def check_picture(path):
-    """Return a picture's pixels; it is no blank sheet and not too large for a repository."""
+    """Return a picture's pixels after checking that it is not blank and not too large."""
     assert path.stat().st_size < MOST_BYTES
     with Image.open(path) as image:
         image.load()
@@ -48,7 +50,7 @@ labelled = st.lists(st.sampled_from('abcdefgh'), unique=True, min_size=1)
 
 
 @given(labelled)
-def test_counterparts_stand_side_by_side_and_no_label_is_lost(labels):
+def test_counterparts_are_neighbours_and_no_label_is_lost(labels):
     counterparts = {'a': 'b', 'b': 'a', 'c': 'h', 'h': 'c', 'e': 'f', 'f': 'e'}
     ordered, pairs = paired_order(labels, counterparts)
     assert sorted(ordered) == sorted(labels)
@@ -59,8 +61,8 @@ def test_counterparts_stand_side_by_side_and_no_label_is_lost(labels):
     assert not any(counterparts.get(label) in labels for label in rest)
 
 
-def test_answers_agree_with_the_metrics(light_ablation, answers):
-    for run, row in zip(answers, ('attentive', 'step'), strict=True):
+def test_predictions_agree_with_the_metrics(light_ablation, predictions):
+    for run, row in zip(predictions, ('attentive', 'step'), strict=True):
         metrics = light_ablation[0].run('probes', row).metrics['all']['correct']['action']
         assert run.labels == ('brighten', 'darken', 'flicker')
         assert run.pairs == ((0, 1),)
@@ -71,59 +73,54 @@ def test_answers_agree_with_the_metrics(light_ablation, answers):
 
 
 @pytest.mark.parametrize('plot', [plot_confusion, plot_tsne, plot_labels])
-def test_pictures_of_runs_are_small_and_the_same_again(plot, answers, tmp_path):
-    plot(tmp_path / 'new' / 'one.png', answers)
+def test_pictures_are_small_and_reproducible(plot, predictions, tmp_path):
+    plot(tmp_path / 'new' / 'one.png', predictions)
     check_picture(tmp_path / 'new' / 'one.png')
-    plot(tmp_path / 'two.png', answers)
+    plot(tmp_path / 'two.png', predictions)
     assert (tmp_path / 'new' / 'one.png').read_bytes() == (tmp_path / 'two.png').read_bytes()
 
 
-def test_the_confusion_is_what_is_drawn(answers, tmp_path):
-    right = answers[1].__class__(**{**vars_of(answers[1]), 'answers_c': answers[1].targets_c})
-    wrong = answers[1].__class__(
-        **{**vars_of(answers[1]), 'answers_c': (answers[1].targets_c + 1) % 3}
-    )
-    for name, run in (('right', right), ('wrong', wrong)):
+def test_confusion_plot_shows_the_confusion(predictions, tmp_path):
+    targets_c = predictions[1].targets_c
+    correct = replace(predictions[1], answers_c=targets_c)
+    wrong = replace(predictions[1], answers_c=(targets_c + 1) % 3)
+    for name, run in (('correct', correct), ('wrong', wrong)):
         plot_confusion(tmp_path / f'{name}.png', [run])
-    one, other = (check_picture(tmp_path / f'{name}.png') for name in ('right', 'wrong'))
+    one, other = (check_picture(tmp_path / f'{name}.png') for name in ('correct', 'wrong'))
     assert (one != other).any()
-    assert right.recall_k.tolist() == [1, 1, 1]
+    assert correct.recall_k.tolist() == [1, 1, 1]
     assert wrong.recall_k.tolist() == [0, 0, 0]
     assert wrong.confusion_kk[0].tolist() == [0, 1, 0, 0]
 
 
-def vars_of(run):
-    return {name: getattr(run, name) for name in run.__dataclass_fields__}
-
-
-def test_accuracy_by_training_clips_is_drawn_where_shares_differ(light_ablation, tmp_path):
+def test_share_plot_is_for_tables_whose_shares_differ(light_ablation, tmp_path):
     result, _ = light_ablation
     assert [name for name in result.spec.tables if has_shares(result, name)] == ['shares']
     plot_shares(tmp_path / 'shares.png', result, 'shares')
     check_picture(tmp_path / 'shares.png')
 
 
-def test_attention_is_drawn_for_runs_that_have_it(light_ablation, answers, dataset, tmp_path):
+def test_attention_is_drawn_for_step_alone(light_ablation, predictions, dataset, tmp_path):
     result, _ = light_ablation
-    said = plot_attention(tmp_path / 'attention.png', result, answers, dataset)
-    assert said is not None
-    assert '*brighten*' in said
-    assert 'STEP (answers *' in said
-    assert 'Attentive' not in said
+    caption = plot_attention(tmp_path / 'attention.png', result, predictions, dataset)
+    assert caption is not None
+    assert '*brighten*' in caption
+    assert 'STEP (predicts *' in caption
+    assert 'Attentive' not in caption
     pixels = check_picture(tmp_path / 'attention.png')
-    # The frames, and below them the maps of one run: four of eight, each with a margin.
+    # Four of eight frames, and below them the maps of one run, each with a margin.
     assert pixels.shape == (2 * 128, 4 * 168, 3)
     frames, maps = pixels[:128], pixels[128:]
     assert (frames != maps).any()
 
 
-def test_no_attention_no_picture(light_ablation, answers, dataset, tmp_path):
+def test_runs_without_attention_get_no_picture(light_ablation, predictions, dataset, tmp_path):
     path = tmp_path / 'attention.png'
-    assert plot_attention(path, light_ablation[0], answers[:1], dataset) is None
+    assert plot_attention(path, light_ablation[0], predictions[:1], dataset) is None
     assert not path.exists()
 
 
-def test_a_picture_keeps_its_colours(tmp_path):
+def test_picture_keeps_its_colours(tmp_path):
     image = np.zeros((8, 8, 3), np.uint8)
     image[:4] = (200, 30, 60)
     save_picture(tmp_path / 'a' / 'b.png', image)

@@ -1,4 +1,4 @@
-"""What a report says: figures, the papers' beside them, findings, and nothing of the machine."""
+"""The report of an ablation: figures, the papers' figures, findings, and no machine paths."""
 
 import re
 
@@ -24,7 +24,7 @@ def written(light_ablation, tmp_path_factory):
 
 
 def changed(result, place, value):
-    """Return a result as if its file had said something else at a place such as `recipe.seed`."""
+    """Return a result as if its file had another value at a place such as `recipe.seed`."""
     content = result.spec.model_dump(mode='json')
     *folders, last = place.split('.')
     inner = content
@@ -65,7 +65,7 @@ def test_tables_hold_the_figures(written, light_ablation):
     assert views['STEP'][1] == f'{100 * unseen:.1f}'
 
 
-def test_the_best_is_bold_where_there_is_one(light_ablation):
+def test_best_figure_is_bold(light_ablation):
     result, _ = light_ablation
     run = result.run('probes', 'step')
     metrics = {**run.metrics['all']['correct']['action'], 'top1': 2.0, 'calibration_error': -1.0}
@@ -81,13 +81,13 @@ def test_the_best_is_bold_where_there_is_one(light_ablation):
     assert bold['top-1'] == ['STEP']
     assert bold['calibration error'] == ['STEP']
     assert not bold['parameters'] + bold['top-1, reversed'] + bold['top-1, shuffled']
-    # Rows of less data do not compete with those of all.
+    # Rows with less data do not compete with rows of all data.
     shares = {row[0]: row[1] for row in table_grid(result, 'shares').rows}
     assert shares['STEP'] == '**200.0**'
     assert not shares['Attentive, 100 %'].startswith('**')
 
 
-def test_what_does_not_show_is_said(written):
+def test_findings_that_do_not_show_are_listed(written):
     _, text = written
     part = text.split('## What the papers found')[1].split('\n## ')[0]
     assert '1 of 2 findings show on: annotations.csv.' in part
@@ -95,7 +95,7 @@ def test_what_does_not_show_is_said(written):
     rows = rows_of(text, 'What the papers found, and what shows here')
     assert rows['Attentive probing does not see order.'][-3:] == ['0', 'the same', 'shows']
     assert rows['STEP is more than perfect.'][-2:] == ['at least +101', '**does not show here**']
-    assert 'by less than about 33.3 points may be chance' in part
+    assert 'a difference within about 33.3 points of the required one may be chance' in part
     probes = text.split('## Probing mechanisms')[1].split('\n## ')[0]
     assert '- STEP is more than perfect. (nowhere) Here: does not show here.' in probes
 
@@ -110,7 +110,7 @@ def test_what_does_not_show_is_said(written):
         (0.0, 0.51, 0.5, 'shows, but may be chance'),
         (0.0, 0.5, 0.5, 'does not show here, but may be chance'),
         (-5.0, 0.5, 0.5, 'shows, but may be chance'),
-        (0.0, 0.5, None, 'cannot be told here'),
+        (0.0, 0.5, None, 'cannot be judged here'),
         (None, 0.5, 0.5, 'shows'),
         (None, 0.5001, 0.5, 'does not show here'),
     ],
@@ -134,7 +134,7 @@ def test_findings_are_judged_by_their_points(at_least, one, other, verdict, ligh
     assert judge(result.model_copy(update={'runs': runs}))[1].verdict == verdict
 
 
-def test_labels_are_compared_one_by_one_with_step(written, light_ablation):
+def test_labels_are_compared_with_step(written, light_ablation):
     _, text = written
     result, _ = light_ablation
     rows = rows_of(text, 'Nearly symmetric labels one by one')
@@ -152,7 +152,7 @@ def test_labels_are_compared_one_by_one_with_step(written, light_ablation):
         assert confusion == f'{100 * attentive[label]["confusion"]:.1f}'
 
 
-def test_every_picture_is_there_and_every_file_is_shown(written):
+def test_links_and_picture_files_match(written):
     folder, text = written
     linked = re.findall(r'!\[[^]]*\]\(([^)]+)\)', text)
     assert sorted(folder / link for link in linked) == sorted(folder.glob('images/*'))
@@ -160,7 +160,7 @@ def test_every_picture_is_there_and_every_file_is_shown(written):
     assert sorted(linked) == [f'images/results-lights-{kind}.png' for kind in kinds]
 
 
-def test_the_same_results_give_the_same_bytes_anywhere(written, light_ablation, tmp_path):
+def test_same_results_give_the_same_bytes(written, light_ablation, tmp_path):
     folder, text = written
     again = write_report(
         [light_ablation[0]],
@@ -174,7 +174,7 @@ def test_the_same_results_give_the_same_bytes_anywhere(written, light_ablation, 
         assert (tmp_path / 'else' / 'where' / path.name).read_bytes() == path.read_bytes()
 
 
-def test_the_report_names_no_folder(written, light_ablation, light_videos):
+def test_report_names_no_folder(written, light_ablation, light_videos):
     _, text = written
     for folder in (light_videos, light_ablation[1], light_ablation[0].spec.recipe.cache.folder):
         assert str(folder.parent) not in text
@@ -182,7 +182,7 @@ def test_the_report_names_no_folder(written, light_ablation, light_videos):
     assert '| seed | 0 |' in text
 
 
-def test_several_ablations_are_one_report(light_ablation, tmp_path):
+def test_several_ablations_share_one_report(light_ablation, tmp_path):
     result, _ = light_ablation
     plain_result = changed(changed(result, 'pictured', []), 'findings', [])
     other = changed(changed(plain_result, 'name', 'More of it'), 'title', 'More')
@@ -194,7 +194,7 @@ def test_several_ablations_are_one_report(light_ablation, tmp_path):
     assert 'images/all-more-of-it-shares-shares.png' in text
 
 
-def test_the_page_holds_the_text_and_the_pictures(written):
+def test_html_holds_text_and_pictures(written):
     folder, text = written
     page = html_report(text, folder)
     assert page.count('src="data:image/png;base64,') == 5
@@ -204,14 +204,14 @@ def test_the_page_holds_the_text_and_the_pictures(written):
     assert '**' not in re.sub(r'"data:[^"]+"', '', page)
 
 
-def test_a_page_lets_no_markup_through(tmp_path):
+def test_html_escapes_markup(tmp_path):
     page = html_report('# A <b>& c\n\n<script>alert(1)</script>\n', tmp_path)
     assert '<script>' not in page
     assert '<title>A &lt;b&gt;&amp; c</title>' in page
 
 
 @pytest.mark.parametrize('name', ['a|b', 'open [lid](x)', '*stars*', '<b>', r'back\slash', 'a_b'])
-def test_names_are_shown_as_they_are(name):
+def test_names_keep_their_characters(name):
     from markdown_it import MarkdownIt
 
     grid = Grid(head=('', 'x'), rows=((plain(name), '1'),))
@@ -222,7 +222,7 @@ def test_names_are_shown_as_they_are(name):
     assert ''.join(child.content for child in cells[2].children) == name
 
 
-def test_file_names_are_plain():
+def test_file_names_are_lower_case_words():
     assert file_name('IKEA ASM / verbs') == 'ikea-asm-verbs'
     assert file_name('../..') == 'ablation'
 
@@ -233,7 +233,7 @@ def on_ikea(result):
     return changed(result, 'recipe.backbone', backbone)
 
 
-def test_the_papers_figures_stand_beside_ours(light_ablation):
+def test_papers_figures_are_beside_ours(light_ablation):
     grid = table_grid(on_ikea(light_ablation[0]), 'probes')
     place = grid.head.index('top-1, paper')
     assert grid.head[place - 1] == 'top-1'
@@ -247,20 +247,20 @@ def test_the_papers_figures_stand_beside_ours(light_ablation):
     assert grid.notes == ("The papers' figures: step-long/Table 1 (DINOv2 ViT-B/14).",)
 
 
-def test_without_a_dataset_of_theirs_there_are_none(light_ablation):
+def test_other_datasets_have_no_papers_figures(light_ablation):
     grid = table_grid(light_ablation[0], 'probes')
     assert not any('paper' in title for title in grid.head)
     assert grid.notes == ()
     assert label_figures(light_ablation[0].spec) == {}
 
 
-def test_another_backbone_of_several_is_no_figure(light_ablation):
+def test_figure_of_another_backbone_is_not_shown(light_ablation):
     spec = changed(light_ablation[0], 'recipe.data.dataset', 'ikea-asm').spec
     table = spec.tables['probes']
     assert paper_figure(spec, table, table.rows['step'], table.columns[1]) is None
 
 
-def test_labels_of_drive_and_act_have_the_papers_figures(light_ablation):
+def test_drive_and_act_labels_have_papers_figures(light_ablation):
     figures = label_figures(
         changed(light_ablation[0], 'recipe.data.dataset', 'drive-and-act').spec
     )
@@ -271,7 +271,7 @@ def test_labels_of_drive_and_act_have_the_papers_figures(light_ablation):
 
 
 @pytest.mark.parametrize(
-    ('place', 'value', 'why'),
+    ('place', 'value', 'reason'),
     [
         ('published', ['step-long/Table 99'], 'tables.probes: published'),
         ('published', ['paper/Table 1'], "source 'paper' is unknown"),
@@ -279,11 +279,11 @@ def test_labels_of_drive_and_act_have_the_papers_figures(light_ablation):
         ('columns.1.published', 'top-1', "top-1: published 'top-1': expected one of top1"),
     ],
 )
-def test_figures_that_no_paper_has_are_refused(place, value, why, light_ablation):
-    with pytest.raises(PublishedFiguresError, match=re.escape(why)):
+def test_unknown_papers_figures_are_refused(place, value, reason, light_ablation):
+    with pytest.raises(PublishedFiguresError, match=re.escape(reason)):
         check_published(changed(light_ablation[0], f'tables.probes.{place}', value).spec)
 
 
-def test_what_the_papers_have_is_not_refused(light_content, tmp_path):
+def test_known_papers_figures_are_accepted(light_content, tmp_path):
     (tmp_path / 'lights.yaml').write_text(yaml.safe_dump(light_content()))
     check_published(load_ablation(tmp_path / 'lights.yaml'))

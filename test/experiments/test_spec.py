@@ -1,4 +1,4 @@
-"""What an ablation file may say, and what is refused."""
+"""Ablation files: valid content, and the errors for invalid content."""
 
 import copy
 from typing import get_args
@@ -26,7 +26,7 @@ def load(path, content, changes=None):
 
 
 def changed(content, place, value):
-    """Return a copy in which the value at a place such as `tables.probes.task` is another."""
+    """Return a copy with another value at a place such as `tables.probes.task`."""
     content = copy.deepcopy(content)
     *folders, last = place.split('.')
     inner = content
@@ -37,7 +37,7 @@ def changed(content, place, value):
 
 
 @pytest.mark.parametrize(
-    ('place', 'value', 'why'),
+    ('place', 'value', 'reason'),
     [
         ('tabels', {}, 'tabels: Extra inputs'),
         ('tables', {}, 'tables'),
@@ -51,24 +51,24 @@ def changed(content, place, value):
         ('pictured', ['probes/stepp'], "'probes/stepp': no such row"),
         ('findings.0.figure.table', 'probe', "'probe/attentive': no such row"),
         ('findings.0.against.row', 'attentif', "'probes/attentif': no such row"),
-        ('findings.0.figure.column', 'top1', "no column 'top1'; there are parameters, top-1"),
+        ('findings.0.figure.column', 'top1', "no column 'top1'; choose among parameters, top-1"),
         ('findings.0.at_least', 3, 'either at_least or equal'),
         ('findings.1.at_least', None, 'either at_least or equal'),
         ('recipe.heads.epochs', 0, 'recipe.heads.epochs'),
     ],
 )
-def test_a_wrong_file_is_refused_with_the_place_and_the_reason(
-    place, value, why, light_content, tmp_path
+def test_invalid_file_is_refused_with_place_and_reason(
+    place, value, reason, light_content, tmp_path
 ):
     path = tmp_path / 'ablation.yaml'
     with pytest.raises(RecipeError) as caught:
         load(path, changed(light_content(), place, value))
-    assert why in str(caught.value)
+    assert reason in str(caught.value)
     assert str(path) in str(caught.value)
 
 
 @pytest.mark.parametrize('text', [None, 'tables: [', '- a list'])
-def test_what_is_no_ablation_file_is_refused(text, tmp_path):
+def test_unreadable_file_is_refused(text, tmp_path):
     path = tmp_path / 'ablation.yaml'
     if text is not None:
         path.write_text(text)
@@ -76,14 +76,14 @@ def test_what_is_no_ablation_file_is_refused(text, tmp_path):
         load_ablation(path)
 
 
-def test_the_folder_of_the_data_can_be_another(light_content, tmp_path):
+def test_folder_of_the_data_can_be_replaced(light_content, tmp_path):
     path = tmp_path / 'ablation.yaml'
     spec = load(path, light_content(), {'root': str(tmp_path)})
     assert spec.recipe.data.root == tmp_path
     assert spec.recipe.data.dataset == 'csv'
 
 
-def test_settings_make_a_run_and_titles_do_not(light_content, tmp_path):
+def test_run_key_depends_on_settings_not_on_titles(light_content, tmp_path):
     spec = load(tmp_path / 'ablation.yaml', light_content())
     probes, shares = spec.tables['probes'], spec.tables['shares']
     same = spec.run(probes, probes.rows['attentive'])
@@ -102,7 +102,7 @@ def test_settings_make_a_run_and_titles_do_not(light_content, tmp_path):
     assert len({same.key, *others}) == 7
 
 
-def test_options_of_the_recipe_reach_the_heads_that_have_them(light_content, tmp_path):
+def test_recipe_options_reach_heads_that_have_them(light_content, tmp_path):
     spec = load(tmp_path / 'ablation.yaml', light_content())
     rows = spec.tables['probes'].rows
     assert spec.head(rows['attentive']).options == {'attention_heads': 4}
@@ -115,7 +115,7 @@ SHIPPED = share_directory() / 'config'
 
 
 @pytest.mark.parametrize('dataset', ['drive-and-act', 'hri30', 'ikea-asm', 'ntu120', 'ssv2'])
-def test_the_papers_tables_go_with_every_recipe(dataset):
+def test_papers_tables_fit_every_recipe(dataset):
     spec = load_ablation(
         SHIPPED / 'ablations' / 'papers.yaml',
         recipe=SHIPPED / 'training' / f'{dataset}.yaml',
@@ -132,7 +132,7 @@ def test_the_papers_tables_go_with_every_recipe(dataset):
     assert sum(figure is not None for figure in printed) >= 15
 
 
-def test_the_fusions_stand_beside_the_papers():
+def test_fusions_are_beside_the_papers_figures():
     spec = load_ablation(
         SHIPPED / 'ablations' / 'fusions.yaml',
         recipe=SHIPPED / 'training' / 'drive-and-act.yaml',
@@ -149,7 +149,7 @@ def test_the_fusions_stand_beside_the_papers():
 
 
 @pytest.mark.parametrize('recipe', ['own-videos', 'ikea-asm'])
-def test_the_token_grids_divide_the_patches_of_the_recipes(recipe):
+def test_token_grids_divide_the_patches_of_the_recipes(recipe):
     spec = load_ablation(
         SHIPPED / 'ablations' / 'token-grid.yaml',
         recipe=SHIPPED / 'training' / f'{recipe}.yaml',
@@ -173,10 +173,10 @@ def test_the_token_grids_divide_the_patches_of_the_recipes(recipe):
     assert costs[0] > 6 * costs[1]
 
 
-def test_a_file_without_a_recipe_wants_one(tmp_path):
+def test_file_without_a_recipe_needs_one(tmp_path):
     with pytest.raises(RecipeError, match='--recipe'):
         load_ablation(SHIPPED / 'ablations' / 'papers.yaml')
-    # The tabletop has windows of 8 frames; the papers' rows ask for up to 16.
+    # The tabletop has windows of 8 frames; the papers' rows need up to 16.
     with pytest.raises(RecipeError, match=r'does not divide sampling\.frames=8'):
         load_ablation(
             SHIPPED / 'ablations' / 'papers.yaml',
@@ -185,18 +185,18 @@ def test_a_file_without_a_recipe_wants_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('place', 'value', 'why'),
+    ('place', 'value', 'reason'),
     [
         ('tables.probes.columns.0.metric', 'top-1', 'tables.probes.columns.0.metric'),
         ('tables.probes.rows.step.options', {'positons': 'none'}, "no option 'positons'"),
     ],
 )
-def test_slips_are_found_before_anything_is_encoded(place, value, why, light_content, tmp_path):
-    with pytest.raises(RecipeError, match=why):
+def test_typing_errors_are_found_before_encoding(place, value, reason, light_content, tmp_path):
+    with pytest.raises(RecipeError, match=reason):
         load(tmp_path / 'slip.yaml', changed(light_content(), place, value))
 
 
-def test_the_tabletop_file_asks_for_everything_the_papers_ablate():
+def test_tabletop_file_covers_all_ablations_of_the_papers():
     spec = load_ablation(SHIPPED / 'ablations' / 'tabletop.yaml')
     heads = [spec.head(row) for table in spec.tables.values() for row in table.rows.values()]
     assert {head.name for head in heads} == set(HEADS)
