@@ -68,14 +68,12 @@ def export(
     from step_ros.encoders.exported import EXPORTS, export_name
     from step_ros.model.bundle import load_bundle
     from step_ros.resources import find_bundle
-    from step_ros.training.export import (
+    from step_ros.training.calibration import (
         CALIBRATION_FRAMES,
         Calibration,
-        export_bundle,
-        knows_the_tabletop,
-        measure_cost,
-        measure_cost_on_tabletop,
+        predicts_tabletop_tasks,
     )
+    from step_ros.training.export import export_bundle, measure_cost, measure_cost_on_tabletop
 
     if (dataset is None) != (root is None):
         raise typer.BadParameter('--dataset and --root go together: give both, or neither')
@@ -95,7 +93,7 @@ def export(
         if int8 and dataset is not None and root is not None:
             options = split_options('--option', option)
             exported = measure_cost(loaded, exported, dataset, root, options=options)
-        elif int8 and clips and knows_the_tabletop(loaded):
+        elif int8 and clips and predicts_tabletop_tasks(loaded):
             exported = measure_cost_on_tabletop(loaded, exported, clips=clips)
     if exported.spec.measured:
         console.print(_cost_table(exported))

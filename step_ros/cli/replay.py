@@ -39,7 +39,11 @@ def replay(
     ] = None,
     device: Annotated[str | None, typer.Option(help='auto, cpu, cuda or cuda:N.')] = None,
     threads: Annotated[
-        int | None, typer.Option(min=0, help="Processor threads; 0 for torch's own choice.")
+        int | None,
+        typer.Option(
+            min=0,
+            help="CPU threads of torch; 0: torch's default; a node of --online chooses one or all.",
+        ),
     ] = None,
     params_file: Annotated[
         Path | None, typer.Option(help="ROS parameter file with values for the node's parameters.")
