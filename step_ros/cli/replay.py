@@ -42,7 +42,7 @@ def replay(
         int | None,
         typer.Option(
             min=0,
-            help="CPU threads of torch; 0: torch's default; a node of --online chooses one or all.",
+            help="CPU threads; 0: torch's default, but a node (--online) measures one or all.",
         ),
     ] = None,
     params_file: Annotated[
