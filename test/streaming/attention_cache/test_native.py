@@ -98,20 +98,30 @@ def test_installation_goes_on_without_a_compiler(tmp_path):
     assert 'not compiled: no C++ compiler (no-such-compiler)' in done.stderr
 
 
-@pytest.mark.parametrize('level', supported_levels())
-def test_every_level_computes_the_same(level, tmp_path):
-    torch.manual_seed(0)
-    head = StepHead(frames=3, tokens=37, width=24, classes=4, attention_heads=2).eval()
-    heads, x_3nd = StreamingHeads({'task': head}, tokens=37), torch.randn(3, 37, 24)
-    path = tmp_path / 'level.so'
-    flags = library.LEVELS[platform.machine()][level][0]
+@pytest.fixture(scope='module', params=supported_levels())
+def passes_of_a_level(request, tmp_path_factory):
+    """Return passes compiled for one of the levels that this processor supports."""
+    path = tmp_path_factory.mktemp('level') / f'{request.param}.so'
+    flags = library.LEVELS[platform.machine()][request.param][0]
     library.compile_to(path, library.find_compiler(), flags)
-    cache = HeadCache(heads, kept='float32', native=NativePasses(path))
+    return NativePasses(path)
+
+
+@pytest.mark.parametrize('kept', ['float32', 'bfloat16'])
+@pytest.mark.parametrize('tokens', [1, 5, 37, 64])
+def test_every_level_computes_the_same(passes_of_a_level, tokens, kept):
+    torch.manual_seed(tokens)
+    head = StepHead(frames=3, tokens=tokens, width=24, classes=4, attention_heads=2).eval()
+    heads = StreamingHeads({'task': head}, tokens=tokens)
+    x_3nd = torch.randn(3, tokens, 24)
+    cache = HeadCache(heads, kept=kept, native=passes_of_a_level)
     for place in range(3):
-        cache.put(place, heads.project(x_3nd[[place]])[0])
-    said = cache.logits([(0, 1, 2)])['task']
+        cache.store_frame(place, heads.project(x_3nd[[place]])[0])
+    logits_vk = cache.logits([(0, 1, 2), (2, 1, 0)])['task']
     with torch.inference_mode():
-        torch.testing.assert_close(said, head(x_3nd[None]), rtol=1e-4, atol=1e-5)
+        wanted_vk = head(torch.stack([x_3nd, x_3nd.flip(0)]))
+    tolerance = 1e-3 if kept == 'bfloat16' else 1e-5
+    torch.testing.assert_close(logits_vk, wanted_vk, rtol=10 * tolerance, atol=tolerance)
 
 
 def test_missing_compiler_is_logged_once_and_torch_works(fresh, monkeypatch, caplog):
@@ -173,7 +183,7 @@ def test_exponentials_are_those_of_torch(tokens, frames, half, most):
     # Whole numbers: their scores have no rounding.
     qkv_t3gnc = torch.randint(-most, most + 1, (frames, 3, heads.groups, tokens, 6)).float()
     for place, qkv_3gnc in enumerate(qkv_t3gnc):
-        passes.put(place, qkv_3gnc)
+        passes.store_frame(place, qkv_3gnc)
     q_tgnc, k_tgnc, _ = qkv_t3gnc.unbind(1)
     scores_gttnn = torch.einsum('rgnc,sgmc->grsnm', q_tgnc, k_tgnc)
     kept = tensors.exponentials
@@ -205,8 +215,10 @@ def test_what_is_kept_is_what_torch_keeps(tokens, frames, kept, scale, threads):
     with torch.inference_mode():
         for place in [*range(frames), 0]:
             qkv_3gnc = heads.project(scale * torch.randn(1, tokens, 12))[0]
-            spread = passes.put(place, qkv_3gnc)
-            assert spread == pytest.approx(TorchPasses(heads, plain).put(place, qkv_3gnc), 1e-4)
+            spread = passes.store_frame(place, qkv_3gnc)
+            assert spread == pytest.approx(
+                TorchPasses(heads, plain).store_frame(place, qkv_3gnc), 1e-4
+            )
         for name, wanted in vars(plain.exponentials).items():
             tolerance = 2**-7 if (name, kept) == ('kept_gttnn', 'bfloat16') else 1e-3
             said = getattr(compiled.exponentials, name)

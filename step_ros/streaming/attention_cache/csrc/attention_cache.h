@@ -7,9 +7,9 @@ extern "C" {
 
 // The projections and exponentials of one camera's frames.
 //
-// A row of tokens has `stride` entries, a multiple of kLanes, so that loops need no remainder. The
-// entries beyond the tokens add nothing to any sum: they are zero in `k` and `kept`, and minus
-// infinity in `column_parts` and `cls_keys`.
+// A row of tokens has `stride` entries, a multiple of 16 and so of every kLanes: loops need no
+// remainder. The entries beyond the tokens add nothing to any sum: they are zero in `k` and `kept`,
+// and minus infinity in `column_parts` and `cls_keys`.
 struct StepCache {
   int64_t groups, frames, tokens, channels, stride;
   int64_t half;     // whether `kept` is bfloat16, else float32

@@ -1,4 +1,4 @@
-// Sixteen numbers at once, in the vectors that the processor has, and work shared by threads.
+// Some numbers at once, as many as fit one vector of the processor, and work shared by threads.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,17 @@
 
 namespace {
 
+// GCC splits longer vectors than the processor has through memory, which costs a factor of four.
+#if defined(__AVX512F__)
 constexpr int64_t kLanes = 16;
+constexpr int kWide = 4;  // vectors of scores that fit the registers, for each of kTogether rows
+#elif defined(__AVX__)
+constexpr int64_t kLanes = 8;
+constexpr int kWide = 2;
+#else
+constexpr int64_t kLanes = 4;
+constexpr int kWide = 2;
+#endif
 constexpr int kTogether = 4;  // rows that share one load of a column
 typedef float Lanes __attribute__((vector_size(kLanes * sizeof(float))));
 typedef int32_t Whole __attribute__((vector_size(kLanes * sizeof(int32_t))));
@@ -58,7 +68,7 @@ inline Lanes all(float value) { return Lanes{} + value; }
 
 inline Lanes greater(Lanes a, Lanes b) { return a > b ? a : b; }
 
-// Joins halves: in a chain of sixteen each step would wait for the one before.
+// Joins halves: in a chain each step would wait for the one before.
 template <typename Join>
 inline float reduce(Lanes lanes, const Join& join) {
   float each[kLanes];

@@ -6,12 +6,6 @@
 
 namespace {
 
-#ifdef __AVX512F__
-constexpr int kWide = 4;  // vectors of scores that fit the registers, for each row
-#else
-constexpr int kWide = 1;
-#endif
-
 struct NewFrame {
   const float* qkv;
   int64_t part, group, token;  // strides; channels are contiguous

@@ -7,7 +7,7 @@
 
 namespace {
 
-// Factors of up to sixteen rows, for each order of the window: first exp(b_is + d_rs) with the shift,
+// Factors of up to kLanes rows, for each order of the window: first exp(b_is + d_rs) with the shift,
 // later multiplied by the row's share of the mean.
 template <int V>
 struct Strip {
