@@ -144,20 +144,21 @@ def parse_token_grid(option: str, text: str) -> tuple[int, int]:
 
 @contextmanager
 def require_ros(console: Console, user: str) -> Iterator[None]:
-    """Import ROS modules in this context: without ROS 2, print one line and exit with 1.
+    """Import ROS modules in this context: if one is missing, print one line and exit with 1.
 
     Args:
         console: Where to print.
         user: Name of the verb that needs ROS 2, for the error message.
 
     Raises:
-        Exit: ROS 2 is not installed.
+        Exit: A module is missing: of ROS 2, or of this package's build for it.
     """
     try:
         yield
     except ModuleNotFoundError as error:
         console.print(
-            f'[red]{user} needs ROS 2, but the module {error.name} is not installed; see README.md'
+            f'[red]{user} needs ROS 2 and this package built for it, but the module '
+            f'{error.name} is not installed; see README.md'
         )
         raise typer.Exit(1) from error
 

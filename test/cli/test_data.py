@@ -63,7 +63,7 @@ def test_list_names_datasets_tasks_and_options(run):
         'task verb: 14 classes',
         'task action: 30 classes, 20 nearly symmetric, 10 others',
         'task action: 120 classes, 18 nearly symmetric, 102 others',
-        '--option split=1: published split; papers use 1 [1, 2, 3]',
+        '--option split=1: published split; the papers use 1 [1, 2, 3]',
         '--option validation_environment=3',
         '--option file=annotations.csv',
     ):
