@@ -1,1 +1,1 @@
-"""What things cost, without ROS."""
+"""Benchmarks that need no ROS: times of encoders, heads and the streaming recogniser."""

@@ -168,10 +168,12 @@ def random_bundles(
 class StreamBenchmark:
     """Times whole clips and the stream alternately, on images of noise.
 
+    A turn brings one new frame of each camera and measures each kind once.
+
     Args:
         bundle: The model.
         encoder: Runs the bundle's backbone, for both.
-        cameras: Number of cameras; each turn brings a frame of each camera.
+        cameras: Number of cameras.
         order_evidence: Whether both run the heads on the reversed window, too, as the node does.
         memory_budget: As for `StreamingRecogniser`.
 

@@ -76,6 +76,8 @@ class TasksTimes:
 class TasksBenchmark:
     """Times adapters, STEP on a clip and STEP on a stream alternately.
 
+    A turn brings one new frame and measures each kind once.
+
     Args:
         backbone: timm's name of the architecture.
         frames: Frames in a window.

@@ -1,1 +1,1 @@
-"""The papers' tables: ablations and complexity."""
+"""Experiments of the papers: ablations, and the complexity of heads and adapters."""

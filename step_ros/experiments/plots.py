@@ -33,7 +33,7 @@ from step_ros.training.fit import FitRun
 from step_ros.training.sampler import Sampler
 from step_ros.visualization.attention_map import attention_sheet
 
-# Points of a t-SNE plot; more take minutes and cannot be told apart.
+# Points of a t-SNE plot; more take minutes and cannot be distinguished.
 MOST_POINTS = 1500
 
 PERPLEXITY = 30

@@ -1,1 +1,1 @@
-"""Recorded bags through the recogniser, and a verdict."""
+"""Recorded bags through the streaming recogniser, and scores of its hypotheses."""

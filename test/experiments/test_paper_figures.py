@@ -1,4 +1,4 @@
-"""The papers' figures: transcribed correctly, as far as sums and sentences of the papers tell."""
+"""The papers' figures, checked against sums and sentences of the papers."""
 
 import subprocess
 import sys

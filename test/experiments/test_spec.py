@@ -201,7 +201,7 @@ def test_tabletop_file_covers_all_ablations_of_the_papers():
     heads = [spec.head(row) for table in spec.tables.values() for row in table.rows.values()]
     assert {head.name for head in heads} == set(HEADS)
     for option, kinds in (('positions', Positions), ('block', Block), ('pooling', Pooling)):
-        asked = {
+        covered = {
             head.options.get(option, head_entry(head.name).options.get(option)) for head in heads
         }
-        assert set(get_args(kinds)) <= asked, option
+        assert set(get_args(kinds)) <= covered, option
