@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A behaviour tree that follows the person: keeps away while something is picked up, then helps.
+"""A behaviour tree that follows the person: move away while they pick something up, then help.
 
 Needs py_trees (`pip install py_trees`, or `sudo apt install ros-$ROS_DISTRO-py-trees`).
 
@@ -23,19 +23,19 @@ TICK = 0.1
 
 
 def say(text: str) -> None:
-    """Print what the robot does, and why."""
+    """Print an action of the robot and its reason."""
     print(f'[tree]      {text}', flush=True)
 
 
 class WaitForHuman(py_trees.behaviour.Behaviour):
-    """Runs until the person does something; fails when they do not in time.
+    """Runs until an event of one of the labels starts; fails if none does in time.
 
     Args:
         name: Name in the tree.
         client: Client of the perception node's action.
-        labels: Any of these.
-        timeout: How long to wait, in seconds; 0 for ever.
-        minimum_order_evidence: As in the action.
+        labels: The labels to wait for.
+        timeout: Longest time to wait, in seconds; 0 for no limit.
+        minimum_order_evidence: See `WaitForAction`.
     """
 
     def __init__(
@@ -53,20 +53,20 @@ class WaitForHuman(py_trees.behaviour.Behaviour):
             labels=list(labels),
             timeout=Duration(seconds=timeout).to_msg(),
             minimum_order_evidence=minimum_order_evidence,
-            # The person may have begun while the robot was doing something else.
+            # The event may have started while the robot was doing something else.
             include_current=True,
         )
         self.sent: rclpy.Future | None = None
-        self.ended: rclpy.Future | None = None
+        self.result: rclpy.Future | None = None
 
     def initialise(self) -> None:
-        """Ask; called when the tree comes here."""
-        self.sent = self.ended = None
+        """Send the goal; py_trees calls this when the behaviour starts."""
+        self.sent = self.result = None
         if self.client.server_is_ready():
             self.sent = self.client.send_goal_async(self.goal)
 
     def update(self) -> Status:
-        """Look whether the answer is there; called at each tick."""
+        """Return the state of the goal; py_trees calls this at each tick."""
         if self.sent is None:
             self.feedback_message = 'there is no perception node'
             return Status.FAILURE
@@ -75,49 +75,49 @@ class WaitForHuman(py_trees.behaviour.Behaviour):
         if not self.sent.result().accepted:
             self.feedback_message = 'the perception node is not active'
             return Status.FAILURE
-        if self.ended is None:
-            self.ended = self.sent.result().get_result_async()
-        if not self.ended.done():
+        if self.result is None:
+            self.result = self.sent.result().get_result_async()
+        if not self.result.done():
             return Status.RUNNING
-        result = self.ended.result().result
+        result = self.result.result().result
         self.feedback_message = result.message
         return Status.SUCCESS if result.reason == result.FOUND else Status.FAILURE
 
     def terminate(self, new_status: Status) -> None:
-        """Take the goal back when something more important interrupts."""
-        waits = self.sent is not None and self.sent.done() and self.sent.result().accepted
-        if new_status == Status.INVALID and waits and not (self.ended and self.ended.done()):
+        """Cancel the goal if a behaviour of higher priority interrupts."""
+        accepted = self.sent is not None and self.sent.done() and self.sent.result().accepted
+        if new_status == Status.INVALID and accepted and not (self.result and self.result.done()):
             self.sent.result().cancel_goal_async()
 
 
 class Do(py_trees.behaviour.Behaviour):
-    """Stands for what a robot does: says it, and why.
+    """A placeholder for an action of the robot: prints it with its reason.
 
     Args:
-        what: What it does.
+        action: Description of the action.
         because: The behaviour whose outcome is the reason.
     """
 
-    def __init__(self, what: str, *, because: py_trees.behaviour.Behaviour) -> None:
-        super().__init__(what)
+    def __init__(self, action: str, *, because: py_trees.behaviour.Behaviour) -> None:
+        super().__init__(action)
         self.because = because
 
     def update(self) -> Status:
-        """Do it."""
+        """Print the action and its reason."""
         say(f'{self.name}, because: {self.because.feedback_message}')
         return Status.SUCCESS
 
 
 def assembly_cell(client: ActionClient) -> py_trees.behaviour.Behaviour:
-    """Build the tree: keep away from a hand that reaches, then follow what it does."""
+    """Return the tree: move away when the person picks something up, then help or wait."""
     objects = ('cup', 'bottle', 'screwdriver')
-    reaches = WaitForHuman(
+    picks_up = WaitForHuman(
         'person picks up',
         client=client,
         labels=[f'pick up {name}' for name in objects],
         minimum_order_evidence=0.3,
     )
-    returns = WaitForHuman(
+    lays_down = WaitForHuman(
         'person lays down',
         client=client,
         labels=[f'lay down {name}' for name in objects],
@@ -126,10 +126,10 @@ def assembly_cell(client: ActionClient) -> py_trees.behaviour.Behaviour:
     )
     wait_or_give_up = py_trees.composites.Selector('lays down or keeps it', memory=True)
     help_out = py_trees.composites.Sequence('help', memory=True)
-    help_out.add_children([returns, Do('taking the part to the rack', because=returns)])
-    wait_or_give_up.add_children([help_out, Do('leaving the person alone', because=returns)])
+    help_out.add_children([lays_down, Do('taking the part to the rack', because=lays_down)])
+    wait_or_give_up.add_children([help_out, Do('leaving the person alone', because=lays_down)])
     root = py_trees.composites.Sequence('assembly cell', memory=True)
-    root.add_children([reaches, Do('moving the arm away', because=reaches), wait_or_give_up])
+    root.add_children([picks_up, Do('moving the arm away', because=picks_up), wait_or_give_up])
     return root
 
 
@@ -148,16 +148,16 @@ class Cell(Node):
         self.create_timer(TICK, self.tick)
 
     def tick(self) -> None:
-        """Go through the tree once."""
+        """Tick the tree once, and count finished rounds."""
         self.root.tick_once()
         if self.root.status == Status.SUCCESS:
             self.done += 1
         elif self.root.status == Status.FAILURE:
-            say(f'once more from the beginning: {self.root.tip().feedback_message}')
+            say(f'starting again: {self.root.tip().feedback_message}')
 
 
 def main() -> int:
-    """Run until the tree has been gone through often enough."""
+    """Run until the tree has finished the given number of rounds."""
     rclpy.init()
     node = Cell()
     try:

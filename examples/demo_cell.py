@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Both examples against the synthetic tabletop: a camera, the perception node, two robots.
+"""Run both examples on the synthetic tabletop: a camera, the perception node and two robots.
 
 python3 examples/demo_cell.py
 """
@@ -16,26 +16,30 @@ from rich.console import Console
 from step_ros.cli.common import isolate, require_ros
 
 HERE = Path(__file__).resolve().parent
-# Laying something down happens every now and then; a robot that waited this long is stuck.
-PATIENCE = 240.0
+# The person lays something down every few seconds: robots that take longer than this are stuck.
+TIMEOUT_SECONDS = 240.0
 
 
 def main(
-    parts: Annotated[int, typer.Option(min=1, help='Parts that are handed over.')] = 3,
-    rounds: Annotated[int, typer.Option(min=1, help='Rounds of the behaviour tree.')] = 2,
-    seed: Annotated[int, typer.Option(min=0, help='Scene of the tabletop.')] = 0,
+    parts: Annotated[int, typer.Option(min=1, help='Number of parts to hand over.')] = 3,
+    rounds: Annotated[
+        int, typer.Option(min=1, help='Number of rounds of the behaviour tree.')
+    ] = 2,
+    seed: Annotated[int, typer.Option(min=0, help='Number of the tabletop scene.')] = 0,
     output: Annotated[Path, typer.Option(help="Folder for the nodes' logs.")] = Path(
         'demo_output'
     ),
 ) -> None:
-    """Start a camera, the perception node and two robots; end when both robots are done."""
+    """Start a camera, the perception node and two robots; end when both robots have finished."""
     console = Console()
     output.mkdir(parents=True, exist_ok=True)
     isolate()
     with require_ros(console, 'the cell'):
         from step_ros.ros.processes import NodeError, NodeProcess, check_all
     images = '/camera/image_raw'
-    console.print(f'starting two nodes (logs in {output}/) and two robots, which say why they act')
+    console.print(
+        f'starting two nodes (logs in {output}/) and two robots, which print why they act'
+    )
     robots = [
         subprocess.Popen([sys.executable, str(HERE / name), '--ros-args', '-p', parameter])
         for name, parameter in (
@@ -51,11 +55,13 @@ def main(
         ):
             log = output / f'{name}.log'
             nodes.append(NodeProcess(name, log=log, parameters=parameters, namespace=namespace))
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while any(robot.poll() is None for robot in robots):
             check_all(nodes)
             if time.monotonic() > deadline:
-                raise NodeError(f'the robots have waited for {PATIENCE:.0f} s; see {output}/')
+                raise NodeError(
+                    f'the robots did not finish within {TIMEOUT_SECONDS:.0f} s; see {output}/'
+                )
             time.sleep(0.2)
     except KeyboardInterrupt:
         console.print('interrupted')

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A robot that hands over the next part once the person has laid the last one down.
+"""A robot that hands over the next part when the person has laid down the last one.
 
-It waits through the action `WaitForAction` of the perception node. While an answer is good but
-could as well be its counterpart (picking up), that is while order evidence is low, it holds.
+It waits with the action `WaitForAction` of the perception node. A label with a high score but low
+order evidence could also be its counterpart (picking up): then the robot keeps waiting.
 
     python3 examples/hand_over.py --ros-args -p parts:=3
 """
@@ -20,7 +20,7 @@ from step_ros.msg import ModelInfo
 
 
 class HandOver(Node):
-    """Hands over one part for each time something is laid down."""
+    """Hands over one part each time the person lays something down."""
 
     def __init__(self) -> None:
         super().__init__('hand_over')
@@ -33,7 +33,7 @@ class HandOver(Node):
         self.handed_over = 0
         self.holding = ''
         self.client = ActionClient(self, WaitForAction, 'perception/wait_for_action')
-        # Latched: what the model knows comes at once, however long ago it was loaded.
+        # Latched: the message comes at once, however long ago the model was loaded.
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.create_subscription(ModelInfo, 'perception/model_info', self.on_model, latched)
         self.say('waiting for the perception node')
@@ -44,22 +44,22 @@ class HandOver(Node):
         return self.handed_over >= self.parts
 
     def say(self, text: str) -> None:
-        """Print what the robot does, and why."""
+        """Print an action of the robot and its reason."""
         print(f'[hand_over] {text}', flush=True)
 
     def on_model(self, model: ModelInfo) -> None:
-        """Choose the labels to wait for among those that the model tells apart."""
+        """Choose the labels to wait for among the labels of the model."""
         labels = [label for task in model.tasks if task.task == self.task for label in task.labels]
         self.labels = [label for label in labels if label.startswith(self.beginning)]
         if not self.labels:
             self.say(f'no label of {model.model_id} begins with {self.beginning!r}: {labels}')
             return
-        self.say(f'{model.model_id}: will wait for any of {", ".join(self.labels)}')
+        self.say(f'{model.model_id}: waiting for one of {", ".join(self.labels)}')
         self.client.wait_for_server()
         self.wait()
 
     def wait(self) -> None:
-        """Ask the perception node to tell when one of the labels begins."""
+        """Send a goal that ends when an event of one of the labels starts."""
         goal = WaitForAction.Goal(
             task=self.task,
             labels=self.labels,
@@ -69,36 +69,36 @@ class HandOver(Node):
         self.holding = ''
         self.say(f'holding part {self.handed_over + 1}')
         sent = self.client.send_goal_async(goal, feedback_callback=self.on_feedback)
-        sent.add_done_callback(self.on_taken)
+        sent.add_done_callback(self.on_accepted)
 
-    def on_taken(self, sent: rclpy.Future) -> None:
-        """Wait for the result, if the goal was taken."""
+    def on_accepted(self, sent: rclpy.Future) -> None:
+        """Wait for the result if the goal was accepted; else try again later."""
         handle = sent.result()
         if handle.accepted:
             handle.get_result_async().add_done_callback(self.on_result)
         else:
-            self.say('the perception node is not active; asking again in a second')
+            self.say('the perception node is not active; trying again in a second')
             self.later()
 
     def later(self) -> None:
-        """Wait again in a second."""
+        """Send the goal again in a second."""
         timer = self.create_timer(1.0, lambda: (self.destroy_timer(timer), self.wait()))
 
     def on_feedback(self, message: WaitForAction.Impl.FeedbackMessage) -> None:
-        """Say why the robot holds although it has seen something."""
+        """Print why the robot keeps waiting although a label has a high score."""
         seen = message.feedback
-        sure = seen.score >= self.minimum_score
-        if not sure or seen.order_evidence >= self.minimum_order_evidence:
+        confident = seen.score >= self.minimum_score
+        if not confident or seen.order_evidence >= self.minimum_order_evidence:
             return
         if seen.label != self.holding:
             self.holding = seen.label
             self.say(
-                f'holding on: {seen.label!r} has a score of {seen.score:.2f}, but an order '
-                f'evidence of {seen.order_evidence:.2f}: it might be the other way round'
+                f'still holding: {seen.label!r} has a score of {seen.score:.2f}, but an order '
+                f'evidence of {seen.order_evidence:.2f}: it could be its counterpart'
             )
 
     def on_result(self, future: rclpy.Future) -> None:
-        """Hand the part over, or say why not."""
+        """Hand the part over, or print the reason for not doing so."""
         result = future.result().result
         if result.reason != result.FOUND:
             self.say(f'no part handed over: {result.message}')

@@ -1,6 +1,6 @@
-"""Launch a synthetic camera and the perception node that looks through it.
+"""Launch a synthetic camera and a perception node that subscribes to it.
 
-Takes the arguments of perception.launch.py too, but for the image topics: they are the camera's.
+It also takes the arguments of perception.launch.py. The image topic is set to that of the camera.
 """
 
 from pathlib import Path
@@ -13,26 +13,26 @@ from launch_ros.actions import Node
 
 from step_ros.ros.launch_values import overrides
 
-# Arguments that are parameters of the camera node, and what they mean.
+# Arguments that are parameters of the camera node, with their descriptions.
 PARAMETERS = {
-    'source': 'What the camera sees: tabletop, or the path of a video file',
-    'loop': 'Whether a video begins again when it ends: true or false',
+    'source': 'Source of the images: tabletop, or the path of a video file',
+    'loop': 'Whether a video restarts when it ends: true or false',
     'seed': 'Number of the tabletop scene',
-    'view': 'From where the tabletop is seen: front, side or top',
-    'rate': "Images per second; 0: a video's own times",
+    'view': 'Viewpoint on the tabletop: front, side or top',
+    'rate': "Images per second; 0: at the times of a video's frames",
     'width': 'Image width in pixels',
-    'transport': 'raw or compressed images',
-    'reliability': 'best_effort or reliable images',
+    'transport': 'Image messages: raw or compressed',
+    'reliability': 'Reliability of the images: best_effort or reliable',
 }
 OTHERS = {
-    'camera_params_file': 'ROS parameter file with values for the camera node',
-    'namespace': 'Namespace of both nodes; the camera is in camera/ below it',
-    'use_sim_time': 'Whether time comes from /clock: true or false',
+    'camera_params_file': 'ROS parameter file for the camera node',
+    'namespace': 'Namespace of the perception node; the camera is in camera/ below it',
+    'use_sim_time': 'Whether the nodes use simulated time from /clock: true or false',
 }
 
 
 def camera(context: LaunchContext) -> list[Node]:
-    """Describe the camera node once the values of the arguments are known."""
+    """Return the camera node, once the values of the arguments are known."""
     texts = {name: LaunchConfiguration(name).perform(context) for name in (*PARAMETERS, *OTHERS)}
     values = overrides(
         'camera.yaml', {name: texts[name] for name in (*PARAMETERS, 'use_sim_time')}
@@ -52,12 +52,12 @@ def camera(context: LaunchContext) -> list[Node]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Describe the arguments, the camera and the perception node."""
+    """Return the arguments, the camera node and the perception node."""
     arguments = [
         DeclareLaunchArgument(
             name,
             default_value='',
-            description=f'{meaning}. Empty: as in the parameter file.',
+            description=f'{meaning}. Empty: the value of the parameter file.',
         )
         for name, meaning in PARAMETERS.items()
     ]
@@ -65,7 +65,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(name, default_value='', description=f'{meaning}.')
         for name, meaning in OTHERS.items()
     ]
-    # Relative, so that it is found in any namespace.
+    # A relative topic, so that it is the camera's in any namespace.
     suffix = PythonExpression(
         ["'/compressed' if '", LaunchConfiguration('transport'), "' == 'compressed' else ''"]
     )

@@ -1,7 +1,7 @@
-"""Launch the perception node. An argument left empty leaves its value to the parameter file.
+"""Launch the perception node. An empty argument leaves the value to the parameter file.
 
-Who brings the node up: itself (`autostart`), this launch (`lifecycle_manager:=true`), or a manager
-of the robot's own (`autostart:=false`).
+The node is configured and activated by itself (`autostart`), by this launch file
+(`lifecycle_manager:=true`), or by a lifecycle manager of the robot (`autostart:=false`).
 """
 
 import asyncio
@@ -26,38 +26,39 @@ from lifecycle_msgs.msg import Transition
 
 from step_ros.ros.launch_values import overrides, typed_value
 
-# Arguments that are parameters of the node, and what they mean.
+# Arguments that are parameters of the node, with their descriptions.
 PARAMETERS = {
-    'image_topics': 'Image topics, with commas between them or as a YAML list; one that does not '
-    'begin with / lies in the namespace',
-    'cameras': 'Names of the cameras, one for each image topic in the same order',
-    'region_topics': 'Topics with the region of each camera to look at, in the same order',
-    'fusion': 'Whether the cameras show one scene that is answered as one: none or mean',
-    'bundle': 'Model bundle: a folder, or the name of one that the package ships',
-    'device': 'Where the encoder runs: auto, cpu, cuda or cuda:N',
-    'runtime': 'What runs the encoder: auto, torch, openvino, onnx, openvino-int8 or a folder',
+    'image_topics': 'Image topics, separated by commas or as a YAML list; a topic without a '
+    'leading slash is in the namespace',
+    'cameras': 'Names of the cameras, one for each image topic, in the same order',
+    'region_topics': 'Topic of each camera with the region of the person, in the same order',
+    'fusion': 'none, or mean if all cameras show one scene: one hypothesis for all of them',
+    'bundle': 'Model bundle: a folder, or the name of a bundle shipped with the package',
+    'device': 'Device of the encoder: auto, cpu, cuda or cuda:N',
+    'runtime': 'Runtime of the encoder: auto, torch, openvino, onnx, openvino-int8, or the folder '
+    'of an exported encoder',
     'autostart': 'Whether the node configures and activates itself: true or false',
-    'use_sim_time': 'Whether time comes from /clock: true or false',
+    'use_sim_time': 'Whether the node uses simulated time from /clock: true or false',
 }
 OTHERS = {
-    'params_file': ('', 'ROS parameter file with values for the node'),
-    'namespace': ('', 'Namespace of the node, one for each robot'),
+    'params_file': ('', 'ROS parameter file for the node'),
+    'namespace': ('', 'Namespace of the node, for example one for each robot'),
     'lifecycle_manager': (
         'false',
-        'Whether this launch configures and activates the node, in place of autostart, whenever '
-        'it starts: true or false',
+        'Whether this launch file configures and activates the node each time it starts, instead '
+        'of autostart: true or false',
     ),
-    'respawn': ('false', 'Whether to start the node again when it dies: true or false'),
+    'respawn': ('false', 'Whether to restart the node when its process dies: true or false'),
 }
 
-# How often a manager looks whether the node is there, in seconds.
+# Seconds between two looks at the graph for the node.
 LOOK_PERIOD = 0.2
-# How long the node's services may take to be there, too.
-SETTLE_SECONDS = 1.0
+# Seconds from the node's first topic in the graph until its services are there, too.
+SERVICES_SECONDS = 1.0
 
 
 def perception(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Describe the node, and perhaps what manages it, once the arguments are known."""
+    """Return the node, and the handlers that manage it, once the arguments are known."""
     texts = {name: LaunchConfiguration(name).perform(context) for name in (*PARAMETERS, *OTHERS)}
     values = overrides('perception.yaml', {name: texts[name] for name in PARAMETERS})
     managed = bool(typed_value('lifecycle_manager', texts['lifecycle_manager'], False))
@@ -79,10 +80,10 @@ def perception(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def manager(node: LifecycleNode) -> list[RegisterEventHandler]:
-    """Describe what configures and activates a node whenever it starts, on any ROS 2 since Humble.
+    """Return handlers that configure and activate a node each time it starts (Humble or later).
 
-    A process that was killed seems to be there for a while, and would take a request to its grave.
-    So the request waits for a publisher of the node that was not there before.
+    A killed process stays in the graph for a while, and a request sent to it would be lost. So the
+    request waits for a publisher of the node that was not in the graph before.
     """
     known: set[tuple[int, ...]] = set()
 
@@ -99,7 +100,7 @@ def manager(node: LifecycleNode) -> list[RegisterEventHandler]:
                 break
             await asyncio.sleep(LOOK_PERIOD)
         known.update(new)
-        await asyncio.sleep(SETTLE_SECONDS)
+        await asyncio.sleep(SERVICES_SECONDS)
         await context.emit_event(change(Transition.TRANSITION_CONFIGURE))
 
     return [
@@ -128,12 +129,12 @@ def manager(node: LifecycleNode) -> list[RegisterEventHandler]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Describe the arguments and the node."""
+    """Return the arguments and the node."""
     arguments = [
         DeclareLaunchArgument(
             name,
             default_value='',
-            description=f'{meaning}. Empty: as in the parameter file.',
+            description=f'{meaning}. Empty: the value of the parameter file.',
         )
         for name, meaning in PARAMETERS.items()
     ]

@@ -1,7 +1,7 @@
-"""Play a bag to the perception node, and compare what it says with the replay of the same bag.
+"""Play a bag to the perception node, and compare its output with the offline replay of the bag.
 
-A recorder starts the player once the node is ready, and ends when the node has said all; then
-`step_ros replay --against` compares and writes the report.
+The player starts when the recorder reports that the node is active. The recorder ends when the
+node has processed the whole bag. Then `step_ros replay --against` compares and writes the report.
 """
 
 import sys
@@ -27,28 +27,29 @@ from step_ros.ros.launch_values import overrides, typed_value
 from step_ros.ros.replay.online import OnlineReplay, find_player, ros2_bag_play
 from step_ros.ros.replay.recorder import RECORDING
 
-# Arguments that are parameters of the perception node, and what they mean.
+# Arguments that are parameters of the perception node, with their descriptions.
 PARAMETERS = {
-    'bundle': 'Model bundle: a folder, or the name of one that the package ships',
-    'device': 'Where encoder and heads run: auto, cpu, cuda or cuda:N',
-    'threads': "Processor threads; 0 for torch's own choice",
+    'bundle': 'Model bundle: a folder, or the name of a bundle shipped with the package',
+    'device': 'Device of encoder and heads: auto, cpu, cuda or cuda:N',
+    'threads': 'CPU threads of torch. 0: the node takes one thread for a small model that is not '
+    "much faster with all, else all; the offline replay takes torch's default",
 }
 OTHERS = {
-    'topics': ('', 'Image topics, with commas between them. Empty: all of the bag'),
-    'labels': ('', 'True labels: a topic or a CSV file. Empty: the only such topic of the bag'),
+    'topics': ('', 'Image topics, separated by commas. Empty: all of the bag'),
+    'labels': ('', 'True labels: a topic or a CSV file. Empty: the only label topic of the bag'),
     'out': ('runs/replay', 'Folder for the report'),
-    'rate': ('1.0', 'How many times as fast as it was recorded the bag is played'),
+    'rate': ('1.0', 'Speed of playing, as a multiple of the recorded speed'),
     'player': (
         'auto',
-        'What plays: ros2bag (ros2 bag play), builtin (our own), or auto: the former if it is '
-        'installed',
+        'Player: ros2bag (ros2 bag play), builtin (bag_player of this package), or auto: ros2bag '
+        'if it is installed',
     ),
-    'params_file': ('', "ROS parameter file with values for the node's parameters"),
+    'params_file': ('', 'ROS parameter file for the perception node'),
 }
 
 
 def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Describe node, recorder, player and comparison once the arguments are known."""
+    """Return node, recorder, player and comparison, once the arguments are known."""
     names = ('bag', *PARAMETERS, *OTHERS)
     texts = {name: LaunchConfiguration(name).perform(context).strip() for name in names}
     bag, out = Path(texts['bag']), Path(texts['out'])
@@ -91,17 +92,17 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         output='screen',
         name='replay',
     )
-    began = []
+    started = []
 
     def play(event: ProcessIO) -> list[LaunchDescriptionEntity] | None:
-        if began or RECORDING not in event.text.decode(errors='replace'):
+        if started or RECORDING not in event.text.decode(errors='replace'):
             return None
-        began.append(True)
+        started.append(True)
         return [player]
 
     def compare(event: ProcessExited, _: LaunchContext) -> list[LaunchDescriptionEntity]:
         if event.returncode or not online.recording.is_file():
-            return [_end('nothing was recorded')]
+            return [_end('the recorder failed or recorded nothing')]
         return [comparison]
 
     def after_player(event: ProcessExited, _: LaunchContext) -> list[LaunchDescriptionEntity]:
@@ -117,7 +118,7 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             RegisterEventHandler(OnProcessExit(target_action=process, on_exit=[_end(why)]))
             for process, why in (
                 (perception, 'the perception node ended'),
-                (comparison, 'compared'),
+                (comparison, 'the comparison ended'),
             )
         ),
     ]
@@ -139,7 +140,7 @@ def _end(why: str) -> EmitEvent:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Describe the arguments and what they lead to."""
+    """Return the arguments, and the function that creates the processes."""
     arguments = [
         DeclareLaunchArgument('bag', description='The bag: a folder, or a .mcap or .db3 file.')
     ]
@@ -147,7 +148,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             name,
             default_value='',
-            description=f'{meaning}. Empty: as in the parameter file.',
+            description=f'{meaning}. Empty: the value of the parameter file.',
         )
         for name, meaning in PARAMETERS.items()
     ]
