@@ -1,4 +1,8 @@
-"""Attention as a heat map over the image: the one drawing that overlays and reports use."""
+"""Attention as a heat map over the image.
+
+`draw_attention` draws one frame; the overlay and the reports share it. `attention_sheet` draws a
+whole window for reports.
+"""
 
 from dataclasses import dataclass
 
@@ -9,18 +13,20 @@ from step_ros.images.region import Box
 from step_ros.images.resize import cut_box, fitted_box
 from step_ros.streaming.recogniser import StreamingRecogniser
 
-# The hottest patch covers this share of the image below it.
-STRONGEST = 0.7
+# Opacity of the heat map at the hottest patch.
+OPACITY = 0.7
+# White margin around each image of a sheet, in pixels.
+_GAP = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NewestAttention:
-    """How much the patches of a window's newest frame count in a task's answer.
+    """Attention of a task's head to the patches of the newest frame of a window.
 
     Attributes:
         task: The task.
-        weights_rc: Attention that each patch gets, in the rows and columns of the token grid.
-        even: What each would get if the attention were even over the window.
+        weights_rc: Attention weight of each patch, in the rows and columns of the token grid.
+        even: The weight of each patch if attention were even over the window.
     """
 
     task: str
@@ -31,16 +37,16 @@ class NewestAttention:
 def newest_attention(
     recogniser: StreamingRecogniser, camera: str, task: str
 ) -> NewestAttention | None:
-    """Return where a task's head looked in the newest frame of its last answer.
+    """Return the attention of a task's head to the newest frame of the last hypothesis.
 
-    It falls off where heads stream; nothing is computed for it.
+    Streaming heads compute it in any case, so it costs nothing extra.
 
     Returns:
-        None where there is none: heads that run on whole windows, or that see no patches, or no
-        answer yet.
+        The attention. None if the heads run on whole windows, if they consume no patches, or if
+        the camera has no hypothesis yet.
 
     Raises:
-        ValueError: There is no such task.
+        ValueError: The bundle has no task of this name.
     """
     stream = recogniser.cameras.get(camera)
     backbone = recogniser.bundle.model.backbone
@@ -48,7 +54,7 @@ def newest_attention(
         return None
     weights_n = stream.cache.newest_attention(task).cpu().numpy()
     if backbone.consumed == 'all':
-        weights_n = weights_n[1:]  # the first is the CLS token, which is nowhere in the image
+        weights_n = weights_n[1:]  # the first is the CLS token, which has no place in the image
     if not weights_n.any() or not np.isfinite(weights_n).all():
         return None
     heads = stream.cache.heads
@@ -64,18 +70,18 @@ def draw_attention(
     low: float = 0.0,
     high: float | None = None,
 ) -> np.ndarray:
-    """Lay the attention weights of a frame's patches over its image.
+    """Draw the attention weights of a frame's patches over its image.
 
     Args:
-        image_hw3: The frame as the camera gave it, uint8 RGB, of any size.
-        weights_rc: Weights of its patches in the rows and columns of their grid, none negative.
-        box: The part of the image that the encoder sees; the rest stays as it is.
-        low: Weights up to this one leave the image as it is.
-        high: The weight drawn hottest; None for the frame's own largest. The frames of a window
-            are comparable when they share both.
+        image_hw3: The camera's frame, uint8 RGB, of any size.
+        weights_rc: Weights of its patches in the rows and columns of their grid, not negative.
+        box: The part of the image that the encoder sees; the rest stays unchanged.
+        low: Weights up to this value leave the image unchanged.
+        high: The weight drawn hottest; None for the largest weight of the frame. Frames with the
+            same `low` and `high` are comparable.
 
     Returns:
-        The frame with the heat map, uint8 RGB, of the frame's size.
+        The frame with the heat map, uint8 RGB, of the same size.
 
     Raises:
         ValueError: The weights have no rows and columns, or some are negative or not finite.
@@ -93,14 +99,9 @@ def draw_attention(
     colours_hw3 = cv2.cvtColor(colours_hw3, cv2.COLOR_BGR2RGB)
     drawn = image_hw3.copy()
     seen_hw3 = cut_box(drawn, box)
-    share_hw = STRONGEST * heat_hw
+    share_hw = OPACITY * heat_hw
     seen_hw3[:] = cv2.blendLinear(seen_hw3, colours_hw3, 1 - share_hw, share_hw)
     return drawn
-
-
-# ---- Attention of a whole window as a picture, for reports.
-
-_GAP = 4
 
 
 def attention_sheet(
@@ -108,15 +109,15 @@ def attention_sheet(
     *maps_trc: np.ndarray,
     image_size: tuple[int, int],
 ) -> np.ndarray:
-    """Draw a window side by side: its frames, and below them each map on a scale of its own.
+    """Return a picture of a window: a row of its frames, and below it a row for each map.
 
-    A patch that gets no more than the mean weight of the window stays as it is.
+    Each map has its own scale. Patches up to the map's mean weight stay unchanged.
 
     Args:
         images_thw3: The frames, oldest first, uint8 RGB.
-        maps_trc: Weights of the patch tokens of all frames, laid out in the rows and columns of
-            their grid, which need not be the same in all maps.
-        image_size: Height and width that the encoder takes.
+        maps_trc: Weights of the patch tokens of all frames, in the rows and columns of their
+            grid. The maps may have different grids.
+        image_size: Height and width of the encoder's input.
     """
     box = fitted_box((images_thw3.shape[1], images_thw3.shape[2]), image_size)
     rows = [list(images_thw3)]

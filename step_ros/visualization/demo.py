@@ -1,4 +1,4 @@
-"""A frame with what the recogniser says about it drawn beside it."""
+"""Pictures of `step_ros demo`: a frame with its hypothesis, and a timeline of hypotheses."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,41 +9,26 @@ import numpy as np
 from step_ros.evaluation.ground_truth import Observation, Truth
 
 PANEL_WIDTH = 360
-
-# Room for three tasks beside a small image.
+# Least height of the panel: three tasks fit beside a small image.
 PANEL_HEIGHT = 400
-
 _TASK_HEIGHT = 125
 
 _WHITE, _GREY, _DARK = (245, 245, 245), (150, 150, 150), (30, 32, 36)
-
 _GREEN, _AMBER, _RED = (90, 200, 110), (240, 180, 60), (235, 90, 80)
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def _text(
-    panel: np.ndarray, text: str, x: int, y: int, size: float, colour: tuple[int, int, int]
-) -> None:
-    cv2.putText(panel, text, (x, y), _FONT, size, colour, 1, cv2.LINE_AA)
-
-
-def _bar(panel: np.ndarray, y: int, share: float, colour: tuple[int, int, int]) -> None:
-    width = PANEL_WIDTH - 32
-    cv2.rectangle(panel, (16, y), (16 + width, y + 8), (60, 64, 70), -1)
-    cv2.rectangle(panel, (16, y), (16 + round(width * share), y + 8), colour, -1)
-
-
 def annotate(
     image_hw3: np.ndarray, stamp_ns: int, seen: Observation | None, truth: Truth
 ) -> np.ndarray:
-    """Put a panel with labels, scores, counterparts and order evidence beside a frame.
+    """Return a frame with a panel of labels, scores, counterparts and order evidence beside it.
 
     Args:
         image_hw3: The frame, uint8 RGB.
-        stamp_ns: Its stamp.
+        stamp_ns: Stamp of the frame.
         seen: The newest hypothesis at that time; None while the first window fills.
-        truth: True labels; may be empty.
+        truth: The true labels; may be empty.
 
     Returns:
         The frame with the panel on its right, uint8 RGB, of even height and width.
@@ -54,18 +39,25 @@ def annotate(
         _text(panel, 'filling the first window ...', 16, 36, 0.5, _GREY)
     else:
         step = max(_TASK_HEIGHT, (panel.shape[0] - 20) // max(1, len(seen.answers)))
-        for index, (task, answer) in enumerate(seen.answers.items()):
+        for index, (task, prediction) in enumerate(seen.answers.items()):
             top = 12 + index * step
             true = truth.at(task, stamp_ns)
-            colour = _WHITE if not true else _GREEN if true == answer.label else _RED
+            colour = _WHITE if not true else _GREEN if true == prediction.label else _RED
             _text(panel, task, 16, top + 12, 0.42, _GREY)
-            _text(panel, f'{answer.label}  {answer.score:.2f}', 16, top + 34, 0.62, colour)
-            _bar(panel, top + 42, answer.score, colour)
-            if answer.counterpart:
-                other = f'counterpart {answer.counterpart}  {answer.counterpart_score:.2f}'
+            _text(panel, f'{prediction.label}  {prediction.score:.2f}', 16, top + 34, 0.62, colour)
+            _bar(panel, top + 42, prediction.score, colour)
+            if prediction.counterpart:
+                other = f'counterpart {prediction.counterpart}  {prediction.counterpart_score:.2f}'
                 _text(panel, other, 16, top + 68, 0.42, _GREY)
-                _bar(panel, top + 74, answer.counterpart_score, _AMBER)
-            _text(panel, f'order evidence {answer.order_evidence:.2f}', 16, top + 100, 0.42, _GREY)
+                _bar(panel, top + 74, prediction.counterpart_score, _AMBER)
+            _text(
+                panel,
+                f'order evidence {prediction.order_evidence:.2f}',
+                16,
+                top + 100,
+                0.42,
+                _GREY,
+            )
             if true:
                 _text(panel, f'truth: {true}', 16, top + 120, 0.42, _WHITE)
     rows = panel.shape[0]
@@ -73,22 +65,21 @@ def annotate(
         image_hw3, 0, rows - height, 0, 0, cv2.BORDER_CONSTANT, value=_DARK
     )
     joined = np.hstack([framed, panel])
-    # Video codecs want even sizes.
+    # Video codecs need even sizes.
     return joined[: rows // 2 * 2, : joined.shape[1] // 2 * 2]
-
-
-# ---- A picture of truth against hypothesis over time.
 
 
 def plot_timeline(
     path: Path, observations: Sequence[Observation], truth: Truth, *, title: str
 ) -> None:
-    """Draw for each task the true label, the best label, its score and the order evidence.
+    """Draw the true label and the best label of each task over time, as a PNG file.
+
+    Bars are true labels and dots are best labels; a dot grows with its score.
 
     Args:
         path: The PNG file to write.
         observations: Hypotheses, oldest first; at least one.
-        truth: True labels; may be empty.
+        truth: The true labels; may be empty.
         title: Title of the picture.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -104,13 +95,16 @@ def plot_timeline(
     axes = figure.subplots(len(tasks), 1, sharex=True, squeeze=False)[:, 0]
     palette = list(TABLEAU_COLORS.values())
     for axis, task in zip(axes, tasks, strict=True):
-        answers = [seen.answers[task] for seen in observations]
+        predictions = [seen.answers[task] for seen in observations]
         segments = [
             segment
             for segment in truth.segments.get(task, [])
             if segment.start_ns < end_ns and (segment.end_ns or end_ns) > zero_ns
         ]
-        seen_labels = [*(segment.label for segment in segments), *(a.label for a in answers)]
+        seen_labels = [
+            *(segment.label for segment in segments),
+            *(prediction.label for prediction in predictions),
+        ]
         labels = list(dict.fromkeys(seen_labels))
         rows = {label: len(labels) - 1 - index for index, label in enumerate(labels)}
         for segment in segments:
@@ -123,13 +117,15 @@ def plot_timeline(
                 alpha=0.3,
             )
         colours = []
-        for seen, answer in zip(observations, answers, strict=True):
+        for seen, prediction in zip(observations, predictions, strict=True):
             label = truth.settled(task, seen.window_start_ns, seen.stamp_ns)
-            colours.append('0.45' if not label else '#1a7f37' if label == answer.label else 'red')
+            colours.append(
+                '0.45' if not label else '#1a7f37' if label == prediction.label else 'red'
+            )
         axis.scatter(
             times,
-            [rows[answer.label] for answer in answers],
-            s=[12 + 30 * answer.score for answer in answers],
+            [rows[prediction.label] for prediction in predictions],
+            s=[12 + 30 * prediction.score for prediction in predictions],
             c=colours,
             zorder=3,
         )
@@ -145,3 +141,15 @@ def plot_timeline(
         else title
     )
     figure.savefig(path, dpi=100)
+
+
+def _text(
+    panel: np.ndarray, text: str, x: int, y: int, size: float, colour: tuple[int, int, int]
+) -> None:
+    cv2.putText(panel, text, (x, y), _FONT, size, colour, 1, cv2.LINE_AA)
+
+
+def _bar(panel: np.ndarray, y: int, share: float, colour: tuple[int, int, int]) -> None:
+    width = PANEL_WIDTH - 32
+    cv2.rectangle(panel, (16, y), (16 + width, y + 8), (60, 64, 70), -1)
+    cv2.rectangle(panel, (16, y), (16 + round(width * share), y + 8), colour, -1)

@@ -1,6 +1,6 @@
-"""What the model sees and says, drawn: a frame, and a panel of hypotheses and events below it.
+"""The overlay: a camera's frame, and below it a panel with the hypothesis and the events.
 
-The frame stays whole: what a person does happens where a panel would lie.
+The panel never covers the frame, because a person's hands are often at its lower edge.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,32 +17,32 @@ from step_ros.visualization.attention_map import NewestAttention, draw_attention
 from step_ros.visualization.canvas import BACKGROUND, Canvas
 from step_ros.visualization.panel import EventTimeline, Panel
 
-# Labels of each task, and seconds of events on the timeline.
+# Defaults: labels of each task, and length of the timeline in seconds.
 TOP_K = 3
 TIMELINE = 20.0
-# In an image of this width and height a unit is a pixel.
+# At this width and height of the image, a unit is a pixel.
 _WIDTH, _HEIGHT = 640, 480
-# A frame this much older than the newest hypothesis means that time jumped back.
+# A frame is older than the newest hypothesis by more than this: the clock jumped back.
 _JUMP_BACK_NS = NANOSECONDS
-# An answer older than that is drawn grey.
+# An older hypothesis is drawn grey.
 _STALE_NS = NANOSECONDS
-# A patch that gets this many times its even share is drawn hottest, unless one gets more.
+# A weight of this many times the even weight is drawn hottest, unless a larger weight occurs.
 _HOT = 4.0
 
 
 class Overlay:
-    """Draws what the model sees and says of one camera, in bounded memory.
+    """Draws the frames, hypotheses and events of one camera, in bounded memory.
 
-    Images of one size give drawings of one size, whatever there is to say.
+    Images of one size give drawings of one size, whatever their content.
 
     Args:
         camera: Name of the camera.
         tasks: The tasks, in the order in which they are drawn.
-        top_k: Labels that are drawn of each.
-        timeline: Seconds of events that are drawn.
+        top_k: Number of labels to draw for each task.
+        timeline: Length of the timeline in seconds.
 
     Raises:
-        ValueError: There is no task, no label or no time to draw.
+        ValueError: There is no task, or a number is not above 0.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Overlay:
         self._latency_ns: int | None = None
 
     def reset(self) -> None:
-        """Forget everything, as before the first hypothesis."""
+        """Remove the hypothesis and all events."""
         self._timeline.clear()
         self._hypothesis, self._latency_ns = None, None
 
@@ -75,13 +75,13 @@ class Overlay:
         *,
         latency_ns: int | None = None,
     ) -> None:
-        """Take a hypothesis and what it brought.
+        """Store a new hypothesis and its events.
 
         Args:
-            hypothesis: The camera's newest, or one that several cameras share. One that is older
-                than the last means that time jumped back, and resets the overlay.
-            events: What began and ended with it.
-            latency_ns: From receiving its newest frame to its end; None leaves it out.
+            hypothesis: The camera's newest hypothesis, or one that several cameras share. If it
+                is older than the last one, the clock jumped back, and the overlay resets.
+            events: The START and END events of this hypothesis.
+            latency_ns: Time from receiving its newest frame to the hypothesis; None to omit it.
         """
         last = self._hypothesis
         if last is not None and hypothesis.stamp_ns < last.stamp_ns:
@@ -90,7 +90,7 @@ class Overlay:
         self.add_events(events)
 
     def add_events(self, events: Iterable[Event]) -> None:
-        """Take events that came without a hypothesis, as on deactivation."""
+        """Add events that come without a hypothesis, for example at deactivation."""
         for event in events:
             self._timeline.add(event)
 
@@ -105,12 +105,12 @@ class Overlay:
         """Draw a frame and the panel below it.
 
         Args:
-            image_hw3: The frame, uint8 RGB. Less than 640 pixels wide, it is enlarged.
-            stamp_ns: Its stamp; None for that of the newest hypothesis. One that is more than a
-                second older than that resets the overlay.
-            seen: The part of it that the encoder sees (`region.seen_box`), the rest is dimmed;
-                None for all of it.
-            attention: Where a head looks in it; None draws no heat map.
+            image_hw3: The frame, uint8 RGB. A frame less than 640 pixels wide is enlarged.
+            stamp_ns: Stamp of the frame; None for the stamp of the newest hypothesis. A stamp more
+                than a second before that hypothesis resets the overlay.
+            seen: The part of the frame that the encoder sees (`region.seen_box`); the rest is
+                dimmed. None for the whole frame.
+            attention: Attention of a head to the frame; None draws no heat map.
 
         Returns:
             The drawing, uint8 RGB, of even height and width.
@@ -124,7 +124,7 @@ class Overlay:
         height, width = frame_hw3.shape[:2]
         scale = max(1.0, min(height / _HEIGHT, width / _WIDTH))
         below = round(scale * self._panel.height(width / scale))
-        # Video codecs want even sizes.
+        # Video codecs need even sizes.
         shape = ((height + below + 1) // 2 * 2, (width + 1) // 2 * 2, 3)
         drawn_hw3 = np.full(shape, BACKGROUND, dtype=np.uint8)
         drawn_hw3[:height, :width] = frame_hw3
@@ -136,7 +136,7 @@ class Overlay:
             Canvas(drawn_hw3[height:, :width], scale=scale),
             camera=name,
             facts=self._facts(stamp_ns, attention),
-            answers={task.spec.name: task for task in hypothesis.tasks} if hypothesis else {},
+            hypotheses={task.spec.name: task for task in hypothesis.tasks} if hypothesis else {},
             stale=age_ns > _STALE_NS,
             timeline=self._timeline,
             now_ns=stamp_ns,
@@ -144,11 +144,13 @@ class Overlay:
         return drawn_hw3
 
     def _age_ns(self, stamp_ns: int | None) -> int:
+        """Return the age of the hypothesis at a stamp; 0 without either."""
         if self._hypothesis is None or stamp_ns is None:
             return 0
         return stamp_ns - self._hypothesis.stamp_ns
 
     def _facts(self, stamp_ns: int | None, attention: NewestAttention | None) -> list[str]:
+        """Return the texts on the right of the header."""
         hypothesis, age_ns = self._hypothesis, self._age_ns(stamp_ns)
         facts = []
         if stamp_ns is not None:
@@ -170,7 +172,7 @@ class Overlay:
 def _as_seen(
     image_hw3: np.ndarray, seen: Box | None, attention: NewestAttention | None
 ) -> np.ndarray:
-    """Dim what the encoder does not see, and lay the heat map over what it does."""
+    """Draw the heat map over the part that the encoder sees, and dim the rest."""
     whole = (0, 0, image_hw3.shape[0], image_hw3.shape[1])
     box = whole if seen is None else seen
     if attention is not None:
@@ -188,6 +190,7 @@ def _as_seen(
 
 
 def _enlarged(image_hw3: np.ndarray) -> np.ndarray:
+    """Return a narrow image enlarged to the least width, and other images unchanged."""
     rows, columns = image_hw3.shape[:2]
     if columns >= _WIDTH:
         return image_hw3

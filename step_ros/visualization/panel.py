@@ -1,6 +1,15 @@
-"""The panel below a frame: header, a cell for each task, and the timeline of events.
+"""The panel below a frame: a header, a cell for each task, and the timeline of events.
 
-All lengths are in units (`overlay_canvas.Canvas`).
+All lengths are in units of the canvas (`canvas.Canvas`). A panel of two tasks, side by side:
+
+    camera                                      window 1.2 s   latency 12 ms
+    task               order 0.50 [==  ]    task               order 0.10 [    ]
+    [best label ========       0.60]        [best label ===========    0.80]
+    [vs counterpart ===        0.30]        [no counterpart                ]
+    [next label =              0.10]        [next label =              0.10]
+    task      [      ENDED EVENT         OPEN EVENT]
+    task      [  ENDED EVENT                       ]
+              -20 s      -15 s      -10 s       now
 """
 
 from collections import deque
@@ -14,20 +23,49 @@ from step_ros.streaming.hypothesis import TaskHypothesis
 from step_ros.streaming.postprocessing.events import Event, EventType
 from step_ros.visualization.canvas import GREY, TRACK, WHITE, Canvas, Colour
 
-# ---- The events of one camera in the last seconds, in bounded memory.
+_BEST: Colour = (38, 98, 168)
+_COUNTERPART: Colour = (150, 92, 18)
+_OTHER: Colour = (78, 86, 100)
+_ORDER: Colour = (139, 96, 212)
+_OPEN: Colour = (28, 138, 84)
+_ENDED: Colour = (58, 92, 82)
+_START_EDGE: Colour = (120, 220, 160)
 
-# Events of a task that are remembered, however many come.
-_MOST = 64
+_MARGIN = 8.0
+# Heights of capital letters.
+_NAME, _TEXT, _SMALL, _TINY = 9.2, 8.6, 7.4, 6.4
+
+_HEADER = 22.0
+
+# A cell: its title, its rows with bars, and the gap below them.
+_NARROWEST_CELL = 200.0
+_TITLE = 20.0
+_ROW = 19.0
+_BAR = 16.0
+_BELOW_CELL = 8.0
+# Width and height of the gauge of the order evidence.
+_GAUGE = (34.0, 6.0)
+
+# The timeline: a lane with a name for each task, and the axis below the lanes.
+_LANE = 18.0
+_LANE_BAR = 15.0
+_LANE_NAME = 58.0
+_AXIS = 20.0
+# A narrower event shows no label.
+_SHORTEST_WITH_TEXT = 24.0
+
+# The timeline keeps at most this many events of a task.
+_MOST_SPANS = 64
 
 
 @dataclass(kw_only=True)
 class Span:
-    """A label that began, and perhaps ended.
+    """An event on the timeline: a label that started and may have ended.
 
     Attributes:
         label: The label.
-        start_ns: When it began.
-        end_ns: When it last held; None while it is open.
+        start_ns: Stamp of the event's start.
+        end_ns: Stamp of the event's end; None while the event is open.
     """
 
     label: str
@@ -36,10 +74,10 @@ class Span:
 
 
 class EventTimeline:
-    """What began and ended of late, by task.
+    """The recent events of one camera, by task, in bounded memory.
 
     Args:
-        length_ns: How far back it reaches.
+        length_ns: Length of the timeline.
     """
 
     def __init__(self, length_ns: int) -> None:
@@ -47,19 +85,19 @@ class EventTimeline:
         self._spans: dict[str, deque[Span]] = {}
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all events."""
         self._spans.clear()
 
     def add(self, event: Event) -> None:
-        """Take an event; an END whose START is not known is passed over."""
-        spans = self._spans.setdefault(event.task, deque(maxlen=_MOST))
+        """Add a START or END event; an END without a known START is ignored."""
+        spans = self._spans.setdefault(event.task, deque(maxlen=_MOST_SPANS))
         if event.type == EventType.START:
             spans.append(Span(label=event.label, start_ns=event.start_ns))
         elif spans and spans[-1].end_ns is None and spans[-1].start_ns == event.start_ns:
             spans[-1].end_ns = event.stamp_ns
 
     def spans(self, task: str, now_ns: int) -> Sequence[Span]:
-        """Return what is to be seen of a task now, oldest first; older ones are forgotten."""
+        """Return the visible events of a task, oldest first, and remove older ones."""
         spans = self._spans.get(task)
         if spans is None:
             return ()
@@ -69,65 +107,19 @@ class EventTimeline:
         return tuple(spans)
 
     def open_label(self, task: str) -> str:
-        """Return the label that is open; empty where none is."""
+        """Return the label of the task's open event; empty if no event is open."""
         spans = self._spans.get(task)
         return spans[-1].label if spans and spans[-1].end_ns is None else ''
 
 
-_BEST: Colour = (38, 98, 168)
-
-_COUNTERPART: Colour = (150, 92, 18)
-
-_OTHER: Colour = (78, 86, 100)
-
-_ORDER: Colour = (139, 96, 212)
-
-_OPEN: Colour = (28, 138, 84)
-
-_ENDED: Colour = (58, 92, 82)
-
-_BEGINS: Colour = (120, 220, 160)
-
-_MARGIN = 8.0
-
-# Heights of capital letters.
-_NAME, _TEXT, _SMALL, _TINY = 9.2, 8.6, 7.4, 6.4
-
-_HEADER = 22.0
-
-# A cell: its title, rows of bars, and the gap below them.
-_NARROWEST_CELL = 200.0
-
-_TITLE = 20.0
-
-_ROW = 19.0
-
-_BAR = 16.0
-
-_BELOW_CELL = 8.0
-
-_GAUGE = (34.0, 6.0)
-
-# The timeline: a lane for each task with its name, and the axis below them.
-_LANE = 18.0
-
-_LANE_BAR = 15.0
-
-_LANE_NAME = 58.0
-
-_AXIS = 20.0
-
-_SHORTEST_WITH_TEXT = 24.0
-
-
 class Panel:
-    """Draws what was said about one camera.
+    """Draws the hypothesis and the events of one camera.
 
-    Its height depends on its width alone, never on what there is to say.
+    Its height depends on its width alone, not on its content.
 
     Args:
         tasks: The tasks, in the order in which they are drawn.
-        labels: Labels of each, beside the counterpart of the best.
+        labels: Number of labels of each task, not counting the counterpart of the best.
     """
 
     def __init__(self, tasks: Sequence[TaskSpec], *, labels: int) -> None:
@@ -135,7 +127,7 @@ class Panel:
         self._labels = labels
 
     def height(self, width: float) -> float:
-        """Return its height when it is that wide."""
+        """Return the panel's height at a width."""
         return self._cells_height(width) + len(self._tasks) * _LANE + _AXIS
 
     def draw(
@@ -144,21 +136,21 @@ class Panel:
         *,
         camera: str,
         facts: Sequence[str],
-        answers: Mapping[str, TaskHypothesis],
+        hypotheses: Mapping[str, TaskHypothesis],
         stale: bool,
         timeline: EventTimeline,
         now_ns: int | None,
     ) -> None:
-        """Draw it.
+        """Draw the panel.
 
         Args:
-            canvas: Where to, from its upper left corner on.
-            camera: What stands on the left of the header.
-            facts: What stands on its right.
-            answers: What was said, by task; tasks may be missing.
-            stale: Whether that was some time ago.
-            timeline: What began and ended.
-            now_ns: Where the timeline ends; None while no stamp is known.
+            canvas: The canvas; the panel begins at its upper left corner.
+            camera: Text on the left of the header.
+            facts: Texts on the right of the header.
+            hypotheses: The hypothesis of each task; tasks may be missing.
+            stale: Whether the hypotheses are old; old ones are drawn grey.
+            timeline: The events.
+            now_ns: Stamp at the right end of the timeline; None while no stamp is known.
         """
         right = canvas.width - _MARGIN
         text = '   '.join(facts)
@@ -170,9 +162,9 @@ class Panel:
             row, column = divmod(index, columns)
             left = _MARGIN + column * (width + _MARGIN)
             top = _HEADER + row * self._cell_height
-            answer = answers.get(spec.name)
-            self._draw_title(canvas, left, top, width, spec.name, answer)
-            self._draw_bars(canvas, left, top + _TITLE, width, answer, stale=stale)
+            hypothesis = hypotheses.get(spec.name)
+            self._draw_title(canvas, left, top, width, spec.name, hypothesis)
+            self._draw_bars(canvas, left, top + _TITLE, width, hypothesis, stale=stale)
         self._draw_timeline(canvas, self._cells_height(canvas.width), timeline, now_ns)
 
     @property
@@ -184,7 +176,7 @@ class Panel:
         return _HEADER + rows * self._cell_height
 
     def _columns(self, width: float) -> int:
-        """Return how many cells stand side by side: rows are as few and as full as can be."""
+        """Return the number of cells in a row, for the fewest rows and the most equal ones."""
         most = max(1, int((width - _MARGIN) // (_NARROWEST_CELL + _MARGIN)))
         rows = -(-len(self._tasks) // most)
         return -(-len(self._tasks) // rows)
@@ -196,19 +188,20 @@ class Panel:
         top: float,
         width: float,
         name: str,
-        answer: TaskHypothesis | None,
+        hypothesis: TaskHypothesis | None,
     ) -> None:
         room = width
-        if answer is not None and not isnan(answer.order_evidence):
-            wide, high = _GAUGE
-            gauge = left + width - wide
-            canvas.bar(gauge, top + 7, wide, high, TRACK)
-            canvas.bar(gauge, top + 7, wide * answer.order_evidence, high, _ORDER)
-            text = f'order {answer.order_evidence:.2f}'
+        if hypothesis is not None and not isnan(hypothesis.order_evidence):
+            gauge_width, gauge_height = _GAUGE
+            gauge = left + width - gauge_width
+            canvas.bar(gauge, top + 7, gauge_width, gauge_height, TRACK)
+            filled = gauge_width * hypothesis.order_evidence
+            canvas.bar(gauge, top + 7, filled, gauge_height, _ORDER)
+            text = f'order {hypothesis.order_evidence:.2f}'
             taken = canvas.text(
                 text, gauge - 6, top + 14, height=_SMALL, colour=GREY, align='right'
             )
-            room -= wide + 6 + taken + _MARGIN
+            room -= gauge_width + 6 + taken + _MARGIN
         canvas.text(name, left, top + 14, height=_TEXT, width=room)
 
     def _draw_bars(
@@ -217,21 +210,25 @@ class Panel:
         left: float,
         top: float,
         width: float,
-        answer: TaskHypothesis | None,
+        hypothesis: TaskHypothesis | None,
         *,
         stale: bool,
     ) -> None:
-        """Draw the best label, its counterpart and the next best labels."""
+        """Draw bars for the best label, its counterpart and the next best labels."""
         rows: list[tuple[str, float | None, Colour]] = []
-        if answer is not None:
-            best, counterpart = answer.label, answer.counterpart
-            rows.append((best, answer.score_of(best), _BEST))
+        if hypothesis is not None:
+            best, counterpart = hypothesis.label, hypothesis.counterpart
+            rows.append((best, hypothesis.score_of(best), _BEST))
             if counterpart:
-                rows.append((f'vs {counterpart}', answer.score_of(counterpart), _COUNTERPART))
+                rows.append((f'vs {counterpart}', hypothesis.score_of(counterpart), _COUNTERPART))
             else:
                 rows.append(('no counterpart', None, TRACK))
-            others = [each for each in answer.top(self._labels + 1)[1:] if each[0] != counterpart]
-            rows += [(label, score, _OTHER) for label, score in others[: self._labels - 1]]
+            others = [
+                (label, score, _OTHER)
+                for label, score in hypothesis.top(self._labels + 1)[1:]
+                if label != counterpart
+            ]
+            rows += others[: self._labels - 1]
         for place in range(self._labels + 1):
             y = top + place * _ROW
             canvas.bar(left, y, width, _BAR, TRACK)
@@ -278,7 +275,7 @@ class Panel:
 
 
 def _extent(span: Span, now_ns: int, length_ns: int) -> tuple[float, float]:
-    """Return where a span begins and ends on the timeline, from 0 to 1."""
+    """Return the start and the end of an event on the timeline, from 0 to 1."""
     end_ns = now_ns if span.end_ns is None else min(span.end_ns, now_ns)
     begin = (span.start_ns - now_ns) / length_ns + 1
     end = (end_ns - now_ns) / length_ns + 1
@@ -288,6 +285,6 @@ def _extent(span: Span, now_ns: int, length_ns: int) -> tuple[float, float]:
 def _draw_span(canvas: Canvas, left: float, right: float, top: float, span: Span) -> None:
     colour = _OPEN if span.end_ns is None else _ENDED
     canvas.bar(left, top, right - left, _LANE_BAR, colour)
-    canvas.bar(left, top, min(1.5, right - left), _LANE_BAR, _BEGINS)
+    canvas.bar(left, top, min(1.5, right - left), _LANE_BAR, _START_EDGE)
     if right - left >= _SHORTEST_WITH_TEXT:
         canvas.text(span.label, left + 5, top + 11.4, height=_SMALL, width=right - left - 8)

@@ -1,4 +1,4 @@
-"""Heat maps lie where the patches lie, and only there; they are what the head itself says."""
+"""Heat maps cover the right patches, and show the attention of the head itself."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 
 from step_ros.images.resize import fitted_box
 from step_ros.streaming.recogniser import StreamingRecogniser
-from step_ros.visualization.attention_map import draw_attention, newest_attention
+from step_ros.visualization.attention_map import attention_sheet, draw_attention, newest_attention
 
 GRID, SIZE = (3, 4), (60, 80)
 
@@ -15,10 +15,10 @@ def draw(image, weights_rc, **options):
     return draw_attention(image, weights_rc, box=fitted_box(image.shape[:2], SIZE), **options)
 
 
-# ---- the drawing
+# The drawing
 
 
-def test_the_hottest_patch_glows_where_it_is_seen():
+def test_hottest_patch_is_drawn_at_its_place():
     image = np.full((120, 160, 3), 60, np.uint8)
     weights = np.zeros(GRID)
     weights[1, 1] = 0.3
@@ -32,7 +32,7 @@ def test_the_hottest_patch_glows_where_it_is_seen():
 
 
 @pytest.mark.parametrize('shape', [(60, 200, 3), (200, 80, 3), (60, 80, 3)])
-def test_what_the_encoder_does_not_see_stays_as_it_is(shape):
+def test_unseen_part_of_the_image_stays_unchanged(shape):
     image = np.full(shape, 60, np.uint8)
     changed = (draw(image, np.ones(GRID)) != 60).any(axis=2)
     rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
@@ -60,16 +60,16 @@ def test_frames_with_one_scale_are_comparable():
         (np.full(GRID, np.nan), 'not finite'),
     ],
 )
-def test_what_are_no_weights_is_refused(weights, why):
+def test_invalid_weights_are_refused(weights, why):
     with pytest.raises(ValueError, match=why):
         draw(np.zeros((60, 80, 3), np.uint8), weights)
 
 
-# ---- what the recogniser has of it
+# The attention of the recogniser's heads
 
 
 @pytest.mark.parametrize('order_evidence', [True, False])
-def test_it_is_what_the_head_says_of_the_newest_frame(
+def test_newest_attention_equals_the_heads_attention(
     tiny_bundle, counting_encoder, film, order_evidence
 ):
     recogniser = StreamingRecogniser(tiny_bundle, counting_encoder, order_evidence=order_evidence)
@@ -79,16 +79,14 @@ def test_it_is_what_the_head_says_of_the_newest_frame(
     for task, head in tiny_bundle.model.heads.items():
         found = newest_attention(recogniser, 'front', task)
         with torch.inference_mode():
-            wanted_btn = head.attention_maps(x_btnd).columns_btn
+            expected_btn = head.attention_maps(x_btnd).columns_btn
         assert found.task == task
         assert found.weights_rc.shape == tiny_bundle.model.backbone.token_grid
-        np.testing.assert_allclose(found.weights_rc.ravel(), wanted_btn[0, -1], rtol=1e-3)
-        assert found.even == 1 / (wanted_btn.numel() + 1)
+        np.testing.assert_allclose(found.weights_rc.ravel(), expected_btn[0, -1], rtol=1e-3)
+        assert found.even == 1 / (expected_btn.numel() + 1)
 
 
-def test_there_is_none_before_the_first_answer_nor_from_plain_heads(
-    tiny_bundle, counting_encoder, film
-):
+def test_no_attention_before_a_window_or_from_plain_heads(tiny_bundle, counting_encoder, film):
     recogniser = StreamingRecogniser(tiny_bundle, counting_encoder)
     assert newest_attention(recogniser, 'front', 'action') is None
     recogniser.process(film.steady(3))
@@ -98,8 +96,29 @@ def test_there_is_none_before_the_first_answer_nor_from_plain_heads(
     assert newest_attention(plain, 'front', 'action') is None
 
 
-def test_an_unknown_task_is_named(tiny_bundle, counting_encoder, film):
+def test_unknown_task_is_refused(tiny_bundle, counting_encoder, film):
     recogniser = StreamingRecogniser(tiny_bundle, counting_encoder)
     recogniser.process(film.steady(4))
     with pytest.raises(ValueError, match=r"no task 'gait'; there are action, verb, object"):
         newest_attention(recogniser, 'front', 'gait')
+
+
+# The sheet of a window
+
+
+def test_sheet_shows_frames_and_maps():
+    images = np.random.default_rng(0).integers(0, 255, (3, 60, 80, 3), dtype=np.uint8)
+    rng = np.random.default_rng(1)
+    maps = [rng.random((3, *grid)) for grid in ((3, 4), (1, 2))]  # a map may have a coarser grid
+    sheet = attention_sheet(images, *maps, image_size=(60, 80))
+    assert sheet.shape == (3 * 68, 3 * 88, 3)
+    assert np.array_equal(sheet[4:64, 4:84], images[0])
+
+
+def test_frames_of_a_window_share_a_scale():
+    images = np.full((2, 60, 80, 3), 60, np.uint8)
+    weights = np.stack([np.full((3, 4), 0.1), np.full((3, 4), 0.3)])
+    sheet = attention_sheet(images, weights, image_size=(60, 80))
+    cold, hot = sheet[72:132, 4:84], sheet[72:132, 92:172]
+    assert np.array_equal(cold, images[0])
+    assert (hot != images[1]).any(axis=2).all()

@@ -1,4 +1,4 @@
-"""Text stays in its room, bars have the length that is asked for."""
+"""Text stays within its width, and bars have the requested length."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def columns(image):
     align=st.sampled_from(['left', 'right', 'centre']),
     room=st.integers(30, 200),
 )
-def test_text_never_leaves_its_room(text, scale, align, room):
+def test_text_never_exceeds_its_width(text, scale, align, room):
     image = blank(round(640 * scale), round(60 * scale))
     taken = Canvas(image, scale=scale).text(text, 300, 30, height=8.6, width=room, align=align)
     assert taken <= room
@@ -31,7 +31,7 @@ def test_text_never_leaves_its_room(text, scale, align, room):
     assert all((left - 2 <= written) & (written <= left + room + 2))
 
 
-def test_text_that_fits_is_written_whole_and_the_rest_is_cut_short():
+def test_only_text_that_does_not_fit_is_cut():
     drawn = [blank() for _ in range(3)]
     for image, width in zip(drawn, (float('inf'), 300, 60), strict=True):
         Canvas(image, scale=1.0).text('lay down screwdriver', 10, 30, height=8.6, width=width)
@@ -39,7 +39,7 @@ def test_text_that_fits_is_written_whole_and_the_rest_is_cut_short():
     assert columns(drawn[2]).max() < 72
 
 
-def test_text_without_room_is_left_out():
+def test_text_without_room_is_omitted():
     image = blank()
     assert Canvas(image, scale=1.0).text('label', 10, 30, height=8.6, width=3) == 0
     assert not image.any()
@@ -49,12 +49,12 @@ def test_text_without_room_is_left_out():
     ('given', 'written'),
     [('Schublade öffnen', 'Schublade offnen'), ('déposer', 'deposer'), ('取る', '??')],
 )
-def test_accents_are_dropped_and_the_rest_is_marked(given, written):
+def test_accents_are_dropped_and_other_characters_marked(given, written):
     assert plain_text(given) == written
 
 
 @pytest.mark.parametrize('scale', [1.0, 1.5, 2.25])
-def test_bars_have_their_length(scale):
+def test_bars_have_the_requested_length(scale):
     image = blank(round(640 * scale), round(60 * scale))
     canvas = Canvas(image, scale=scale)
     canvas.bar(10, 5, 100, 16, WHITE)

@@ -1,4 +1,4 @@
-"""The panel beside a frame: even sizes, every size of image, the truth's colours."""
+"""The panel beside a frame: even sizes for any image, and colours for right and wrong."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def seen(label='open drawer'):
 
 @pytest.mark.parametrize('size', [(480, 640), (121, 161), (1080, 1920)])
 @pytest.mark.parametrize('observation', [None, seen()])
-def test_the_frame_stays_whole_and_sizes_are_even(size, observation):
+def test_frame_stays_whole_and_sizes_are_even(size, observation):
     image = np.full((*size, 3), 77, np.uint8)
     framed = annotate(image, 10, observation, Truth())
     assert framed.shape[0] % 2 == framed.shape[1] % 2 == 0
@@ -36,7 +36,7 @@ def test_the_frame_stays_whole_and_sizes_are_even(size, observation):
     assert width + PANEL_WIDTH - framed.shape[1] in (0, 1)
 
 
-def test_colours_tell_right_from_wrong():
+def test_right_labels_are_green_and_wrong_labels_red():
     image = np.zeros((480, 640, 3), np.uint8)
     truth = Truth()
     truth.start('action', 'open drawer', 0)

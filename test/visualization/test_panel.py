@@ -1,4 +1,4 @@
-"""The timeline remembers what is to be seen, and no more."""
+"""The timeline keeps the visible events, and no others."""
 
 from step_ros.streaming.postprocessing.events import Event, EventType
 from step_ros.visualization.panel import EventTimeline, Span
@@ -21,7 +21,7 @@ def event(kind, start, stamp=None, *, task='action', label='open'):
     )
 
 
-def test_a_start_opens_a_span_and_its_end_closes_it():
+def test_start_opens_a_span_and_its_end_closes_it():
     timeline = EventTimeline(20 * S)
     timeline.add(event(EventType.START, 5))
     assert timeline.spans('action', 6 * S) == (Span(label='open', start_ns=5 * S),)
@@ -34,7 +34,7 @@ def test_a_start_opens_a_span_and_its_end_closes_it():
     assert timeline.spans('verb', 9 * S) == ()
 
 
-def test_what_ended_long_ago_is_forgotten_and_what_is_open_is_not():
+def test_ended_spans_expire_and_open_spans_stay():
     timeline = EventTimeline(20 * S)
     timeline.add(event(EventType.START, 5))
     timeline.add(event(EventType.START, 5, task='verb'))
@@ -44,7 +44,7 @@ def test_what_ended_long_ago_is_forgotten_and_what_is_open_is_not():
     assert len(timeline.spans('verb', 1000 * S)) == 1
 
 
-def test_an_end_without_its_start_is_passed_over():
+def test_end_without_its_start_is_ignored():
     timeline = EventTimeline(20 * S)
     timeline.add(event(EventType.END, 5, 7))
     timeline.add(event(EventType.START, 8))
@@ -52,7 +52,7 @@ def test_an_end_without_its_start_is_passed_over():
     assert timeline.spans('action', 10 * S) == (Span(label='open', start_ns=8 * S),)
 
 
-def test_memory_is_bounded_however_many_events_come():
+def test_memory_is_bounded():
     timeline = EventTimeline(10**9 * S)
     for second in range(5000):
         timeline.add(event(EventType.START, second))
