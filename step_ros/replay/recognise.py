@@ -97,7 +97,7 @@ def replay_bag(
     frames = stamps.check(track(bag.frames(topics), bag.path.name, total, shown=shown))
     while batch := list(islice(frames, _BATCH)):
         for raw in recogniser.process(batch):
-            for processed in postprocessor.update(raw):
+            for processed in postprocessor.process_hypothesis(raw):
                 hypothesis = processed.hypothesis
                 hypotheses[hypothesis.camera].append(hypothesis)
                 output.hypothesis(

@@ -1,4 +1,4 @@
-"""What is kept of one camera: grid, window, the heads' cache and counters."""
+"""The state of one camera: grid, window, attention cache and counters."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -10,35 +10,36 @@ from step_ros.streaming.frame import Frame, GridFrame
 from step_ros.streaming.grid import NANOSECONDS, FrameGrid, GridSettings, Placement
 from step_ros.streaming.window import Window
 
-# No answer can carry this stamp: `builtin_interfaces/Time` has 31 bits for seconds. A message with
-# more nanoseconds than a second has may come with it all the same.
+# No hypothesis can carry this stamp: `builtin_interfaces/Time` has 31 bits for seconds. A
+# malformed message can: its nanoseconds field may hold more than a second.
 END_OF_TIME_NS = 2**31 * NANOSECONDS
 
 
 def frames_used(counts: Mapping[str, int]) -> int:
-    """Return how many of the counted frames have entered a window."""
+    """Return how many of the counted frames entered a window."""
     return sum(counts.get(placement.value, 0) for placement in Placement if placement.on_grid)
 
 
 class CameraState:
-    """Grid, window, cache and counters of one camera.
+    """Grid, window, attention cache and counters of one camera.
 
-    A frame is placed on the grid, then loaded or left out, then enters the window. The first two
-    may be done in another thread than the last.
+    A frame is placed on the grid, then loaded or left out; a loaded frame enters the window. The
+    first two steps may run in another thread than the last.
 
     Args:
         frames: Frames in a window (T).
-        settings: Of the grid.
-        cache: For streaming heads.
-        image_size: Height and width to which frames are fitted when they are loaded; None: they
-            stay as they are.
+        settings: Settings of the grid.
+        cache: The attention cache of streaming heads; None with plain heads.
+        image_size: Height and width to which frames are resized when they are loaded; None leaves
+            them as they are.
 
     Attributes:
         window: The newest grid frames.
-        cache: What streaming heads keep of them; None with plain heads.
-        counts: Frames by what became of them: `received`, the values of `Placement` (of those on
-            the grid only once they have entered the window), causes of frames that were left out;
-            `missed_slots` (slots inside a window that no frame filled) and `skipped_hypotheses`.
+        cache: The attention cache of streaming heads; None with plain heads.
+        counts: Counters of frames: `received`; one for each value of `Placement` (a grid frame
+            counts once it has entered the window); one for each cause of a dropped frame. Beside
+            them `missed_slots` (slots inside a window that no frame filled) and
+            `skipped_hypotheses`.
     """
 
     def __init__(
@@ -58,24 +59,24 @@ class CameraState:
 
     @property
     def used(self) -> int:
-        """How many frames have entered the window."""
+        """How many frames have entered the window so far."""
         return frames_used(self.counts)
 
     def reset(self) -> None:
-        """Empty the window; counters go on."""
+        """Empty the window; the counters stay."""
         self.grid.reset()
         self.window.clear()
 
     def refuse(self, cause: str) -> None:
-        """Count a frame that cannot even be placed."""
+        """Count a frame that cannot be placed."""
         self.counts['received'] += 1
         self.counts[cause] += 1
 
     def admit(self, frame: Frame) -> GridFrame | None:
-        """Place a frame and load it; None if it is not on the grid.
+        """Place a frame and load it; return None if it is not on the grid.
 
         Raises:
-            FrameError: It cannot be used. It is counted and does not take its slot.
+            FrameError: The frame cannot be used. It is counted and does not take its slot.
         """
         placed = self.place(frame)
         return None if placed is None else self.load(frame, *placed)
@@ -84,15 +85,19 @@ class CameraState:
         """Count a frame; return its placement and slot, or None if it is not on the grid.
 
         Raises:
-            FrameError: It has no stamp, or one that no message can carry.
+            FrameError: The frame has no stamp, or one that no message can carry.
         """
         if frame.stamp_ns <= 0:
             self.refuse('zero_stamp')
-            raise FrameError('zero_stamp', 'its header has no stamp; the driver must set one')
+            raise FrameError(
+                'zero_stamp', 'its header has no stamp; have the camera driver set header.stamp'
+            )
         if frame.stamp_ns >= END_OF_TIME_NS:
             self.refuse('impossible_stamp')
             raise FrameError(
-                'impossible_stamp', f'its stamp of {frame.stamp_ns} ns is beyond what ROS can say'
+                'impossible_stamp',
+                f'its stamp of {frame.stamp_ns} ns does not fit into builtin_interfaces/Time; '
+                'check header.stamp of the camera driver',
             )
         self.counts['received'] += 1
         placement, slot = self.grid.place(frame.stamp_ns)
@@ -104,10 +109,10 @@ class CameraState:
         return None
 
     def load(self, frame: Frame, placement: Placement, slot: int) -> GridFrame:
-        """Convert the pixels of a frame on the grid, which then holds its slot.
+        """Convert the pixels of a frame on the grid; the frame takes its slot.
 
         Raises:
-            FrameError: It cannot be read. It is counted and does not take its slot.
+            FrameError: The frame cannot be read. It is counted and does not take its slot.
         """
         try:
             image_hw3 = frame.load()
@@ -119,15 +124,12 @@ class CameraState:
         except FrameError as error:
             self.counts[error.cause] += 1
             raise
-        except Exception as error:  # out of memory, or a fault in a converter: one frame less
+        except Exception as error:  # out of memory, or a bug in a converter, costs one frame
             self.counts['unreadable'] += 1
             raise FrameError('unreadable', f'{type(error).__name__}: {error}') from error
         self._commit(frame, placement, slot)
         return GridFrame(
-            camera=frame.camera,
-            stamp_ns=frame.stamp_ns,
-            frame_id=frame.frame_id,
-            received_ns=frame.received_ns,
+            header=frame.header,
             placement=placement,
             slot=slot,
             image_hw3=image_hw3,
@@ -136,7 +138,7 @@ class CameraState:
         )
 
     def leave_out(self, frame: Frame, placement: Placement, slot: int, *, cause: str) -> None:
-        """Count a frame on the grid that is not looked at; it holds its slot all the same."""
+        """Count a frame on the grid that is dropped unread; it still takes its slot."""
         self.counts[cause] += 1
         self._commit(frame, placement, slot)
 

@@ -1,4 +1,13 @@
-"""A frame as it comes from a camera, before anyone has looked at its pixels."""
+"""A frame on its way from a camera to the encoder: as it arrives, then placed on the grid.
+
+    Frame       an image that has arrived; its pixels are not converted yet
+      | CameraState.place, CameraState.load
+    GridFrame   on the grid, with pixels                 (waits in the queue)
+      | encoder
+    EncodedFrame (window.py)                             (stays in the window)
+
+One `FrameHeader` travels through all three and ends in the hypothesis.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +18,7 @@ from step_ros.images.region import Box
 from step_ros.images.resize import cut_box
 from step_ros.streaming.grid import Placement
 
-# Tells which part of an image of this height and width is looked at.
+# Returns the part to encode of an image of this height and width.
 Crop = Callable[[tuple[int, int]], Box]
 
 
@@ -19,7 +28,7 @@ class FrameProblem:
 
     Attributes:
         camera: Name of the camera.
-        cause: One word, for counting.
+        cause: One word, the key of its counter.
         detail: What is wrong and what was expected.
     """
 
@@ -29,17 +38,34 @@ class FrameProblem:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frame:
-    """One image with its stamp and camera.
+class FrameHeader:
+    """Where and when a frame was taken.
 
     Attributes:
         camera: Name of the camera.
-        stamp_ns: When it was taken, in nanoseconds, from the header.
-        frame_id: Its coordinate frame, from the header.
-        received_ns: When it came, in nanoseconds of the monotonic clock.
-        load: Gives the pixels, uint8 RGB `[h, w, 3]`, or raises `FrameError`. It is called only
-            for frames on the grid: a frame that is not looked at costs no conversion.
-        crop: Tells which part of an image of this height and width is looked at; None: all of it.
+        frame_id: Its coordinate frame, from the message's header.
+        stamp_ns: When the image was taken, in nanoseconds, from the message's header.
+        received_ns: When the message arrived, in nanoseconds of the monotonic clock.
+    """
+
+    camera: str
+    frame_id: str
+    stamp_ns: int
+    received_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One image with its stamp and camera; its pixels are converted on demand.
+
+    Attributes:
+        camera: Name of the camera.
+        stamp_ns: When the image was taken, in nanoseconds, from the message's header.
+        frame_id: Its coordinate frame, from the message's header.
+        received_ns: When the message arrived, in nanoseconds of the monotonic clock.
+        load: Returns the pixels, uint8 RGB `[h, w, 3]`, or raises `FrameError`. The recogniser
+            calls it for grid frames only, so that other frames cost no conversion.
+        crop: Returns the part to encode of an image of this height and width; None for all of it.
     """
 
     camera: str
@@ -49,27 +75,31 @@ class Frame:
     load: Callable[[], np.ndarray]
     crop: Crop | None = None
 
+    @property
+    def header(self) -> FrameHeader:
+        """Where and when the frame was taken, without `load`, which keeps its message alive."""
+        return FrameHeader(
+            camera=self.camera,
+            frame_id=self.frame_id,
+            stamp_ns=self.stamp_ns,
+            received_ns=self.received_ns,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class GridFrame:
     """A frame on the grid, with its pixels.
 
     Attributes:
-        camera: Name of the camera.
-        stamp_ns: When it was taken.
-        frame_id: Its coordinate frame.
-        received_ns: When it came, in nanoseconds of the monotonic clock.
-        placement: How it came onto the grid.
-        slot: Its place on the grid.
+        header: Where and when it was taken.
+        placement: How it got onto the grid.
+        slot: Its slot on the grid.
         image_hw3: Its pixels, uint8 RGB.
-        box: The part of them that is looked at; None: all of it.
-        fitted_hw3: That part in the size that the encoder takes; None where the encoder fits it.
+        box: The part of them to encode; None for all of it.
+        fitted_hw3: That part, resized for the encoder; None if the encoder resizes it.
     """
 
-    camera: str
-    stamp_ns: int
-    frame_id: str
-    received_ns: int
+    header: FrameHeader
     placement: Placement
     slot: int
     image_hw3: np.ndarray
@@ -77,6 +107,21 @@ class GridFrame:
     fitted_hw3: np.ndarray | None = None
 
     @property
+    def camera(self) -> str:
+        """Name of the camera."""
+        return self.header.camera
+
+    @property
+    def frame_id(self) -> str:
+        """Coordinate frame of the camera."""
+        return self.header.frame_id
+
+    @property
+    def stamp_ns(self) -> int:
+        """When the image was taken, in nanoseconds."""
+        return self.header.stamp_ns
+
+    @property
     def seen_hw3(self) -> np.ndarray:
-        """The pixels that the encoder is given."""
+        """The pixels for the encoder."""
         return cut_box(self.image_hw3, self.box) if self.fitted_hw3 is None else self.fitted_hw3

@@ -1,6 +1,11 @@
 """The queue between the cameras' callbacks and the one worker: grid frames, ready to encode.
 
-A frame that is not on the grid never waits: it is counted where it arrives.
+    callbacks' thread                                 worker's thread
+    enqueue: place -> admit -> load -> append  ==>    next_batch: shed load -> take frames
+
+A frame off the grid never waits: `enqueue` counts it and returns. Pixels are converted in the
+callbacks' thread and outside the lock, so that the worker goes on meanwhile. Each frame is counted
+once: received = used + off grid + waiting + dropped, by cause.
 """
 
 import threading
@@ -16,11 +21,11 @@ from step_ros.streaming.timing import FrameTiming
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What the worker does next.
+    """Frames for the worker to recognise next.
 
     Attributes:
         frames: At least one; in order for each camera.
-        newest_only: Whether to decide on each camera's newest window alone.
+        newest_only: Whether to run the heads on each camera's newest window only.
     """
 
     frames: list[GridFrame]
@@ -28,12 +33,12 @@ class Batch:
 
 
 class FrameQueue:
-    """Grid frames waiting for the worker; `LoadShedder` drops whole windows.
+    """Grid frames that wait for the worker; a `LoadShedder` drops whole windows of them.
 
-    One thread puts, another takes.
+    One thread enqueues, another takes batches.
 
     Args:
-        stream: Gives a camera's stream.
+        find_state: Returns the state of a camera by its name.
         capacity: Grid frames of each camera that may wait.
         frames: Frames in a window (T).
         frame_period_ns: Nanoseconds between two grid frames.
@@ -45,7 +50,7 @@ class FrameQueue:
 
     def __init__(
         self,
-        stream: Callable[[str], CameraState],
+        find_state: Callable[[str], CameraState],
         *,
         capacity: int,
         frames: int,
@@ -54,110 +59,118 @@ class FrameQueue:
     ) -> None:
         if capacity < 1:
             raise ValueError(f'capacity={capacity}; expected at least 1')
-        self._stream = stream
-        self._turns = LoadShedder(
+        self._find_state = find_state
+        self._shedder = LoadShedder(
             capacity=capacity, frames=frames, frame_period_ns=frame_period_ns, timing=timing
         )
         self._ready = threading.Condition()
         self._closed = False
 
-    def put(self, frame: Frame) -> None:
-        """Place a frame; if it is on the grid and its camera is served, load it and let it wait.
+    def enqueue(self, frame: Frame) -> None:
+        """Place a frame; if it is on the grid and its camera on shift, load and append it.
 
-        Never waits for the worker.
+        The call never waits for the worker.
 
         Raises:
-            FrameError: It cannot be used; it is counted.
+            FrameError: The frame cannot be used; it is counted.
         """
         with self._ready:
             if self._closed:
                 return
-            line = self._line(frame.camera)
-            placed = line.stream.place(frame)
+            backlog = self._backlog(frame.camera)
+            placed = backlog.state.place(frame)
             if placed is None:
                 return
-            if not self._turns.accepts(line, frame.received_ns):
-                line.stream.leave_out(frame, *placed, cause=OVERLOAD)
+            if not self._shedder.admit_frame(backlog, frame.received_ns):
+                backlog.state.leave_out(frame, *placed, cause=OVERLOAD)
                 return
-            if line.restart:
-                line.restart = ''
-                line.stream.grid.reset()
+            if backlog.restart_cause:
+                backlog.restart_cause = ''
+                backlog.state.grid.reset()
                 placed = Placement.START, 0
-        # The worker goes on while pixels are converted.
-        ready = line.stream.load(frame, *placed)
+        # Load outside the lock, so that the worker goes on while pixels are converted.
+        loaded = backlog.state.load(frame, *placed)
         with self._ready:
-            if line.restart:  # dropped with what waited, in the meantime
-                line.stream.counts[line.restart] += 1
+            if backlog.restart_cause:
+                # The backlog was dropped while this frame was loading. It belongs to the dropped
+                # window, and appending it would leave a hole before the next frame.
+                backlog.state.counts[backlog.restart_cause] += 1
             elif not self._closed:
-                line.accept(ready)
+                backlog.append_frame(loaded)
                 self._ready.notify()
 
-    def take(self, *, wait: bool = True) -> Batch | None:
-        """Take some frames of each camera of which some wait.
+    def next_batch(self, *, wait: bool = True) -> Batch | None:
+        """Take the oldest frames of each camera that has waiting frames.
 
         Args:
-            wait: Whether to wait for frames; None if not and there are none.
+            wait: Whether to wait for frames.
 
         Returns:
-            None once the queue is closed.
+            The batch; None once the queue is closed, or if no frame waits and `wait` is false.
         """
         with self._ready:
             while not self._closed:
-                if self._waits():
-                    self._turns.relieve()
-                if self._waits():
-                    frames = self._turns.take()
-                    return Batch(frames=frames, newest_only=self._turns.newest_only)
+                # Shedding load may drop the last waiting frame, hence the second check.
+                if self._any_waiting():
+                    self._shedder.shed_load()
+                if self._any_waiting():
+                    frames = self._shedder.next_frames()
+                    return Batch(frames=frames, newest_only=self._shedder.newest_only)
                 if not wait:
                     break
                 self._ready.wait()
             return None
 
     def restart(self) -> None:
-        """Drop all that waits and begin every window anew: the model failed and lost frames."""
+        """Drop all waiting frames and restart every window: the model failed and lost frames."""
         with self._ready:
-            for line in self._turns.lines.values():
-                line.drop(RESTART)
+            for backlog in self._shedder.backlogs.values():
+                backlog.drop_frames(RESTART)
 
     def close(self) -> None:
-        """Let the worker go and take no more frames."""
+        """Drop all waiting frames, accept no more, and wake the worker to end."""
         with self._ready:
             self._closed = True
-            for line in self._turns.lines.values():
-                line.waiting.clear()
+            for backlog in self._shedder.backlogs.values():
+                backlog.waiting.clear()
             self._ready.notify_all()
 
     def counts(self, camera: str) -> dict[str, int]:
-        """Return a camera's counters at one moment, and how many frames are `waiting`.
+        """Return a camera's counters at one moment, with the number of frames `waiting`.
 
-        Those that the worker has in hand are waiting, too.
+        Frames that the worker has taken and not yet put into a window count as waiting.
         """
         with self._ready:
-            line = self._line(camera)
-            counts = dict(line.stream.counts)
-            in_hand = line.taken - frames_used(counts) - counts.get('failed', 0)
-            return {**counts, 'waiting': len(line.waiting) + in_hand}
+            backlog = self._backlog(camera)
+            counts = dict(backlog.state.counts)
+            in_work = backlog.frames_taken - frames_used(counts) - counts.get('failed', 0)
+            return {**counts, 'waiting': len(backlog.waiting) + in_work}
 
     def serves(self, camera: str) -> bool:
-        """Whether it is this camera's turn."""
+        """Return whether this camera is on shift, so that new frames are admitted."""
         with self._ready:
-            return self._line(camera).open
+            return self._backlog(camera).on_shift
 
     def interval_ms(self) -> float:
         """Return the time between two grid frames of all cameras that stream."""
         with self._ready:
-            return self._turns.interval_ms()
+            return self._shedder.interval_ms()
 
     def overloaded(self, now_ns: int) -> bool:
-        """Whether frames or hypotheses were left out of late, by the clock of `received_ns`."""
+        """Return whether frames or hypotheses were dropped recently, or soon will be.
+
+        Args:
+            now_ns: The time by the clock of `Frame.received_ns`.
+        """
         with self._ready:
-            return self._turns.overloaded(now_ns)
+            return self._shedder.overloaded(now_ns)
 
-    def _waits(self) -> bool:
-        return any(line.waiting for line in self._turns.lines.values())
+    def _any_waiting(self) -> bool:
+        return any(backlog.waiting for backlog in self._shedder.backlogs.values())
 
-    def _line(self, camera: str) -> CameraBacklog:
-        line = self._turns.lines.get(camera)
-        if line is None:
-            line = self._turns.lines[camera] = CameraBacklog(stream=self._stream(camera))
-        return line
+    def _backlog(self, camera: str) -> CameraBacklog:
+        backlog = self._shedder.backlogs.get(camera)
+        if backlog is None:
+            backlog = CameraBacklog(state=self._find_state(camera))
+            self._shedder.backlogs[camera] = backlog
+        return backlog

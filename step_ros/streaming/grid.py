@@ -1,10 +1,16 @@
-"""The temporal grid: which frames of a stream are looked at.
+"""The temporal grid: which frames of a stream enter a window.
 
-Time is cut into slots of one frame period, starting a tenth of a period before the first frame,
-and the earliest frame of each slot is the one that counts. So which frames are chosen depends on
-their stamps alone, not on the order or the speed at which they come (but for a gap: it counts at
-once, though a late frame might have bridged it). Training samples its clips with the same
-functions.
+The grid cuts time into slots of one frame period. Slot 0 starts a tenth of a period before the
+first frame, and the earliest frame of each slot is the grid frame:
+
+    slot        |    0    |    1    |    2    |    3    |
+    frames        x  x  x     x  x              x x   x
+    grid frames   x           x                 x
+                                         `-- an empty slot: the window misses it
+
+So the stamps alone choose the frames, not the order or the speed in which they arrive. There is
+one exception: a gap restarts the window at once, although a late frame might have bridged it.
+Training samples its clips with the same functions.
 """
 
 from collections.abc import Sequence
@@ -16,24 +22,29 @@ import numpy as np
 
 NANOSECONDS = 1_000_000_000
 
-# A slot begins this share of a period early, so that a camera at the grid's own rate may jitter.
+# A slot starts this share of a period early, so that a camera at the grid's own rate may jitter.
 SLACK = 0.1
+
+# The default `max_gap`, in frame periods. One lost frame leaves two periods between its
+# neighbours, and stamps may jitter by half a period more. Two lost frames (three periods) restart
+# the window, for training samples its clips evenly.
+MAX_GAP_PERIODS = 2.5
 
 
 def slot_of(stamp_ns: int, *, anchor_ns: int, frame_period_ns: int) -> int:
-    """Return the slot that a stamp falls in; the frame at the anchor is in slot 0."""
+    """Return the slot of a stamp; a frame at the anchor is in slot 0."""
     return (stamp_ns - anchor_ns + round(SLACK * frame_period_ns)) // frame_period_ns
 
 
 def grid_indices(stamps_ns: Sequence[int] | np.ndarray, *, frame_period_ns: int) -> list[int]:
-    """Choose the frames on the grid that starts at the first stamp.
+    """Return which frames are on the grid that starts at the first stamp.
 
     Args:
         stamps_ns: Stamps of a clip's frames, ascending.
         frame_period_ns: Nanoseconds between two grid frames.
 
     Returns:
-        Indices of the frames on the grid, ascending; a slot without a frame is left out.
+        Indices of the grid frames, ascending; an empty slot has no index.
     """
     chosen: list[int] = []
     last = -1
@@ -46,16 +57,16 @@ def grid_indices(stamps_ns: Sequence[int] | np.ndarray, *, frame_period_ns: int)
 
 
 class Placement(Enum):
-    """What becomes of a frame."""
+    """How the grid places a frame."""
 
-    START = 'start'  # the first frame of a window: at the beginning of the stream
-    GAP = 'gap'  # likewise, after a gap that is too long
-    JUMP = 'jump'  # likewise, after time jumped back
-    NEW = 'new'  # the first frame of a new slot
-    REORDERED = 'reordered'  # came late, but within tolerance: takes its place in an older slot
+    START = 'start'  # first frame of a window: the stream starts
+    GAP = 'gap'  # first frame of a window: the gap before it is longer than max_gap
+    JUMP = 'jump'  # first frame of a window: time jumped back
+    NEW = 'new'  # first frame of a new slot
+    REORDERED = 'reordered'  # late but within the tolerance: fills its older slot
     OFF_GRID = 'off_grid'  # its slot already has an earlier frame
-    DUPLICATE = 'duplicate'  # its stamp was there before
-    LATE = 'late'  # came later than the tolerance allows
+    DUPLICATE = 'duplicate'  # a frame with this stamp came before
+    LATE = 'late'  # later than the tolerance allows
 
     @property
     def restarts(self) -> bool:
@@ -69,19 +80,19 @@ class Placement(Enum):
 
     @property
     def opens_slot(self) -> bool:
-        """Whether the frame is the newest of its window, which then wants a hypothesis."""
+        """Whether the frame is the newest of its window, which is then due for a hypothesis."""
         return self.restarts or self is Placement.NEW
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridSettings:
-    """How a stream is put on the grid.
+    """Settings of the temporal grid, in nanoseconds.
 
     Attributes:
-        frame_period_ns: Nanoseconds between two grid frames.
-        order_tolerance_ns: How far behind the newest frame a frame may come and still count.
+        frame_period_ns: Time between two grid frames.
+        order_tolerance_ns: How far a frame may lag behind the newest one and still enter.
         max_gap_ns: Longest time between two grid frames of one window.
-        jump_ns: A frame further behind the newest one than this means that time jumped back.
+        jump_ns: If a frame lags further behind the newest one than this, time has jumped back.
     """
 
     frame_period_ns: int
@@ -106,10 +117,14 @@ class GridSettings:
 
 
 class FrameGrid:
-    """The grid of one camera: decides for each frame whether it enters the window.
+    """The grid of one camera: places each frame, in the window or not.
 
-    `place` only looks; `commit` makes it so. A frame that turns out to be unreadable in between is
-    simply not committed, and the next one of its slot takes its place.
+    `place` changes nothing; `commit` records the frame. A frame that proves unreadable in between
+    is not committed, so the next frame of its slot becomes the grid frame.
+
+    The grid remembers the stamps of the window's frames by slot:
+
+        anchor_ns = 1000, frame_period_ns = 100        stamps {3: 1302, 4: 1395, 5: 1501}
     """
 
     def __init__(self, settings: GridSettings) -> None:
@@ -120,14 +135,14 @@ class FrameGrid:
         self._stamps: dict[int, int] = {}
 
     def reset(self) -> None:
-        """Forget everything, as before the first frame."""
+        """Forget all frames, as before the first one."""
         self._newest_ns = None
         self._stamps.clear()
 
     def place(self, stamp_ns: int) -> tuple[Placement, int]:
-        """Say what becomes of a frame with this stamp, and its slot.
+        """Return the placement and the slot of a frame with this stamp.
 
-        A gap counts at once: a late frame that would have bridged it comes too late.
+        A gap restarts the window at once: a late frame cannot bridge it any more.
         """
         settings = self.settings
         if self._newest_ns is None or not self._stamps:
@@ -149,17 +164,17 @@ class FrameGrid:
             return Placement.OFF_GRID, slot
         if behind_ns < 0 and slot > max(self._stamps):
             return Placement.NEW, slot
-        # A slot older than all that are kept has left the window.
+        # The window has slid past slots that are older than the oldest remembered one.
         return (Placement.REORDERED if slot >= min(self._stamps) else Placement.LATE), slot
 
     def commit(self, placement: Placement, slot: int, stamp_ns: int, *, keep: int) -> None:
-        """Take note of a placed frame.
+        """Record a placed frame.
 
         Args:
-            placement: What `place` said.
-            slot: Likewise.
-            stamp_ns: The frame's stamp.
-            keep: How many slots to remember: the frames in a window.
+            placement: Its placement, from `place`.
+            slot: Its slot, from `place`.
+            stamp_ns: Its stamp.
+            keep: How many slots to remember: the frames in a window (T).
         """
         if placement.restarts:
             self._anchor_ns = stamp_ns
@@ -174,36 +189,31 @@ class FrameGrid:
                 del self._stamps[min(self._stamps)]
 
 
-# ---- How many grid frames were answered, and how many were not, by the hypotheses' own stamps.
-
-# Stamps jitter by this share of a period at most: at an edge only what is clearly missing counts.
+# An edge shorter than a period and this share of it may be jitter, and counts no lost frame.
 _JITTER = 0.25
 
 
 def grid_loss(
     stamps_ns: Sequence[int], *, begin_ns: int, end_ns: int, frame_period_ns: int
 ) -> tuple[int, int]:
-    """Count the grid frames of one camera in a time, by the stamps of its hypotheses.
+    """Return how many grid frames of one camera got a hypothesis, and how many were lost.
 
-    The hypotheses say where the grid lies; whole periods without one, between them and towards the
-    edges of the time, are grid frames that were lost.
+    The stamps of the hypotheses show where the grid lies. Each whole period without a hypothesis
+    is a lost grid frame, between two hypotheses and at both edges of the interval.
 
     Args:
         stamps_ns: Stamps of the camera's hypotheses, in any order.
-        begin_ns: Beginning of the time.
-        end_ns: Its end.
+        begin_ns: Start of the interval.
+        end_ns: End of the interval.
         frame_period_ns: Nanoseconds between two grid frames.
 
-    Returns:
-        Grid frames with a hypothesis, and those without.
-
     Raises:
-        ValueError: The time is shorter than nothing, or the period not longer.
+        ValueError: The interval ends before it starts, or the period is not positive.
     """
     if end_ns < begin_ns or frame_period_ns <= 0:
         raise ValueError(
-            f'from {begin_ns} to {end_ns} ns, a grid frame every {frame_period_ns} ns: expected a '
-            'time that ends after it begins and a period above 0'
+            f'from {begin_ns} to {end_ns} ns, a grid frame every {frame_period_ns} ns: expected '
+            'an end that is not before the start, and a period above 0'
         )
     inside = sorted({stamp for stamp in stamps_ns if begin_ns <= stamp < end_ns})
     if not inside:

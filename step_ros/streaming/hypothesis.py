@@ -1,4 +1,4 @@
-"""Hypotheses: what the heads' logits say about a window."""
+"""Hypotheses: scores of all tasks for one window, computed from the heads' logits."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,13 +11,13 @@ from step_ros.model.bundle_schema import TaskSpec
 
 @dataclass(frozen=True, kw_only=True)
 class TaskHypothesis:
-    """What one head says about one window.
+    """Scores of one task for one window.
 
     Attributes:
         spec: The task.
-        scores_k: Probabilities of all labels, in the bundle's order, calibrated.
-        order_evidence: Jensen-Shannon divergence in [0, 1] to the answer on the window reversed;
-            NaN where it was not asked for.
+        scores_k: Calibrated probabilities of all labels, in the bundle's order.
+        order_evidence: Jensen-Shannon divergence, in [0, 1], between these scores and those of
+            the reversed window; NaN if it was not computed.
     """
 
     spec: TaskSpec
@@ -26,12 +26,12 @@ class TaskHypothesis:
 
     @cached_property
     def label(self) -> str:
-        """The best label."""
+        """The label with the highest score."""
         return self.spec.labels[int(self.scores_k.argmax())]
 
     @property
     def counterpart(self) -> str:
-        """The nearly symmetric partner of the best label; empty where it has none."""
+        """The nearly symmetric partner of the best label; empty if it has none."""
         return self.spec.counterparts.get(self.label, '')
 
     def score_of(self, label: str) -> float:
@@ -53,8 +53,8 @@ class Hypothesis:
         frame_id: Coordinate frame of the newest frame.
         stamp_ns: Stamp of the newest frame.
         window_start_ns: Stamp of the oldest frame.
-        received_ns: When the newest frame came, by the monotonic clock.
-        tasks: One for each task, in the bundle's order.
+        received_ns: When the newest frame arrived, in nanoseconds of the monotonic clock.
+        tasks: The scores of each task, in the bundle's order.
     """
 
     camera: str
@@ -67,16 +67,16 @@ class Hypothesis:
 
 def probabilities(logits_bk: Tensor, temperature: float) -> np.ndarray:
     """Return calibrated probabilities, float64 `[b, k]`."""
-    # numpy: for a few numbers torch takes many times as long.
+    # numpy, because torch takes many times as long for so few numbers.
     scaled_bk = logits_bk.cpu().numpy().astype(np.float64) / temperature
-    with np.errstate(invalid='ignore'):  # logits beyond all numbers give scores that are none
+    with np.errstate(invalid='ignore'):  # inf or NaN logits give NaN scores
         weights_bk = np.exp(scaled_bk - scaled_bk.max(axis=-1, keepdims=True))
     scores: np.ndarray = weights_bk / weights_bk.sum(axis=-1, keepdims=True)
     return scores
 
 
 def jensen_shannon(p_bk: np.ndarray, q_bk: np.ndarray) -> np.ndarray:
-    """Return the Jensen-Shannon divergence to base 2, in [0, 1], `[b]`."""
+    """Return the Jensen-Shannon divergence of each row to base 2, in [0, 1], `[b]`."""
     m_bk = (p_bk + q_bk) / 2
 
     def divergence(a_bk: np.ndarray) -> np.ndarray:

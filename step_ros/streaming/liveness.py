@@ -1,4 +1,4 @@
-"""Which cameras have fallen silent."""
+"""Which cameras no longer send frames."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,12 +6,12 @@ from step_ros.streaming.postprocessing.fusion import FUSED
 
 
 class StaleCameraDetector:
-    """Looks at how many frames cameras have sent, now and then.
+    """Compares how many frames the cameras have sent from call to call.
 
     Args:
         cameras: Names of the cameras.
-        received: Tells how many frames a camera has sent.
-        timeout_ns: How long without a frame until a camera is lost; 0: never.
+        received: Returns how many frames a camera has sent.
+        timeout_ns: Time without a frame after which a camera is lost; 0 for never.
     """
 
     def __init__(
@@ -23,10 +23,10 @@ class StaleCameraDetector:
         self._seen: dict[str, tuple[int, int]] = {}
 
     def lost(self, now_ns: int) -> frozenset[str]:
-        """Return the cameras that are lost; the fused view is when all of them are.
+        """Return the lost cameras, with the fused view if all of them are lost.
 
         Args:
-            now_ns: The time by one clock, the same at each call.
+            now_ns: The time, by the same clock at each call.
         """
         if not self.timeout_ns:
             return frozenset()
@@ -34,7 +34,7 @@ class StaleCameraDetector:
         for camera in self._cameras:
             count = self._received(camera)
             before, since_ns = self._seen.get(camera, (-1, now_ns))
-            # A clock that jumps back is that of a bag or a simulation that begins anew.
+            # The clock jumped back: a looped bag or a restarted simulation.
             if count != before or now_ns < since_ns:
                 self._seen[camera] = (count, now_ns)
             elif now_ns - since_ns >= self.timeout_ns:

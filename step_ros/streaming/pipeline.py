@@ -1,4 +1,4 @@
-"""From the recogniser's hypotheses to what is told: fused, smoothed, with events."""
+"""From the recogniser's hypotheses to published ones: fused, smoothed, with events."""
 
 import threading
 from dataclasses import dataclass, replace
@@ -12,12 +12,12 @@ from step_ros.streaming.settings import StreamSettings
 
 @dataclass(frozen=True, kw_only=True)
 class PostprocessedHypothesis:
-    """What is told about one window.
+    """A hypothesis to publish, with its events.
 
     Attributes:
         hypothesis: The hypothesis, fused and smoothed.
-        events: What it began or ended, in order.
-        open_events: What is open on its camera after it.
+        events: The events that it started or ended, in order.
+        open_events: The open events of its camera after it.
     """
 
     hypothesis: Hypothesis
@@ -26,15 +26,15 @@ class PostprocessedHypothesis:
 
 
 class Postprocessor:
-    """Fuses, smooths and detects events; settings may be changed while it works.
+    """Fuses and smooths hypotheses and detects events; settings may change while it works.
 
-    Settings are changed in one thread, hypotheses come in another.
+    One thread may change the settings while another processes hypotheses.
 
     Args:
-        settings: Smoothing and events.
-        max_gap_ns: As the recogniser has it.
-        fusion: Makes one view of all cameras; None leaves each by itself.
-        active_tasks: The tasks that are told; None for all.
+        settings: Settings of the smoothing and the events.
+        max_gap_ns: Longest time between two grid frames of one window, as in the recogniser.
+        fusion: Fuses all cameras into one view; None keeps each camera's own.
+        active_tasks: The tasks to publish; None for all.
     """
 
     def __init__(
@@ -54,35 +54,37 @@ class Postprocessor:
     def change(
         self, settings: StreamSettings, *, active_tasks: frozenset[str] | None = None
     ) -> None:
-        """Go on with other settings, from the next hypothesis on."""
+        """Change the settings from the next hypothesis on."""
         with self._lock:
             self._smoother.time_constant = settings.smoothing
             self._detector.settings = settings.events()
             self._active_tasks = active_tasks
 
-    def update(self, hypothesis: Hypothesis) -> list[PostprocessedHypothesis]:
-        """Take a camera's hypothesis; return what is to be told, which may be nothing."""
+    def process_hypothesis(self, hypothesis: Hypothesis) -> list[PostprocessedHypothesis]:
+        """Return the hypotheses to publish after a camera's hypothesis; fusion may give none."""
         with self._lock:
-            views = [hypothesis] if self._fusion is None else self._fusion.update(hypothesis)
-            return [self._answer(view) for view in views]
+            views = (
+                [hypothesis] if self._fusion is None else self._fusion.add_hypothesis(hypothesis)
+            )
+            return [self._postprocess(view) for view in views]
 
     def open_events(self) -> list[Event]:
-        """Return what is open on all cameras."""
+        """Return the open events of all cameras."""
         with self._lock:
             return self._detector.open_events()
 
     def close(self, camera: str | None = None) -> list[Event]:
-        """End what is open, on one camera or on all."""
+        """End the open events of one camera, or of all; return their ends."""
         with self._lock:
             return self._detector.close(camera)
 
-    def _answer(self, hypothesis: Hypothesis) -> PostprocessedHypothesis:
+    def _postprocess(self, hypothesis: Hypothesis) -> PostprocessedHypothesis:
         smooth = self._smoother.smooth(hypothesis)
         if self._active_tasks is not None:
             active = [task for task in smooth.tasks if task.spec.name in self._active_tasks]
             smooth = replace(smooth, tasks=tuple(active))
         return PostprocessedHypothesis(
             hypothesis=smooth,
-            events=self._detector.update(smooth),
+            events=self._detector.add_hypothesis(smooth),
             open_events=self._detector.open_events(smooth.camera),
         )

@@ -1,8 +1,12 @@
 """The streaming recogniser: frames of any number of cameras in, hypotheses out.
 
-The node, replay evaluation and benchmarks all drive this one class, so that a number measured
-offline is the number on the robot. It knows no thread, and time is what the stamps say: it looks
-at a clock only to say what a frame costs.
+    frames -> grid of each camera -> encoder (one batch) -> windows -> heads -> hypotheses
+              (CameraState)                                (Window,    (WindowClassifier)
+                                                            attention cache)
+
+The node, replay and benchmarks all drive `StreamingRecogniser`, so that a number measured offline
+is the number on the robot. It has no threads and takes the time from the stamps; it reads a clock
+only to measure what a frame costs.
 """
 
 import logging
@@ -27,126 +31,52 @@ from step_ros.streaming.attention_cache.stacked_heads import (
 )
 from step_ros.streaming.attention_cache.storage import MEMORY_BUDGET, choose_kept
 from step_ros.streaming.camera_state import CameraState
-from step_ros.streaming.frame import Frame, FrameProblem, GridFrame
-from step_ros.streaming.grid import NANOSECONDS, GridSettings, Placement
+from step_ros.streaming.frame import Frame, FrameHeader, FrameProblem, GridFrame
+from step_ros.streaming.grid import MAX_GAP_PERIODS, NANOSECONDS, GridSettings, Placement
 from step_ros.streaming.hypothesis import Hypothesis, TaskHypothesis, jensen_shannon, probabilities
 from step_ros.streaming.timing import FrameTiming, Stopwatch
 from step_ros.streaming.window import EncodedFrame, Window
 
-# ---- From windows to hypotheses: the heads' last layers, and what their logits say.
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FullWindow:
-    """A window that wants a hypothesis.
+    """A full window that is due for a hypothesis.
 
     Attributes:
-        camera: Name of the camera.
-        newest: Its newest frame.
+        newest: Header of its newest frame.
         start_ns: Stamp of its oldest frame.
-        tokens_tnd: What plain heads will look at; None with streaming heads.
+        tokens_tnd: The tokens of its frames, for plain heads; None with streaming heads.
     """
 
-    camera: str
-    newest: EncodedFrame
+    newest: FrameHeader
     start_ns: int
     tokens_tnd: Tensor | None
 
 
-class WindowClassifier:
-    """Says what the windows of some cameras show.
-
-    Args:
-        bundle: The model.
-        heads: Its heads taken apart; None where they run on whole windows.
-        order_evidence: Whether the heads are run on the reversed window too.
-    """
-
-    def __init__(
-        self, bundle: Bundle, heads: StreamingHeads | None, *, order_evidence: bool
-    ) -> None:
-        self._bundle = bundle
-        self._heads = heads
-        self._order_evidence = order_evidence
-
-    @torch.inference_mode()
-    def predict(
-        self, windows: Sequence[FullWindow], attended: Sequence[Tensor]
-    ) -> list[Hypothesis]:
-        """Return a hypothesis for each window.
-
-        Args:
-            windows: At least one.
-            attended: What streaming heads attended to in each, `[v, g, c]`: forwards, and reversed
-                if order evidence is asked for. Plain heads look at the windows' tokens instead.
-        """
-        logits = self._logits(windows, attended)
-        answers: list[list[TaskHypothesis]] = [[] for _ in windows]
-        for spec in self._bundle.spec.tasks:
-            logits_vbk = logits[spec.name]
-            scores_bk = probabilities(logits_vbk[0], spec.temperature)
-            evidence_b = np.full(len(windows), np.nan)
-            if self._order_evidence:
-                reversed_bk = probabilities(logits_vbk[1], spec.temperature)
-                evidence_b = jensen_shannon(scores_bk, reversed_bk)
-            for answer, scores_k, evidence in zip(answers, scores_bk, evidence_b, strict=True):
-                answer.append(
-                    TaskHypothesis(spec=spec, scores_k=scores_k, order_evidence=float(evidence))
-                )
-        return [
-            Hypothesis(
-                camera=window.camera,
-                frame_id=window.newest.frame_id,
-                stamp_ns=window.newest.stamp_ns,
-                window_start_ns=window.start_ns,
-                received_ns=window.newest.received_ns,
-                tasks=tuple(answer),
-            )
-            for window, answer in zip(windows, answers, strict=True)
-        ]
-
-    def _logits(
-        self, windows: Sequence[FullWindow], attended: Sequence[Tensor]
-    ) -> dict[str, Tensor]:
-        """Return the logits of each task, `[v, b, k]`: forwards, and reversed if asked for."""
-        if self._heads is not None:
-            # One matrix product for all windows in all their orders, those of one order together.
-            answers = self._heads.classify(torch.stack(list(attended), dim=1).flatten(0, 1))
-            size = (-1, len(windows))
-            return {task: said.reshape(*size, said.shape[-1]) for task, said in answers.items()}
-        x_btnd = torch.stack([each.tokens_tnd for each in windows if each.tokens_tnd is not None])
-        ways = [self._bundle.model.predict(x_btnd)]
-        if self._order_evidence:
-            ways.append(self._bundle.model.predict(x_btnd.flip(dims=(1,))))
-        return {task: torch.stack([each[task] for each in ways]) for task in ways[0]}
-
-
-_logger = logging.getLogger(__name__)
-
-
 class StreamingRecogniser:
-    """Encodes each grid frame once and gives a hypothesis for each new grid frame.
+    """Encodes each grid frame once and returns a hypothesis for each new grid frame.
 
-    Heads that can be taken apart (`find_not_streaming_reason`) compute a frame's share in them
-    once, too; others are run on the cached tokens of the whole window.
+    Streaming heads (`attention_cache.stacked_heads`) compute a frame's share in them once, too.
+    Other heads run on the tokens of the whole window.
 
     Args:
         bundle: The model.
         encoder: Runs the bundle's backbone.
-        order_tolerance: Seconds that a frame may come behind a newer one and still count.
-        max_gap: Longest time in seconds between two grid frames of one window; None for two and a
-            half frame periods.
-        jump_back: Seconds behind the newest frame from which a stamp means that time jumped back.
+        order_tolerance: How far in seconds a frame may lag behind a newer one and still enter.
+        max_gap: Longest time in seconds between two grid frames of one window; None for
+            `MAX_GAP_PERIODS` frame periods.
+        jump_back: If a frame lags this many seconds behind the newest one, time has jumped back.
         order_evidence: Whether to run the heads on the reversed window too.
         memory_budget: Bytes that the kept exponentials of one camera may take.
-        streaming: Whether heads may be taken apart; False runs them on whole windows, for
-            comparison.
+        streaming: Whether heads may stream; False runs them on whole windows, for comparison.
 
     Attributes:
-        cameras: The streams seen so far, by the camera's name.
+        cameras: The state of each camera seen so far, by name.
         problems: Unusable frames of the last call of `process`.
-        timing: What grid frames cost of late.
-        not_streaming_reason: Why the heads are run on whole windows; empty where they stream.
+        timing: What grid frames cost recently.
+        not_streaming_reason: Why the heads run on whole windows; empty if they stream.
 
     Raises:
         ValueError: A time does not fit the bundle's frame period, or the budget is negative.
@@ -173,7 +103,9 @@ class StreamingRecogniser:
         self.settings = GridSettings(
             frame_period_ns=round(frame_period * NANOSECONDS),
             order_tolerance_ns=round(order_tolerance * NANOSECONDS),
-            max_gap_ns=round((2.5 * frame_period if max_gap is None else max_gap) * NANOSECONDS),
+            max_gap_ns=round(
+                (MAX_GAP_PERIODS * frame_period if max_gap is None else max_gap) * NANOSECONDS
+            ),
             jump_ns=round(jump_back * NANOSECONDS),
         )
         self.cameras: dict[str, CameraState] = {}
@@ -196,26 +128,27 @@ class StreamingRecogniser:
         self._classifier = WindowClassifier(bundle, self._heads, order_evidence=order_evidence)
 
     def prepare(self, camera: str) -> CameraState:
-        """Return a camera's stream; made, with all the memory it will need, if it is new."""
-        stream = self.cameras.get(camera)
-        if stream is None:
-            # Frames are loaded in another thread, if there is one, than the encoder's.
+        """Return a camera's state; a new camera gets one, with all the memory it will need."""
+        state = self.cameras.get(camera)
+        if state is None:
+            # On the CPU, resize images when they are loaded: that may run in another thread than
+            # the encoder's. Other encoders resize their images themselves.
             size = self.bundle.model.backbone.image_size
-            stream = CameraState(
+            state = CameraState(
                 self.bundle.spec.frames,
                 self.settings,
                 cache=self._cache(),
                 image_size=size if self.encoder.device.type == 'cpu' else None,
             )
-            self.cameras[camera] = stream
-            if stream.cache is not None:
+            self.cameras[camera] = state
+            if state.cache is not None:
                 _logger.info(
                     'camera %r: heads stream, exponentials kept: %s, %.1f MB a task',
                     camera,
-                    stream.cache.kept,
-                    stream.cache.bytes_per_task / 1e6,
+                    state.cache.kept,
+                    state.cache.bytes_per_task / 1e6,
                 )
-        return stream
+        return state
 
     def _cache(self) -> HeadCache | None:
         if self._heads is None:
@@ -227,17 +160,17 @@ class StreamingRecogniser:
         )
 
     def reset(self) -> None:
-        """Empty all windows, as before the first frame; counters go on."""
-        for stream in self.cameras.values():
-            stream.reset()
+        """Empty all windows, as before the first frame; the counters stay."""
+        for state in self.cameras.values():
+            state.reset()
 
     def process(self, frames: Sequence[Frame]) -> list[Hypothesis]:
-        """Take frames, of one or many cameras, in the order in which they came.
+        """Place, encode and recognise frames of one or many cameras, in the order of arrival.
 
-        Frames on the grid are encoded in one batch. `problems` then lists the unusable ones.
+        The grid frames are encoded in one batch. `problems` then lists the unusable frames.
 
         Returns:
-            A hypothesis for each new grid frame that finds its camera's window full.
+            A hypothesis for each new grid frame that makes or keeps its camera's window full.
         """
         self.problems = []
         admitted: list[GridFrame] = []
@@ -256,20 +189,19 @@ class StreamingRecogniser:
     def recognise(
         self, frames: Sequence[GridFrame], *, newest_only: bool = False
     ) -> list[Hypothesis]:
-        """Encode frames on the grid in one batch, move the windows on and decide.
+        """Encode grid frames in one batch, move the windows on and run the heads.
 
         Args:
-            frames: At least one, each admitted by its camera's stream, in the order in which they
-                were admitted.
-            newest_only: Whether to decide on the newest window of each camera alone; the others
-                are counted as `skipped_hypotheses`.
+            frames: At least one, each loaded by its camera's state, in the order of loading.
+            newest_only: Whether to run the heads on the newest window of each camera only; the
+                other windows are counted as `skipped_hypotheses`.
 
         Returns:
-            A hypothesis for each new frame that finds its camera's window full.
+            A hypothesis for each new grid frame that makes or keeps its camera's window full.
 
         Raises:
-            Exception: Whatever the model raises. The frames are counted as `failed`; the windows
-                are to be restarted.
+            Exception: Any error of the model. The frames are counted as `failed`, and the caller
+                must restart the windows.
         """
         whole, predicting = Stopwatch(), Stopwatch()
         try:
@@ -284,9 +216,10 @@ class StreamingRecogniser:
             raise
         for frame in frames:
             self.cameras[frame.camera].counts[frame.placement.value] += 1
-        # Other devices work on while we go on: there all counts as encoding.
+        # A GPU runs asynchronously, so that a clock here cannot tell heads from encoder: there
+        # all time counts as encoding.
         predict_ns = predicting.ns if self.encoder.device.type == 'cpu' else 0
-        self.timing.add(
+        self.timing.add_batch(
             frames=len(frames),
             encode_ns=whole.ns - predict_ns,
             windows=len(windows),
@@ -302,53 +235,124 @@ class StreamingRecogniser:
         newest_only: bool,
         predicting: Stopwatch,
     ) -> tuple[list[FullWindow], list[Tensor]]:
-        """Move the windows on.
+        """Put frames into their windows and attention caches, in order.
 
         Returns:
-            Those to decide on, as each frame finds them, and what streaming heads attended to.
+            The windows to classify, each as its frame left it, and the attended values of
+            streaming heads for each of them.
         """
         windows: list[FullWindow] = []
-        turns: list[CacheUpdate] = []
+        updates: list[CacheUpdate] = []
         newest = {frame.camera: frame for frame in frames if frame.placement.opens_slot}
         shares = [None] * len(frames) if self._heads is None else self._heads.project(tokens_bnd)
         for frame, tokens_nd, share in zip(frames, tokens_bnd, shares, strict=True):
-            stream = self.cameras[frame.camera]
-            window = stream.window
+            state = self.cameras[frame.camera]
+            window = state.window
             if frame.placement.restarts:
                 window.clear()
             elif frame.placement is Placement.NEW:
-                stream.counts['missed_slots'] += frame.slot - window.newest.slot - 1
+                state.counts['missed_slots'] += frame.slot - window.newest.slot - 1
             elif not window.holds(frame.slot):
-                stream.counts['missed_slots'] -= 1  # a late frame fills it after all
-            encoded = EncodedFrame(
-                slot=frame.slot,
-                stamp_ns=frame.stamp_ns,
-                frame_id=frame.frame_id,
-                received_ns=frame.received_ns,
-                # A row of the batch would keep the whole batch alive.
-                tokens_nd=tokens_nd.clone() if stream.cache is None else None,
-            )
-            place = window.insert(encoded)
-            asked = window.full and frame.placement.opens_slot
-            if asked and newest_only and frame is not newest[frame.camera]:
-                stream.counts['skipped_hypotheses'] += 1
-                asked = False
-            if stream.cache is not None and share is not None and place is not None:
-                orders = self._orders(window) if asked else []
-                turns.append(
-                    CacheUpdate(cache=stream.cache, place=place, qkv_3gnc=share, orders=orders)
+                # A late frame fills a slot that was counted as missed.
+                state.counts['missed_slots'] -= 1
+            place = window.insert(
+                EncodedFrame(
+                    header=frame.header,
+                    slot=frame.slot,
+                    # Clone: a row of the batch would keep the memory of the whole batch.
+                    tokens_nd=tokens_nd.clone() if state.cache is None else None,
                 )
-            if asked:
+            )
+            due = window.full and frame.placement.opens_slot
+            if due and newest_only and frame is not newest[frame.camera]:
+                state.counts['skipped_hypotheses'] += 1
+                due = False
+            if state.cache is not None and share is not None and place is not None:
+                orders = self._orders(window) if due else []
+                updates.append(
+                    CacheUpdate(cache=state.cache, place=place, qkv_3gnc=share, orders=orders)
+                )
+            if due:
                 windows.append(
                     FullWindow(
-                        camera=frame.camera,
-                        newest=encoded,
-                        start_ns=window.oldest.stamp_ns,
-                        tokens_tnd=window.tokens_tnd() if stream.cache is None else None,
+                        newest=frame.header,
+                        start_ns=window.oldest.header.stamp_ns,
+                        tokens_tnd=window.tokens_tnd() if state.cache is None else None,
                     )
                 )
-        return windows, apply_updates(turns, predicting) if turns else []
+        return windows, apply_updates(updates, predicting) if updates else []
 
     def _orders(self, window: Window) -> list[tuple[int, ...]]:
+        """Return the window's places oldest first, then reversed for the order evidence."""
         orders = [window.places, window.places[::-1]]
         return orders if self.order_evidence else orders[:1]
+
+
+class WindowClassifier:
+    """Runs the last layers of the heads and makes hypotheses of their logits.
+
+    Args:
+        bundle: The model.
+        heads: Its streaming heads; None if the heads run on whole windows.
+        order_evidence: Whether to run the heads on the reversed window too.
+    """
+
+    def __init__(
+        self, bundle: Bundle, heads: StreamingHeads | None, *, order_evidence: bool
+    ) -> None:
+        self._bundle = bundle
+        self._heads = heads
+        self._order_evidence = order_evidence
+
+    @torch.inference_mode()
+    def predict(
+        self, windows: Sequence[FullWindow], attended: Sequence[Tensor]
+    ) -> list[Hypothesis]:
+        """Return a hypothesis for each window.
+
+        Args:
+            windows: At least one.
+            attended: The attended values of each window, `[v, g, c]`, for streaming heads:
+                forwards, and reversed if order evidence is wanted. Plain heads use the windows'
+                tokens instead.
+        """
+        logits = self._logits(windows, attended)
+        tasks: list[list[TaskHypothesis]] = [[] for _ in windows]
+        for spec in self._bundle.spec.tasks:
+            logits_vbk = logits[spec.name]
+            scores_bk = probabilities(logits_vbk[0], spec.temperature)
+            evidence_b = np.full(len(windows), np.nan)
+            if self._order_evidence:
+                reversed_bk = probabilities(logits_vbk[1], spec.temperature)
+                evidence_b = jensen_shannon(scores_bk, reversed_bk)
+            for of_window, scores_k, evidence in zip(tasks, scores_bk, evidence_b, strict=True):
+                of_window.append(
+                    TaskHypothesis(spec=spec, scores_k=scores_k, order_evidence=float(evidence))
+                )
+        return [
+            Hypothesis(
+                camera=window.newest.camera,
+                frame_id=window.newest.frame_id,
+                stamp_ns=window.newest.stamp_ns,
+                window_start_ns=window.start_ns,
+                received_ns=window.newest.received_ns,
+                tasks=tuple(of_window),
+            )
+            for window, of_window in zip(windows, tasks, strict=True)
+        ]
+
+    def _logits(
+        self, windows: Sequence[FullWindow], attended: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the logits of each task, `[v, b, k]`: forwards, then reversed if wanted."""
+        if self._heads is not None:
+            # One matrix product for all windows in all orders. Stacking on dim 1 gives
+            # [v, b, g, c], so that the rows of one order lie together.
+            stacked = self._heads.classify(torch.stack(list(attended), dim=1).flatten(0, 1))
+            size = (-1, len(windows))
+            return {task: rows.reshape(*size, rows.shape[-1]) for task, rows in stacked.items()}
+        x_btnd = torch.stack([each.tokens_tnd for each in windows if each.tokens_tnd is not None])
+        orders = [self._bundle.model.predict(x_btnd)]
+        if self._order_evidence:
+            orders.append(self._bundle.model.predict(x_btnd.flip(dims=(1,))))
+        return {task: torch.stack([each[task] for each in orders]) for task in orders[0]}

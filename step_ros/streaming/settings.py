@@ -1,4 +1,4 @@
-"""Settings of the stream by the names that the perception node's parameters have."""
+"""Settings of the stream, named like the perception node's parameters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -14,27 +14,28 @@ from step_ros.streaming.recogniser import StreamingRecogniser
 
 @dataclass(frozen=True, kw_only=True)
 class StreamSettings:
-    """What decides which hypotheses and events a stream of frames gives.
+    """All settings that affect the hypotheses and events of a stream of frames.
 
-    The node's parameters mean the same; `config/perception.yaml` is the only home of the defaults
+    The node has parameters of the same names. Only `config/perception.yaml` holds the defaults
     (`step_ros.resources.load_defaults`).
 
     Attributes:
-        order_tolerance: Seconds that a frame may come behind a newer one and still count.
-        max_gap: Longest time in seconds between two grid frames; 0 for two and a half periods.
-        jump_back: Seconds behind the newest frame from which time jumped back.
+        order_tolerance: How far in seconds a frame may lag behind a newer one and still enter.
+        max_gap: Longest time in seconds between two grid frames of one window; 0 for
+            `MAX_GAP_PERIODS` frame periods.
+        jump_back: If a frame lags this many seconds behind the newest one, time has jumped back.
         order_evidence: Whether to run the heads on the reversed window too.
-        memory_budget: MiB that the heads may keep of each camera.
+        memory_budget: MiB that the heads may keep for each camera.
         smoothing: Time constant of the scores in seconds; 0 for none.
-        on_threshold: As in `EventSettings`, and so are the following.
-        off_threshold: Likewise.
-        minimum_duration: Likewise, in seconds.
-        minimum_gap: Likewise, in seconds.
-        minimum_order_evidence: Likewise.
-        ignored_labels: Likewise.
+        on_threshold: See `EventSettings`.
+        off_threshold: See `EventSettings`.
+        minimum_duration: See `EventSettings`; in seconds.
+        minimum_gap: See `EventSettings`; in seconds.
+        minimum_order_evidence: See `EventSettings`.
+        ignored_labels: See `EventSettings`.
 
     Raises:
-        ValueError: Settings of events or smoothing do not fit.
+        ValueError: The settings of events or smoothing are invalid.
     """
 
     order_tolerance: float
@@ -54,31 +55,32 @@ class StreamSettings:
         check_time_constant(self.smoothing)
         if self.minimum_order_evidence > 0 and not self.order_evidence:
             raise ValueError(
-                f'minimum_order_evidence={self.minimum_order_evidence} without order_evidence: '
-                'no label with a counterpart could ever begin'
+                f'minimum_order_evidence={self.minimum_order_evidence} without order_evidence: no '
+                'label with a counterpart could ever start; set order_evidence to true, or '
+                'minimum_order_evidence to 0'
             )
         self.events()
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> 'StreamSettings':
-        """Choose the settings among a node's parameters; others are passed over."""
+        """Return the settings among a node's parameters; ignore the other parameters."""
         chosen = {field.name: values[field.name] for field in fields(cls)}
         return cls(**{**chosen, 'ignored_labels': tuple(chosen['ignored_labels'])})
 
     def events(self) -> EventSettings:
-        """Return those of the event detector."""
+        """Return the settings of the event detector."""
         return EventSettings(
             on_threshold=self.on_threshold,
             off_threshold=self.off_threshold,
             minimum_duration_ns=round(self.minimum_duration * NANOSECONDS),
             minimum_gap_ns=round(self.minimum_gap * NANOSECONDS),
             minimum_order_evidence=self.minimum_order_evidence,
-            # A ROS parameter cannot be an empty list; an empty name stands for none.
+            # A ROS parameter cannot be an empty list, so an empty name stands for no label.
             ignored_labels=frozenset(self.ignored_labels) - {''},
         )
 
     def recogniser(self, bundle: Bundle, encoder: Encoder) -> StreamingRecogniser:
-        """Make a recogniser with these settings.
+        """Return a recogniser with these settings.
 
         Raises:
             ValueError: A time does not fit the bundle's frame period.

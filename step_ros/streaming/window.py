@@ -5,34 +5,35 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from step_ros.streaming.frame import FrameHeader
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedFrame:
     """A grid frame after the encoder.
 
     Attributes:
-        slot: Its place on the grid.
-        stamp_ns: Its stamp.
-        frame_id: Its coordinate frame, from the header.
-        received_ns: When it came, by the monotonic clock.
-        tokens_nd: Its tokens; None where the heads keep their share of it elsewhere.
+        header: Where and when it was taken.
+        slot: Its slot on the grid.
+        tokens_nd: Its tokens; None if the attention cache holds their projections instead.
     """
 
+    header: FrameHeader
     slot: int
-    stamp_ns: int
-    frame_id: str
-    received_ns: int
     tokens_nd: Tensor | None = None
 
 
 class Window:
     """The newest grid frames, oldest first.
 
-    Each frame has a place, 0 to T - 1, that stays its own while it slides from slot to slot: there
-    a cache keeps what belongs to it. A frame that leaves makes its place free for another.
+    Each frame has a place from 0 to T - 1 and keeps it while it slides through the window. The
+    attention cache stores the frame's data at this place. A frame that leaves frees its place:
+
+        slots, oldest first    7  8  9          8  9  10
+        places                 1  2  0   -->    2  0  1     slot 7 left, slot 10 got place 1
 
     Args:
-        frames: How many it holds (T).
+        frames: How many frames it holds (T).
     """
 
     def __init__(self, frames: int) -> None:
@@ -50,18 +51,18 @@ class Window:
 
     @property
     def oldest(self) -> EncodedFrame:
-        """The frame that came first."""
+        """The frame of the lowest slot."""
         return self._frames[0]
 
     @property
     def newest(self) -> EncodedFrame:
-        """The frame that came last."""
+        """The frame of the highest slot."""
         return self._frames[-1]
 
     @property
     def stamps_ns(self) -> tuple[int, ...]:
         """Stamps of the frames, oldest first."""
-        return tuple(frame.stamp_ns for frame in self._frames)
+        return tuple(frame.header.stamp_ns for frame in self._frames)
 
     @property
     def places(self) -> tuple[int, ...]:
@@ -69,19 +70,21 @@ class Window:
         return tuple(self._places[frame.slot] for frame in self._frames)
 
     def holds(self, slot: int) -> bool:
-        """Whether a frame is in this slot."""
+        """Return whether the slot has a frame."""
         return slot in self._places
 
     def clear(self) -> None:
-        """Empty it."""
+        """Remove all frames."""
         self._frames.clear()
         self._places.clear()
 
     def insert(self, frame: EncodedFrame) -> int | None:
-        """Put a frame in its slot, in place of one there; the oldest leaves a full window.
+        """Put a frame in its slot and return its place.
+
+        The frame replaces one in the same slot. From a full window, the oldest frame leaves.
 
         Returns:
-            Its place; None if it did not enter, for it is older than all of a full window.
+            The place; None if the window is full and the frame is older than all of it.
         """
         if self.holds(frame.slot):
             self._frames = [other for other in self._frames if other.slot != frame.slot]
@@ -98,10 +101,10 @@ class Window:
         return place
 
     def tokens_tnd(self) -> Tensor:
-        """Stack the tokens of all frames, oldest first, `[t, n, d]`.
+        """Return the tokens of all frames, oldest first, `[t, n, d]`.
 
         Raises:
-            ValueError: A frame has none.
+            ValueError: A frame has no tokens.
         """
         tokens = [frame.tokens_nd for frame in self._frames if frame.tokens_nd is not None]
         if len(tokens) != len(self):

@@ -57,7 +57,7 @@ def frame(slot, camera='front', *, late=0, load=lambda: IMAGE):
 def take_all(queue):
     """Take batch after batch; return the frames."""
     frames = []
-    while (batch := queue.take(wait=False)) is not None:
+    while (batch := queue.next_batch(wait=False)) is not None:
         frames += batch.frames
     return frames
 
@@ -68,19 +68,19 @@ def slots(frames, camera='front'):
 
 def test_grid_frames_are_taken_in_order_and_loaded(queue):
     for slot in range(3):
-        queue.put(frame(slot))
+        queue.enqueue(frame(slot))
     taken = take_all(queue)
     assert slots(taken) == [0, 1, 2]
     assert [each.placement for each in taken] == [Placement.START, Placement.NEW, Placement.NEW]
     assert all(each.image_hw3 is IMAGE for each in taken)
-    queue.put(frame(3))
+    queue.enqueue(frame(3))
     assert slots(take_all(queue)) == [3]
 
 
 def test_a_frame_off_the_grid_is_counted_neither_loaded_nor_waiting(queue):
     loaded = []
     for slot in (0, 0.2, 0.5, 0.8, 1, 1.4):
-        queue.put(frame(slot, load=lambda slot=slot: loaded.append(slot) or IMAGE))
+        queue.enqueue(frame(slot, load=lambda slot=slot: loaded.append(slot) or IMAGE))
     assert loaded == [0, 1]
     assert slots(take_all(queue)) == [0, 1]
     counts = queue.counts('front')
@@ -89,7 +89,7 @@ def test_a_frame_off_the_grid_is_counted_neither_loaded_nor_waiting(queue):
 
 def test_a_late_frame_takes_its_place(queue):
     for slot in (0, 1, 2.2, 1.9):
-        queue.put(frame(slot))
+        queue.enqueue(frame(slot))
     taken = take_all(queue)
     assert slots(taken) == [0, 1, 2, 2]
     assert taken[-1].placement is Placement.REORDERED
@@ -99,10 +99,10 @@ def test_an_unreadable_frame_leaves_its_slot_to_the_next(queue):
     def unreadable():
         raise FrameError('undecodable', 'no image')
 
-    queue.put(frame(0))
+    queue.enqueue(frame(0))
     with pytest.raises(FrameError):
-        queue.put(frame(1, load=unreadable))
-    queue.put(frame(1.3))
+        queue.enqueue(frame(1, load=unreadable))
+    queue.enqueue(frame(1.3))
     assert slots(take_all(queue)) == [0, 1]
     counts = queue.counts('front')
     assert (counts['received'], counts['undecodable'], counts['waiting']) == (3, 1, 2)
@@ -110,12 +110,12 @@ def test_an_unreadable_frame_leaves_its_slot_to_the_next(queue):
 
 def test_each_round_takes_from_every_camera(queue):
     for slot in range(3):
-        queue.put(frame(slot))
-    queue.put(frame(0, 'side'))
+        queue.enqueue(frame(slot))
+    queue.enqueue(frame(0, 'side'))
     # Before it is known what a frame costs, a batch is one round.
-    first = queue.take(wait=False).frames
+    first = queue.next_batch(wait=False).frames
     assert sorted(each.camera for each in first) == ['front', 'side']
-    assert slots(queue.take(wait=False).frames) == [1]
+    assert slots(queue.next_batch(wait=False).frames) == [1]
 
 
 def test_a_batch_is_as_long_as_a_frame_period_bears(cameras):
@@ -123,16 +123,16 @@ def test_a_batch_is_as_long_as_a_frame_period_bears(cameras):
     queue = FrameQueue(
         cameras.__getitem__, capacity=20, frames=FRAMES, frame_period_ns=PERIOD, timing=timing
     )
-    timing.add(frames=1, encode_ns=PERIOD // 5, windows=0, predict_ns=0)
+    timing.add_batch(frames=1, encode_ns=PERIOD // 5, windows=0, predict_ns=0)
     for slot in range(12):
-        queue.put(frame(slot))
-    assert [len(queue.take(wait=False).frames) for _ in range(3)] == [5, 5, 2]
+        queue.enqueue(frame(slot))
+    assert [len(queue.next_batch(wait=False).frames) for _ in range(3)] == [5, 5, 2]
 
 
 def test_what_the_worker_has_in_hand_is_waiting_until_it_is_used(queue, cameras):
     for slot in range(3):
-        queue.put(frame(slot))
-    (first,) = queue.take(wait=False).frames
+        queue.enqueue(frame(slot))
+    (first,) = queue.next_batch(wait=False).frames
     assert queue.counts('front')['waiting'] == 3
     cameras['front'].counts[first.placement.value] += 1
     assert queue.counts('front')['waiting'] == 2
@@ -141,14 +141,14 @@ def test_what_the_worker_has_in_hand_is_waiting_until_it_is_used(queue, cameras)
 def test_after_a_failure_every_window_begins_anew(queue, cameras):
     for camera in ('front', 'side'):
         for slot in range(3):
-            queue.put(frame(slot, camera))
-    batch = queue.take(wait=False).frames
+            queue.enqueue(frame(slot, camera))
+    batch = queue.next_batch(wait=False).frames
     for each in batch:
         cameras[each.camera].counts['failed'] += 1
     queue.restart()
-    assert queue.take(wait=False) is None
-    queue.put(frame(3))
-    queue.put(frame(4))
+    assert queue.next_batch(wait=False) is None
+    queue.enqueue(frame(3))
+    queue.enqueue(frame(4))
     taken = take_all(queue)
     assert [(each.placement, each.slot) for each in taken] == [
         (Placement.START, 0),
@@ -160,21 +160,21 @@ def test_after_a_failure_every_window_begins_anew(queue, cameras):
 
 
 def test_a_failure_while_a_frame_is_being_loaded_drops_that_too(queue):
-    queue.put(frame(0))
-    queue.put(frame(1, load=lambda: queue.restart() or IMAGE))
-    assert queue.take(wait=False) is None
+    queue.enqueue(frame(0))
+    queue.enqueue(frame(1, load=lambda: queue.restart() or IMAGE))
+    assert queue.next_batch(wait=False) is None
     counts = queue.counts('front')
     assert (counts['received'], counts['restart_dropped'], counts['waiting']) == (2, 2, 0)
-    queue.put(frame(2))
+    queue.enqueue(frame(2))
     assert [each.placement for each in take_all(queue)] == [Placement.START]
 
 
 def test_taking_waits_for_a_frame(queue):
     taken = []
-    taker = threading.Thread(target=lambda: taken.append(queue.take()), daemon=True)
+    taker = threading.Thread(target=lambda: taken.append(queue.next_batch()), daemon=True)
     taker.start()
     assert taken == []
-    queue.put(frame(0))
+    queue.enqueue(frame(0))
     taker.join(PATIENCE)
     assert not taker.is_alive()
     assert slots(taken[0].frames) == [0]
@@ -185,7 +185,7 @@ def test_closing_wakes_a_waiting_taker(queue):
 
     def take():
         waiting.set()
-        taken.append(queue.take())
+        taken.append(queue.next_batch())
 
     taker = threading.Thread(target=take, daemon=True)
     taker.start()
@@ -197,10 +197,10 @@ def test_closing_wakes_a_waiting_taker(queue):
 
 
 def test_a_closed_queue_is_empty_and_takes_no_more(queue):
-    queue.put(frame(0))
+    queue.enqueue(frame(0))
     queue.close()
-    queue.put(frame(1))
-    assert queue.take() is None
+    queue.enqueue(frame(1))
+    assert queue.next_batch() is None
     queue.close()
     assert queue.counts('front')['received'] == 1
 
@@ -212,7 +212,7 @@ def test_threads_lose_nothing_but_what_is_counted(cameras, capacity):
 
     def work():
         while not filmed.is_set():
-            while (batch := queue.take(wait=False)) is not None:
+            while (batch := queue.next_batch(wait=False)) is not None:
                 for each in batch.frames:
                     cameras[each.camera].counts[each.placement.value] += 1
                 taken.extend(batch.frames)
@@ -221,8 +221,8 @@ def test_threads_lose_nothing_but_what_is_counted(cameras, capacity):
     worker.start()
     for slot in range(count):
         for name in names:
-            queue.put(frame(slot, name))
-            queue.put(frame(slot + 0.5, name))
+            queue.enqueue(frame(slot, name))
+            queue.enqueue(frame(slot + 0.5, name))
     filmed.set()
     worker.join(PATIENCE)
     assert not worker.is_alive()

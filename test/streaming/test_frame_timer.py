@@ -3,8 +3,8 @@
 import torch
 
 from step_ros.encoders.base import TorchEncoder
+from step_ros.streaming.frame_timer import FrameTimer
 from step_ros.streaming.recogniser import StreamingRecogniser
-from step_ros.streaming.threads import FrameTimer
 
 
 def test_frames_are_timed_on_windows_that_fill(tiny_bundle):

@@ -58,7 +58,7 @@ class Machine:
             while self._free_ns <= at_ns and self._turn(self._free_ns):
                 pass
             self._free_ns = max(self._free_ns, at_ns)
-            self.queue.put(
+            self.queue.enqueue(
                 Frame(camera=camera, stamp_ns=at_ns, received_ns=at_ns, load=lambda: IMAGE)
             )
             self.longest = max(self.longest, self.counts(camera)['waiting'])
@@ -84,7 +84,7 @@ class Machine:
         return self.streams.setdefault(camera, CameraState(self.frames, grid))
 
     def _turn(self, now_ns):
-        batch = self.queue.take(wait=False)
+        batch = self.queue.next_batch(wait=False)
         if batch is None:
             return False
         newest = {frame.camera: frame for frame in batch.frames}
@@ -104,7 +104,7 @@ class Machine:
             decided.append((frame, tuple(window)))
         encode_ns = int((self.start + self.encode * len(batch.frames)) * MS)
         predict_ns = int(self.predict * len(decided) * MS)
-        self.timing.add(
+        self.timing.add_batch(
             frames=len(batch.frames),
             encode_ns=encode_ns,
             windows=len(decided),
@@ -112,7 +112,7 @@ class Machine:
         )
         self._free_ns = now_ns + encode_ns + predict_ns
         self.answers += [
-            Answer(frame.camera, self._free_ns, frame.received_ns, slots)
+            Answer(frame.camera, self._free_ns, frame.header.received_ns, slots)
             for frame, slots in decided
         ]
         return True
@@ -331,7 +331,7 @@ def test_what_a_frame_needs_and_has_is_told():
     hasty = Machine(encode=30)
     for number in range(100):
         at_ns = SECOND + number * PERIOD
-        hasty.queue.put(
+        hasty.queue.enqueue(
             Frame(camera='a', stamp_ns=at_ns, received_ns=at_ns // 2, load=lambda: IMAGE)
         )
     assert hasty.queue.interval_ms() == pytest.approx(50)

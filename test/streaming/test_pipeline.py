@@ -41,7 +41,9 @@ def said(number, score, camera='front'):
 
 
 def told(answers, *hypotheses):
-    return [answer for hypothesis in hypotheses for answer in answers.update(hypothesis)]
+    return [
+        answer for hypothesis in hypotheses for answer in answers.process_hypothesis(hypothesis)
+    ]
 
 
 def test_each_camera_is_answered_by_itself():
@@ -74,7 +76,7 @@ def test_settings_hold_from_the_next_hypothesis_on():
     answers.change(replace(SETTINGS, on_threshold=0.8, smoothing=1.0))
     given = told(answers, *(said(n, 0.9) for n in range(9, 12)))
     assert [len(answer.events) for answer in given] == [0, 0, 2]
-    [lower] = answers.update(said(12, 0.5))
+    [lower] = answers.process_hypothesis(said(12, 0.5))
     # exp(-0.2) of the way is still to go.
     assert lower.hypothesis.tasks[0].score_of('open') == pytest.approx(0.5 + 0.4 * np.exp(-0.2))
 
@@ -83,7 +85,7 @@ def test_a_task_that_is_not_active_any_more_is_not_told_and_what_it_had_open_end
     answers = Postprocessor(SETTINGS, max_gap_ns=500 * MS)
     told(answers, *(said(n, 0.9) for n in range(4)))
     answers.change(SETTINGS, active_tasks=frozenset({'verb'}))
-    [answer] = answers.update(said(4, 0.9))
+    [answer] = answers.process_hypothesis(said(4, 0.9))
     assert [task.spec.name for task in answer.hypothesis.tasks] == ['verb']
     assert [(event.task, event.type) for event in answer.events] == [('action', EventType.END)]
     assert [event.task for event in answer.open_events] == ['verb']

@@ -6,8 +6,8 @@ import torch
 
 from step_ros.streaming.attention_cache.cache import HeadCache
 from step_ros.streaming.attention_cache.stacked_heads import StreamingHeads
+from step_ros.streaming.frame import FrameHeader
 from step_ros.streaming.recogniser import FullWindow, WindowClassifier
-from step_ros.streaming.window import EncodedFrame
 
 FRAMES = 4
 
@@ -31,9 +31,8 @@ def windows_of(clips_btnd):
     """Describe windows of two cameras that hold these tokens."""
     return [
         FullWindow(
-            camera=f'camera{index}',
-            newest=EncodedFrame(
-                slot=3, stamp_ns=400 + index, frame_id='lens', received_ns=7, tokens_nd=None
+            newest=FrameHeader(
+                camera=f'camera{index}', frame_id='lens', stamp_ns=400 + index, received_ns=7
             ),
             start_ns=100 + index,
             tokens_tnd=x_tnd,
@@ -48,7 +47,7 @@ def attended(heads, clips_btnd):
     for x_tnd in clips_btnd:
         cache = HeadCache(heads, kept='float32')
         for place, qkv_3gnc in enumerate(heads.project(x_tnd)):
-            cache.put(place, qkv_3gnc)
+            cache.store_frame(place, qkv_3gnc)
         found.append(cache.attend([range(FRAMES), range(FRAMES)[::-1]]))
     return found
 

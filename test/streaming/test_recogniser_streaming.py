@@ -68,7 +68,7 @@ def test_it_says_what_plain_heads_say(
     batches,
     monkeypatch,
 ):
-    monkeypatch.setattr(storage, '_FLOAT32_BYTES', float32_bytes)
+    monkeypatch.setattr(storage, 'FLOAT32_LIMIT_BYTES', float32_bytes)
     if not compiled:
         monkeypatch.setattr(recogniser, 'find_native', lambda: None)
     frames = restless(make_film, random_stamps, seed=seed)
@@ -136,7 +136,7 @@ def test_it_says_the_same_on_a_gpu(
 ):
     from step_ros.encoders.base import TorchEncoder
 
-    monkeypatch.setattr(storage, '_FLOAT32_BYTES', float32_bytes)
+    monkeypatch.setattr(storage, 'FLOAT32_LIMIT_BYTES', float32_bytes)
     frames = film.steady(12)
     wanted = StreamingRecogniser(tiny_bundle, counting_encoder, streaming=False).process(frames)
     heads = tiny_bundle.model.heads

@@ -7,8 +7,9 @@ import torch
 
 from step_ros.encoders.base import TorchEncoder
 from step_ros.streaming import threads
+from step_ros.streaming.frame_timer import FrameTimer
 from step_ros.streaming.recogniser import StreamingRecogniser
-from step_ros.streaming.threads import FrameTimer, set_threads, start_encoder
+from step_ros.streaming.threads import set_threads, start_encoder
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ MS = 1_000_000
 
 
 def add(timing, encode_ms, predict_ms=0, *, frames=1, windows=0):
-    timing.add(
+    timing.add_batch(
         frames=frames, encode_ns=encode_ms * MS, windows=windows, predict_ns=predict_ms * MS
     )
 

@@ -7,16 +7,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from step_ros.streaming.frame import FrameHeader
 from step_ros.streaming.window import EncodedFrame, Window
 
 
 def encoded(slot, *, stamp_ns=None):
     stamp_ns = 1000 + 100 * slot if stamp_ns is None else stamp_ns
     return EncodedFrame(
+        header=FrameHeader(
+            camera='front', frame_id=f'lens {slot}', stamp_ns=stamp_ns, received_ns=0
+        ),
         slot=slot,
-        stamp_ns=stamp_ns,
-        frame_id=f'lens {slot}',
-        received_ns=0,
         tokens_nd=torch.full((2, 3), float(stamp_ns)),
     )
 
@@ -39,7 +40,10 @@ def test_it_fills_up_and_then_slides():
         assert window.stamps_ns == expected
         assert len(window) == len(expected)
         assert window.full == (len(expected) == 3)
-        assert (window.oldest.stamp_ns, window.newest.stamp_ns) == (expected[0], expected[-1])
+        assert (window.oldest.header.stamp_ns, window.newest.header.stamp_ns) == (
+            expected[0],
+            expected[-1],
+        )
 
 
 def test_a_late_frame_enters_at_its_slot():

@@ -50,11 +50,11 @@ def test_hypotheses_and_problems_come_out(running):
         raise FrameError('undecodable', 'not a JPEG')
 
     for slot in range(4):
-        worker.put(frame(slot))
+        worker.put_frame(frame(slot))
     assert out['hypothesis'].get(timeout=20).stamp_ns == 1 + 3 * PERIOD_NS
-    worker.put(frame(4, unreadable))
+    worker.put_frame(frame(4, unreadable))
     assert out['problem'].get(timeout=20).cause == 'undecodable'
-    worker.put(frame(5))
+    worker.put_frame(frame(5))
     assert out['hypothesis'].get(timeout=20).stamp_ns == 1 + 5 * PERIOD_NS
     counts = worker.queue.counts('front')
     assert (counts['undecodable'], counts['missed_slots'], counts['waiting']) == (1, 1, 0)
@@ -77,11 +77,11 @@ def test_a_failing_model_is_reported_and_work_goes_on(running, monkeypatch):
         raise MemoryError('out of memory')
 
     monkeypatch.setattr(worker.recogniser.encoder, 'encode', broken)
-    worker.put(frame(0))
+    worker.put_frame(frame(0))
     assert isinstance(out['failure'].get(timeout=20), MemoryError)
     assert worker.failures == 1
     for slot in range(1, 5):
-        worker.put(frame(slot))
+        worker.put_frame(frame(slot))
     hypothesis = out['hypothesis'].get(timeout=20)
     assert hypothesis.window_start_ns == 1 + PERIOD_NS
     assert worker.queue.counts('front')['failed'] == 1
@@ -91,13 +91,13 @@ def test_stopping_twice_is_fine(running):
     worker, _ = running
     worker.stop()
     worker.stop()
-    worker.put(frame(0))
+    worker.put_frame(frame(0))
 
 
 def test_what_ends_the_worker_is_told(running, monkeypatch):
     worker, out = running
     monkeypatch.setattr(worker, '_on_batch', lambda frames, hypotheses: 1 / 0)
-    worker.put(frame(0))
+    worker.put_frame(frame(0))
     assert isinstance(out['crash'].get(timeout=20), ZeroDivisionError)
-    worker.put(frame(1))
+    worker.put_frame(frame(1))
     assert worker.queue.counts('front')['received'] == 1

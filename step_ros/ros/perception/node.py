@@ -33,8 +33,9 @@ from step_ros.ros.perception.publishers import HypothesisPublisher, OutputSettin
 from step_ros.ros.process_setup import keep_freed_memory
 from step_ros.ros.qos import LATCHED
 from step_ros.ros.runner import run_node
+from step_ros.streaming.frame_timer import FrameTimer
 from step_ros.streaming.settings import StreamSettings
-from step_ros.streaming.threads import FrameTimer, start_encoder
+from step_ros.streaming.threads import start_encoder
 
 DIAGNOSTICS_PERIOD = 1.0
 # How long it goes on to say goodbye, in seconds.

@@ -118,7 +118,7 @@ class WaitServer:
         found = False
         with self._lock:
             for waiting in self._waiting:
-                event = waiting.wait.update(answer.hypothesis, answer.open_events)
+                event = waiting.wait.add_hypothesis(answer.hypothesis, answer.open_events)
                 if event is not None and waiting.outcome is None:
                     waiting.outcome = _Outcome(
                         reason=Result.FOUND,
@@ -151,7 +151,7 @@ class WaitServer:
         try:
             goal = _goal(handle.request)
             if stream is not None:
-                goal.check(stream.tasks, stream.cameras)
+                goal.check_names(stream.tasks, stream.cameras)
         except ValueError as error:
             # A rejected goal would not say why.
             outcome = _Outcome(reason=Result.INVALID, message=str(error))

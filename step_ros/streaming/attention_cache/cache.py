@@ -1,4 +1,14 @@
-"""What the streaming heads keep of one camera's frames, and a window's answer from it."""
+"""The attention cache of one camera: stores frames and attends over windows of them.
+
+There are three ways to sum a window's attention, all exact to rounding error:
+
+    kept exponentials, compiled    NativeCache (native.py), on the CPU
+    kept exponentials, torch       TorchPasses (torch_kernels.py), on any device
+    in blocks, nothing kept        HeadCache.sum_in_blocks, from queries and keys
+
+The first two need memory (`storage.choose_kept`) and scores in range (`GREATEST_SPREAD`). A window
+that is out of range takes the third way.
+"""
 
 from collections.abc import Sequence
 
@@ -12,27 +22,32 @@ from step_ros.streaming.attention_cache.stacked_heads import StreamingHeads
 from step_ros.streaming.attention_cache.storage import Kept, allocate
 from step_ros.streaming.attention_cache.torch_kernels import TorchPasses, column_sums
 
-# What a row of a block loses below exp(-87) must not matter after it is multiplied by exp(c_rj):
-# the greatest difference of c_rj within a frame that leaves such losses below exp(-27).
+# The greatest difference of the positional scores c_rj within a frame for which kept exponentials
+# are exact. Each row of kept exponentials is shifted to a maximum of 1, so that entries below
+# exp(-87) are lost to float32. Multiplied by exp(c_rj), a lost entry can grow by exp(60) against
+# the row's maximum and still stays below exp(-27): less than float32 resolves.
 GREATEST_SPREAD = 60.0
 
 
 class HeadCache:
-    """Queries, keys, values, and perhaps exponentials, of one camera's frames, in fixed memory.
+    """Queries, keys, values and perhaps exponentials of one camera's frames, in fixed memory.
 
-    A frame has a place, in which it stays while it slides from slot to slot.
+    A frame has a place from 0 to T - 1 and keeps it while it slides from slot to slot.
 
     Args:
-        heads: The heads.
-        kept: How exponentials are kept.
-        native: Compiled passes; None for torch.
+        heads: The streaming heads.
+        kept: How to keep exponentials.
+        native: The compiled passes; None for torch.
 
     Attributes:
-        spreads: Greatest difference of a positional score within the frame of each place; where
-            one is above `GREATEST_SPREAD`, the window is computed in blocks instead.
+        heads: The streaming heads.
+        kept: How exponentials are kept.
+        spreads: Spread of the frame at each place, `[t]`: the greatest difference of its
+            positional scores. A spread above `GREATEST_SPREAD` means that its windows are summed
+            in blocks.
 
     Raises:
-        ValueError: Exponentials are to be kept with token-wise positions.
+        ValueError: `kept` is not `none`, and the heads have token-wise positions.
     """
 
     def __init__(
@@ -53,77 +68,84 @@ class HeadCache:
 
     @property
     def bytes(self) -> int:
-        """Memory of everything kept; it does not change."""
+        """Memory of the cache; it does not change."""
         own = 0 if self.native is None else self.native.bytes
         return self._tensors.bytes + own
 
     @property
     def native(self) -> NativeCache | None:
-        """The compiled passes over what is kept; None where torch does the work."""
+        """The compiled passes over the kept exponentials; None if torch or blocks do the work."""
         return self._passes if isinstance(self._passes, NativeCache) else None
 
     @property
     def compiled(self) -> bool:
-        """Whether compiled passes do the work."""
+        """Whether compiled passes do the work, over kept exponentials or in blocks."""
         return self._native is not None
 
     @property
     def bytes_per_task(self) -> int:
-        """One task's part of the memory."""
+        """One task's share of the memory."""
         return self.bytes // self.heads.tasks
 
     @torch.inference_mode()
-    def put(self, place: int, qkv_3gnc: Tensor) -> None:
-        """Put a frame in a place, over the one that was there.
+    def store_frame(self, place: int, qkv_3gnc: Tensor) -> None:
+        """Store a frame at a place, over the one that was there.
 
         Args:
-            place: 0 to T - 1.
-            qkv_3gnc: What `StreamingHeads.project` gives for it.
+            place: The place, 0 to T - 1.
+            qkv_3gnc: The frame's projections from `StreamingHeads.project`.
         """
         if self._passes is not None:
-            self.spreads[place] = self._passes.put(place, qkv_3gnc)
+            self.spreads[place] = self._passes.store_frame(place, qkv_3gnc)
             return
-        self._tensors.put(place, qkv_3gnc)
+        self._tensors.store_frame(place, qkv_3gnc)
 
     @torch.inference_mode()
     def logits(self, orders: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """Answer for a full window in one or several orders.
+        """Return the logits of each task for a full window, `[v, k]`, a row for each order.
 
         Args:
-            orders: The places of the frames, oldest first.
-
-        Returns:
-            Logits of each task, `[v, k]`, one row for each order.
+            orders: The orders of the window; each has the places of the frames, oldest first.
         """
         return self.heads.classify(self.attend(orders))
 
     @torch.inference_mode()
     def attend(self, orders: Sequence[Sequence[int]]) -> Tensor:
-        """Return what `StreamingHeads.classify` takes for a full window, `[v, g, c]`.
+        """Return the attended values of a full window for `StreamingHeads.classify`, `[v, g, c]`.
 
         Args:
-            orders: As for `logits`.
+            orders: The orders of the window; each has the places of the frames, oldest first.
         """
         slots_vt = torch.from_numpy(self.slots(orders)).to(self.heads.device)
-        attended_vgc = self._attended(slots_vt, newest=orders[0][-1])
+        attended_vgc = self._attend_slots(slots_vt, newest=orders[0][-1])
         return attended_vgc.expand(len(orders), -1, -1)
 
     def slots(self, orders: Sequence[Sequence[int]]) -> np.ndarray:
-        """Return the slot of each place in the orders that differ for these heads, `[v, t]`."""
-        # Heads without positions say the same in every order.
-        asked = orders if self.heads.order_aware else orders[:1]
-        # numpy: for a few numbers torch takes twenty times as long.
-        return np.argsort(np.array(asked), axis=1)
+        """Return the slot of each place in each distinct order, `[v, t]`.
+
+        An order lists places by slot; its inverse lists slots by place:
+
+            order   (2, 0, 1)   place 2 is the oldest
+            slots   (1, 2, 0)   place 0 is in slot 1
+        """
+        # Heads without positions give the same scores for every order: one is enough.
+        distinct = orders if self.heads.order_aware else orders[:1]
+        # argsort inverts a permutation. numpy, because torch takes twenty times as long for so
+        # few numbers.
+        return np.argsort(np.array(distinct), axis=1)
 
     def newest_attention(self, task: str) -> Tensor:
-        """Return how much the tokens of the newest frame were attended to, `[n]`.
+        """Return how much the last window attended to each token of its newest frame, `[n]`.
 
-        That of the last answer, in the first of its orders; mean over attention heads and over
-        the averaged rows, so that with the tokens of all other frames, and the global CLS token,
-        they sum to one. Zero before the first answer.
+        The first order of the window counts. The weights are means over attention heads and over
+        the averaged rows. So they sum to one together with the weights of all other frames and of
+        the global CLS token. They are zero before the first window.
+
+        Args:
+            task: Name of the task.
 
         Raises:
-            ValueError: There is no such task.
+            ValueError: There is no task of this name.
         """
         heads = self.heads
         if task not in heads.names:
@@ -131,8 +153,9 @@ class HeadCache:
         of_task_kgn = self._tensors.newest_gn.view(heads.tasks, -1, heads.tokens)
         return of_task_kgn[heads.names.index(task)].mean(dim=0) / heads.row_count
 
-    def _attended(self, slots_vt: Tensor, *, newest: int) -> Tensor:
-        """Return the sum of the attended values, `[v, g, c]`; slots are those of the places."""
+    def _attend_slots(self, slots_vt: Tensor, *, newest: int) -> Tensor:
+        """Return the attended values, summed over the averaged rows, `[v, g, c]`."""
+        # NaN compares false, so a frame of NaN goes the way in blocks.
         in_range = bool((self.spreads <= GREATEST_SPREAD).all())
         passes = self._passes if in_range else None
         if isinstance(passes, NativeCache):
@@ -140,14 +163,21 @@ class HeadCache:
         if passes is not None:
             sums_vgtn, cls_vg = passes.column_sums(slots_vt)
         else:
-            blocks = [self._in_blocks(slots_t) for slots_t in slots_vt]
+            blocks = [self.sum_in_blocks(slots_t) for slots_t in slots_vt]
             sums_vgtn = torch.stack([sums for sums, _ in blocks])
             cls_vg = torch.stack([cls for _, cls in blocks])
         self._tensors.newest_gn.copy_(sums_vgtn[0, :, newest])
         return self._values(sums_vgtn, cls_vg, slots_vt)
 
-    def _in_blocks(self, slots_t: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum the attention anew from cached queries and keys: `[g, t, n]`, and CLS, `[g]`."""
+    def sum_in_blocks(self, slots_t: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum a window's attention without kept exponentials, in one order.
+
+        Args:
+            slots_t: The slot of each place.
+
+        Returns:
+            How much each cached token is attended to, `[g, t, n]`, and the CLS token, `[g]`.
+        """
         heads = self.heads
         q_position, k_position, _ = (part[:, slots_t] for part in heads.positions_gsmc)
         rows = heads.rows
@@ -167,11 +197,16 @@ class HeadCache:
         return sums_gl[:, :-1].reshape(shape), sums_gl[:, -1]
 
     def _values(self, sums_vgtn: Tensor, cls_vg: Tensor, slots_vt: Tensor) -> Tensor:
-        """Weigh the values of contents, positions and the CLS token, `[v, g, c]`."""
+        """Return the values weighted by the attention sums, `[v, g, c]`.
+
+        A value is that of the content plus that of the slot's position; the global CLS token has
+        a value of its own.
+        """
         heads = self.heads
         sums_gvl = sums_vgtn.flatten(2).transpose(0, 1)
         out_gvc = sums_gvl @ self._tensors.v_gtnc.flatten(1, 2)
         positions_gvtmc = heads.positions_gsmc[2][:, slots_vt]
+        # Frame-wise positions have one value for all tokens of a frame: add up its weights first.
         weights_vgtm = sums_vgtn
         if positions_gvtmc.shape[3] == 1:
             weights_vgtm = sums_vgtn.sum(dim=-1, keepdim=True)

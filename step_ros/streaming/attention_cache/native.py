@@ -1,4 +1,10 @@
-"""The compiled passes over what is kept of one camera's frames; see `attention_sums.cpp`."""
+"""The compiled passes over one camera's attention cache; the C++ is `csrc/attention_sums.cpp`.
+
+Python owns all memory. A `_StepCache` structure holds only addresses of the tensors' data and
+their sizes, so that a call into C++ passes one pointer:
+
+    CacheTensors (torch) --data_ptr()--> _StepCache --byref--> step_put, step_attend
+"""
 
 import ctypes
 
@@ -10,14 +16,14 @@ from step_ros.streaming.attention_cache.build import NativePasses, NativeUpdate,
 from step_ros.streaming.attention_cache.stacked_heads import StreamingHeads
 from step_ros.streaming.attention_cache.storage import CacheTensors, row_length
 
-# Most orders of a window that are asked for at once: forwards, and reversed.
+# Most orders of a window that one call computes: forwards and reversed.
 MOST_ORDERS = 2
-# A group's frames are summed in as many parts, which threads share.
+# A group's frames are summed in this many parts, so that threads can share a group.
 _PARTS = 4
 
 
 class _StepCache(ctypes.Structure):
-    """`StepCache` of the C++ file, whose comments say what lies where."""
+    """`StepCache` of `csrc/attention_cache.h`, whose comments explain the fields."""
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ('groups', 'frames', 'tokens', 'channels')),
@@ -35,16 +41,16 @@ class _StepCache(ctypes.Structure):
 
 
 class NativeCache:
-    """Puts frames into a cache, and answers for its windows.
+    """Stores frames with their exponentials, and attends to windows.
 
     Args:
         passes: The compiled passes.
-        heads: The heads.
-        tensors: The cache; exponentials are kept.
+        heads: The streaming heads.
+        tensors: The tensors of the cache; they keep exponentials.
 
     Attributes:
         passes: The compiled passes.
-        bytes: Memory that the passes take for themselves.
+        bytes: Memory of the temporary sums.
     """
 
     def __init__(self, passes: NativePasses, heads: StreamingHeads, tensors: CacheTensors) -> None:
@@ -79,7 +85,7 @@ class NativeCache:
             'cls_itself': None if heads.cls_gc is None else heads.cls_itself_g1.contiguous(),
             'row_weights': kept.row_weights_n,
         }
-        # The structure holds their addresses alone.
+        # Keep the tensors alive: the structure holds only their addresses.
         self._alive = list(named.values())
         self._cache = _StepCache(
             groups=groups,
@@ -96,8 +102,8 @@ class NativeCache:
         self._put_threads = threads_for(2 * pairs * heads.channels)
         self._attend_work = 2 * pairs * frames
 
-    def put(self, place: int, qkv_3gnc: Tensor) -> float:
-        """Put a frame in a place; as `TorchPasses.put`."""
+    def store_frame(self, place: int, qkv_3gnc: Tensor) -> float:
+        """Store a frame at a place and return its spread, like `TorchPasses.store_frame`."""
         if qkv_3gnc.stride(-1) != 1:
             qkv_3gnc = qkv_3gnc.contiguous()
         part, group, token, _ = qkv_3gnc.stride()
@@ -111,7 +117,7 @@ class NativeCache:
 
     def fill(
         self,
-        turn: NativeUpdate,
+        update: NativeUpdate,
         *,
         place: int,
         qkv_3gnc: Tensor,
@@ -119,38 +125,42 @@ class NativeCache:
         attended_vgc: Tensor | None,
         spreads_t: np.ndarray,
     ) -> None:
-        """Describe a turn of this cache; what it refers to must outlive it.
+        """Fill in the structure of one update of this cache.
+
+        The structure holds only addresses: the tensors and arrays must outlive it.
 
         Args:
-            turn: Takes the description.
-            place: Where the frame is put.
-            qkv_3gnc: What `StreamingHeads.project` gives for it; channels are contiguous.
-            slots_vt: int32, the slot of each place, in at most `MOST_ORDERS` orders; None where
-                nothing is asked.
-            attended_vgc: Takes the sum of the attended values; None likewise.
-            spreads_t: float32, the spread of each place.
+            update: The structure to fill in.
+            place: The frame's place.
+            qkv_3gnc: The frame's projections from `StreamingHeads.project`; channels are
+                contiguous.
+            slots_vt: The slot of each place, int32, in at most `MOST_ORDERS` orders; None if the
+                window is not due.
+            attended_vgc: Receives the attended values; None if the window is not due.
+            spreads_t: The spread of each place, float32; the update writes the frame's own.
         """
-        turn.cache = ctypes.addressof(self._cache)
-        turn.place, turn.qkv = place, qkv_3gnc.data_ptr()
-        turn.part_stride, turn.group_stride, turn.token_stride, _ = qkv_3gnc.stride()
-        turn.spreads, turn.put_threads = spreads_t.ctypes.data, self._put_threads
+        update.cache = ctypes.addressof(self._cache)
+        update.place, update.qkv = place, qkv_3gnc.data_ptr()
+        update.part_stride, update.group_stride, update.token_stride, _ = qkv_3gnc.stride()
+        update.spreads, update.put_threads = spreads_t.ctypes.data, self._put_threads
         if slots_vt is not None and attended_vgc is not None:
-            turn.slots, turn.orders = slots_vt.ctypes.data, len(slots_vt)
-            turn.attended = attended_vgc.data_ptr()
-            turn.attend_threads = threads_for(len(slots_vt) * self._attend_work)
+            update.slots, update.orders = slots_vt.ctypes.data, len(slots_vt)
+            update.attended = attended_vgc.data_ptr()
+            update.attend_threads = threads_for(len(slots_vt) * self._attend_work)
 
     def attended(self, slots_vt: Tensor, *, newest: int) -> Tensor:
-        """Return the sum of the attended values, `[v, g, c]`.
+        """Return the attended values of a window, summed over the averaged rows, `[v, g, c]`.
 
         No frame's spread may exceed `GREATEST_SPREAD`.
 
         Args:
-            slots_vt: Orders of the window: the slot of each place.
-            newest: Place of the newest frame.
+            slots_vt: The orders of the window: the slot of each place.
+            newest: Place of the newest frame in the first order.
         """
         slots_vt = slots_vt.int().contiguous()
         attended_vgc = torch.empty(len(slots_vt), self._heads.groups, self._heads.channels)
-        # The first orders come last: it is they that say how the newest frame was attended to.
+        # The first orders come last: each call overwrites the attention to the newest frame, and
+        # the first order is the one to keep.
         for start in reversed(range(0, len(slots_vt), MOST_ORDERS)):
             some_vt = slots_vt[start : start + MOST_ORDERS]
             self.passes.attend(

@@ -1,9 +1,18 @@
-"""STEP heads of all tasks taken apart, so that a frame's share in them is computed once.
+"""Streaming heads: STEP heads split so that a frame's share in them is computed once.
 
-`W(e + t) = We + Wt`: queries, keys and values of a token are those of its content plus those of
-its slot's position. The first are projected when a frame arrives, for all tasks in one matrix
-product; the second are constants. What the classifier sees is a mean of attended tokens, so it
-follows from how much each token is attended to (`column_sums.py`, `cache_tensors.py`).
+    a STEP head          e + t -> W_q, W_k, W_v -> softmax attention -> W_o -> mean -> classifier
+    the streaming head   e -> `project`, once a frame;  t -> constants, once
+                         attention cache: sum of the attended values
+                         `classify`: W_o, mean and the first classifier layer as one matrix
+
+1. `W(e + t) = We + Wt`: the queries, keys and values of a token are those of its content plus
+   those of its slot's position. `project` computes the first for all tasks in one matrix product;
+   the second are constants.
+2. The mean over attended tokens commutes with the output projection and the classifier's first
+   layer, so the sum of the attended values is all that `classify` needs. It follows from how much
+   each token is attended to, without the attention matrix (`cache.py`).
+
+A group (g) is one attention head of one task; all groups are computed together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,21 +26,21 @@ from step_ros.model.heads.step import StepHead
 
 
 def find_not_streaming_reason(heads: Mapping[str, Head]) -> str:
-    """Say why these heads cannot be taken apart; empty where they can."""
+    """Return why these heads cannot stream; empty if they can."""
     for task, head in heads.items():
         if not isinstance(head, StepHead):
             return f'the head of task {task!r} is {type(head).__name__}, not StepHead'
         if head.block.attention_norm is not None:
             return (
                 f'the head of task {task!r} has a norm before its attention, which mixes contents '
-                "and positions; block='attn' streams"
+                "and positions; train it with block='attn' to stream"
             )
-    made = {_build(head) for head in heads.values() if isinstance(head, StepHead)}
-    return '' if len(made) == 1 else 'the heads of the tasks are not built alike'
+    builds = {_build(head) for head in heads.values() if isinstance(head, StepHead)}
+    return '' if len(builds) == 1 else 'the heads of the tasks are not built alike'
 
 
 def _build(head: StepHead) -> tuple[object, ...]:
-    """Return what must be the same for heads that are stacked."""
+    """Return the properties that stacked heads must share."""
     positions = head.positions
     return (
         *(head.width, head.frames, head.pooling, head.cls_d is None),
@@ -41,37 +50,41 @@ def _build(head: StepHead) -> tuple[object, ...]:
 
 
 class StreamingHeads:
-    """The heads of all tasks, stacked: a group is one attention head of one task.
+    """The heads of all tasks, stacked by group.
 
-    Weights are those of the heads at the time of making.
+    The weights are copies: later training of the heads does not change them.
 
     Args:
-        heads: A head for each task, of which `find_not_streaming_reason` has nothing to say.
+        heads: A head for each task, for which `find_not_streaming_reason` is empty.
         tokens: Tokens of a frame (n).
 
     Attributes:
-        names: Tasks, in the order of their groups.
+        names: Names of the tasks, in the order of their groups.
         tasks: Number of tasks.
+        tokens: Tokens of a frame (n).
+        frames: Frames in a window (T).
         groups: Attention heads of all tasks (g).
         channels: Channels of an attention head (c).
-        positions_gsmc: Positional parts of queries, keys and values of each slot; m is 1, or n
-            with token-wise positions.
-        cls_gc: Query, key and value of the global CLS token; None without.
+        device: The device of the weights.
+        positions_gsmc: Queries, keys and values of each slot's position; m is 1, or n with
+            token-wise positions.
+        frame_wise: Whether all tokens of a frame share their position (m is 1).
+        cls_gc: Query, key and value of the global CLS token; None if there is none.
+        cls_slots_gs: Scores of the CLS token's query with the key of each slot's position.
+        cls_itself_g1: Score of the CLS token's query with its own key.
         rows: Which tokens of a frame are averaged.
-        cls_slots_gs: Scores of the CLS token's query with the positional part of each slot's keys.
-        cls_itself_g1: Its score with its own key.
-        row_count: How many tokens of a window are averaged.
         cls_row: Whether the global CLS token is averaged.
+        row_count: How many tokens of a window are averaged.
         order_aware: Whether the order of the frames matters.
 
     Raises:
-        ValueError: The heads cannot be taken apart.
+        ValueError: The heads cannot stream.
     """
 
     def __init__(self, heads: Mapping[str, Head], *, tokens: int) -> None:
-        why = find_not_streaming_reason(heads)
-        if why:
-            raise ValueError(why)
+        reason = find_not_streaming_reason(heads)
+        if reason:
+            raise ValueError(reason)
         self._heads = {task: head for task, head in heads.items() if isinstance(head, StepHead)}
         self.names = tuple(heads)
         self.tasks = len(heads)
@@ -80,6 +93,7 @@ class StreamingHeads:
             self._stack()
 
     def _stack(self) -> None:
+        """Copy the heads' weights into stacked tensors."""
         heads = list(self._heads.values())
         head = heads[0]
         attention = head.block.attention
@@ -88,7 +102,8 @@ class StreamingHeads:
         self.groups = len(heads) * attention.attention_heads
         weights = torch.stack([each.block.attention.qkv.weight.float() for each in heads])
         biases = torch.stack([each.block.attention.qkv.bias.float() for each in heads])
-        # From [task, 3 * width] to [3 * task * width]; queries are scaled once and for all.
+        # From [task, 3 * width] to [3 * task * width], so that `project` splits into q, k and v
+        # of all groups. The scale 1 / sqrt(c) goes into the queries here, not into each score.
         weights = weights.view(len(heads), 3, head.width, head.width).transpose(0, 1).clone()
         biases = biases.view(len(heads), 3, head.width).transpose(0, 1).clone()
         weights[0] *= self.channels**-0.5
@@ -126,7 +141,7 @@ class StreamingHeads:
             self.cls_itself_g1 = (q[:, 0, 0] * k[:, 0, 0]).sum(dim=-1, keepdim=True)
 
     def _constants(self, x_ksmd: Tensor, *, bias: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Project each task's own tokens with its own weights: three of `[g, s, m, c]`."""
+        """Return the projections of each task's own tokens, three tensors `[g, s, m, c]`."""
         tasks, slots, tokens, width = x_ksmd.shape
         weight = self._weight.view(3, tasks, 1, width, width)
         out = x_ksmd.float().flatten(1, 2)[None] @ weight[:, :, 0].mT
@@ -137,15 +152,18 @@ class StreamingHeads:
         return q, k, v
 
     def _fold(self, heads: Sequence[StepHead], *, share: float) -> None:
-        """Make one linear layer of the output projection and the classifier's first layer.
+        """Fold the output projection, the mean and the classifier's first layer into one matrix.
 
-        Between them is nothing but the mean, and positions added after the attention: a constant,
-        of which `share` of the averaged tokens have one.
+        Between the two layers there is only the mean, and perhaps positions that are added after
+        the attention. Their mean is a constant. Only frame tokens have such positions, not the
+        global CLS token; `share` is the share of frame tokens among the averaged tokens.
         """
         parts = [_split(each.classifier) for each in heads]
         firsts, self._rest = [part[0] for part in parts], [part[1] for part in parts]
+        # Tasks differ in their number of outputs: pad to the greatest.
         self._outputs = [first.out_features for first in firsts]
         size = (len(heads), max(self._outputs), heads[0].width)
+        # float64, because the fold must not cost precision; it happens once.
         weight_kod = torch.zeros(size, dtype=torch.float64, device=self.device)
         bias_ko = weight_kod.new_zeros(size[:2])
         for index, (each, first) in enumerate(zip(heads, firsts, strict=True)):
@@ -182,19 +200,19 @@ class StreamingHeads:
             sums_vgc: The attended values, summed over the averaged rows.
         """
         parts_kvd = sums_vgc.reshape(len(sums_vgc), self.tasks, -1).transpose(0, 1)
-        said_kvo = torch.baddbmm(self._folded_k1o, parts_kvd, self._folded_kdo)
+        outputs_kvo = torch.baddbmm(self._folded_k1o, parts_kvd, self._folded_kdo)
         logits: dict[str, Tensor] = {}
-        for task, said_vo, outputs, rest in zip(
-            self._heads, said_kvo, self._outputs, self._rest, strict=True
+        for task, outputs_vo, size, rest in zip(
+            self._heads, outputs_kvo, self._outputs, self._rest, strict=True
         ):
-            logits[task] = said_vo[:, :outputs]
+            logits[task] = outputs_vo[:, :size]
             if rest is not None:
                 logits[task] = rest(logits[task])
         return logits
 
 
 def _split(classifier: nn.Module) -> tuple[nn.Linear, nn.Sequential | None]:
-    """Return a classifier's first layer, and what comes after it."""
+    """Return a classifier's first layer, and the layers after it if there are any."""
     if not isinstance(classifier, nn.Sequential):
         assert isinstance(classifier, nn.Linear)
         return classifier, None

@@ -1,6 +1,10 @@
-"""The streaming heads' passes over kept exponentials, in torch; see `cache_tensors.py`.
+"""Sums of attention weights in torch: from kept exponentials, or in blocks of rows.
 
-The compiled passes (`native_cache.py`) do the same, faster; these run on any device.
+`mean_i(A_i V) = (mean_i A_i) V`: a head that averages its attended tokens needs of the attention
+matrix A only its column sums, that is how much each token is attended to. `TorchPasses` computes
+them from kept exponentials (`storage.py`); `column_sums` computes them from queries and keys, for
+any scores. Neither forms the N x N matrix. The compiled passes (`native.py`) do the same faster;
+these run on any device.
 """
 
 import torch
@@ -10,16 +14,20 @@ from step_ros.streaming.attention_cache.build import NativePasses
 from step_ros.streaming.attention_cache.stacked_heads import StreamingHeads
 from step_ros.streaming.attention_cache.storage import CacheTensors, Exponentials
 
-# Elements of a temporary tensor: as many as the processor's caches like.
+# Elements of a temporary tensor over kept exponentials: on the CPU few enough for its caches, on a
+# GPU enough to keep it busy.
 _CHUNK = {'cpu': 1 << 20, 'cuda': 1 << 27}
+# Scores of a block of rows in `column_sums`: few enough for a processor's caches, many enough to
+# be worth a matrix product.
+_BLOCK_ELEMENTS = 1 << 20
 
 
 class TorchPasses:
-    """Puts frames into a cache, and sums the attention of its windows.
+    """Stores frames with their exponentials, and sums the attention of windows.
 
     Args:
-        heads: The heads.
-        tensors: The cache; exponentials are kept.
+        heads: The streaming heads.
+        tensors: The tensors of the cache; they keep exponentials.
     """
 
     def __init__(self, heads: StreamingHeads, tensors: CacheTensors) -> None:
@@ -27,14 +35,18 @@ class TorchPasses:
         self._heads, self._tensors = heads, tensors
         self._exponentials: Exponentials = tensors.exponentials
 
-    def put(self, place: int, qkv_3gnc: Tensor) -> float:
-        """Put a frame in a place, over the one that was there.
+    def store_frame(self, place: int, qkv_3gnc: Tensor) -> float:
+        """Store a frame at a place, over the one that was there; return its spread.
+
+        Args:
+            place: The place, 0 to T - 1.
+            qkv_3gnc: The frame's projections from `StreamingHeads.project`.
 
         Returns:
-            Its spread: the greatest difference of `c_rj` within it.
+            The greatest difference of the positional scores `c_rj` within the frame.
         """
         kept = self._exponentials
-        self._tensors.put(place, qkv_3gnc)
+        self._tensors.store_frame(place, qkv_3gnc)
         q_gnc, k_gnc, _ = qkv_3gnc
         q_gsc, k_gsc = (part[:, :, 0] for part in self._heads.positions_gsmc[:2])
         column_gsn = q_gsc @ k_gnc.mT
@@ -45,11 +57,11 @@ class TorchPasses:
             assert kept.cls_row_gtn is not None
             kept.cls_column_gtn[:, place] = (q_gnc @ cls_gc[1][..., None])[..., 0]
             kept.cls_row_gtn[:, place] = (k_gnc @ cls_gc[0][..., None])[..., 0]
-        self._keep(place)
+        self._store_blocks(place)
         return float((column_gsn.amax(dim=-1) - column_gsn.amin(dim=-1)).max())
 
-    def _keep(self, place: int) -> None:
-        """Keep the blocks of the frame at this place with all others, both ways."""
+    def _store_blocks(self, place: int) -> None:
+        """Compute the blocks of the frame at this place: its row and its column of blocks."""
         kept = self._exponentials
         groups, frames, tokens, _ = self._tensors.q_gtnc.shape
         step = max(1, _CHUNK[kept.kept_gttnn.device.type] // (frames * tokens * tokens))
@@ -67,17 +79,17 @@ class TorchPasses:
                 kept.kept_gttnn[at] = (scores_gtnn - most_gtn1).exp_()
 
     def column_sums(self, slots_vt: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum the attention weights of all averaged rows.
+        """Sum the attention weights of all averaged rows, in each order of a window.
 
         No frame's spread may exceed `GREATEST_SPREAD`.
 
         Args:
-            slots_vt: Orders of the window: the slot of each place.
+            slots_vt: The orders of the window: the slot of each place.
 
         Returns:
             How much each cached token is attended to, `[v, g, t, n]`, and the CLS token, `[v, g]`.
         """
-        sums = [self._order(slots_t) for slots_t in slots_vt]
+        sums = [self._sum_order(slots_t) for slots_t in slots_vt]
         sums_vgtn = torch.stack([each[0] for each in sums])
         cls_vg = torch.stack([each[1] for each in sums])
         if self._heads.cls_row:
@@ -86,14 +98,25 @@ class TorchPasses:
             cls_vg += row_vgl[..., -1]
         return sums_vgtn, cls_vg
 
-    def _order(self, slots_t: Tensor) -> tuple[Tensor, Tensor]:
+    def _sum_order(self, slots_t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the column sums in one order, without the CLS token's own row.
+
+        With E the kept exponentials, the row i of a frame in slot r has in its block with slot s
+
+            weights_ij = factor_is E_ij column_rj / Z_i
+            column_rj  = exp(c_rj - max_j c_rj)
+            factor_is  = exp(b_is + d_rs + shift_is + max_j c_rj - greatest of the row)
+            Z_i        = sum over s and j of factor_is E_ij column_rj
+
+        All exponents are at most 0, so nothing overflows.
+        """
         kept = self._exponentials
         groups, frames, _, tokens = kept.shift_gttn.shape
-        column_gttn = kept.column_gstn[:, slots_t]  # by the place of the row
+        column_gttn = kept.column_gstn[:, slots_t]  # [g, place of the row, of the column, n]
         most_gtt = column_gttn.amax(dim=-1)
         column_gttn = (column_gttn - most_gtt[..., None]).exp_()
         level_gtt = most_gtt + kept.slot_gss[:, slots_t][:, :, slots_t]
-        # The logarithm of what stands before each block's share of a row.
+        # factor_is as a logarithm, until the greatest of each row is known.
         factor_gttn = kept.row_gtsn[:, :, slots_t] + level_gtt[..., None]
         factor_gttn += kept.shift_gttn
         most_gtn = factor_gttn.amax(dim=2)
@@ -107,7 +130,7 @@ class TorchPasses:
         sums_gtn = torch.zeros_like(most_gtn)
         cls_g = torch.zeros_like(most_gtn[:, 0, 0])
         step = max(1, _CHUNK[sums_gtn.device.type] // (frames * tokens * tokens))
-        # A chunk is some groups with the rows of one frame, or of all frames where they are few.
+        # A chunk is some groups with the rows of one frame, or of several frames if they fit.
         span = min(frames, max(1, step // groups))
         step = max(1, step // span)
         for start in range(0, groups, step):
@@ -116,6 +139,7 @@ class TorchPasses:
                 exponentials = kept.kept_gttnn[at].float()
                 column = column_gttn[at]
                 factor = factor_gttn[at]
+                # Z_i, without the CLS token's column.
                 row_sums = (factor * (exponentials @ column[..., None])[..., 0]).sum(dim=2)
                 share = kept.row_weights_n / (row_sums + cls_gtn[at])
                 factor = factor * share[:, :, None]
@@ -125,7 +149,7 @@ class TorchPasses:
         return sums_gtn, cls_g
 
     def _cls_row(self, slots_vt: Tensor) -> Tensor:
-        """Return where the global CLS token attends, `[v, g, t * n + 1]`: itself last."""
+        """Return the global CLS token's attention weights, itself last, `[v, g, t * n + 1]`."""
         heads, own_gtn = self._heads, self._exponentials.cls_row_gtn
         assert own_gtn is not None
         slots_vgt = heads.cls_slots_gs[:, slots_vt].transpose(0, 1)
@@ -136,27 +160,16 @@ class TorchPasses:
         return scores_vgl.softmax(dim=-1)
 
 
-# ---- Column sums of attention in blocks of rows: no N x N matrix, any scores.
-#
-# Source: `mean_i(A_i V) = (mean_i A_i) V`: a head that averages its attended tokens needs no
-# more of
-# the attention than how much each token is attended to.
-
-# Scores held at once, in elements: small enough for a processor's caches, large enough to be
-# worth a matrix product.
-_BLOCK_ELEMENTS = 1 << 20
-
-
 def column_sums(
     q_grd: Tensor, k_gld: Tensor, weights_r: Tensor, *, native: NativePasses | None = None
 ) -> Tensor:
-    """Sum the rows of `softmax(q k^T)`, each times its weight, `[g, l]`.
+    """Return the weighted sum of the rows of `softmax(q k^T)`, `[g, l]`, in blocks of rows.
 
     Args:
         q_grd: Queries, already divided by the root of their channels.
         k_gld: Keys.
-        weights_r: What each query counts.
-        native: Compiled passes, for tensors of the CPU; None for torch.
+        weights_r: Weight of each query's row.
+        native: The compiled passes, for tensors on the CPU; None for torch.
     """
     groups, length, _ = k_gld.shape
     sums_gl = q_grd.new_zeros(groups, length)

@@ -1,1 +1,1 @@
-"""From hypotheses to fused, smoothed answers and events."""
+"""From hypotheses to fused and smoothed hypotheses, and to events."""

@@ -1,4 +1,4 @@
-"""Waiting for an action: which of the events that are open is what somebody waits for."""
+"""Waiting for an action: which open event is the one that a client waits for."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,16 +11,19 @@ from step_ros.streaming.postprocessing.events import Event
 
 @dataclass(frozen=True, kw_only=True)
 class WaitGoal:
-    """What is waited for.
+    """The event that a client waits for.
 
     Attributes:
-        task: Which task decides; empty for any.
-        labels: Any of these; empty for any.
-        camera: Which camera; empty for any.
+        task: Name of the task; empty for any.
+        labels: Labels, any of which will do; empty for any label.
+        camera: Name of the camera; empty for any.
         minimum_score: Lowest mean score of the event so far.
         minimum_order_evidence: Lowest mean order evidence of the event so far.
-        minimum_duration_ns: How long it must have lasted.
-        include_current: Whether an event that is open already counts.
+        minimum_duration_ns: How long the event must have lasted, in nanoseconds.
+        include_current: Whether an event counts that is open when the wait starts.
+
+    Raises:
+        ValueError: A score or order evidence is not in [0, 1], or the duration is negative.
     """
 
     task: str = ''
@@ -39,15 +42,16 @@ class WaitGoal:
             seconds = self.minimum_duration_ns / NANOSECONDS
             raise ValueError(f'minimum_duration of {seconds:g} s; expected 0 or more')
 
-    def check(self, tasks: Sequence[TaskSpec], cameras: Sequence[str]) -> None:
-        """Refuse to wait for what cannot happen.
+    def check_names(self, tasks: Sequence[TaskSpec], cameras: Sequence[str]) -> None:
+        """Check that the goal can happen.
 
         Args:
-            tasks: The tasks that are answered.
-            cameras: The cameras that are looked at.
+            tasks: The published tasks.
+            cameras: The names of the cameras, as in the hypotheses.
 
         Raises:
-            ValueError: The task, a label or the camera is unknown; lists those that are known.
+            ValueError: The task, a label or the camera is unknown; the message lists the known
+                ones.
         """
         if self.camera and self.camera not in cameras:
             raise ValueError(f'camera={self.camera!r}; expected one of: {", ".join(cameras)}')
@@ -59,22 +63,22 @@ class WaitGoal:
         if unknown := sorted(self.labels - known):
             whose = f'task {self.task!r}' if self.task else 'any task'
             raise ValueError(
-                f'labels={unknown} are none of {whose}; expected some of: '
+                f'labels={unknown} are no labels of {whose}; expected some of: '
                 + ', '.join(sorted(known))
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """The best answer at present among the labels that are waited for.
+    """The wanted label with the highest score at present.
 
     Attributes:
         camera: Name of the camera.
-        task: What was decided.
+        task: Name of the task.
         label: The label.
         score: Its score in the newest window.
-        order_evidence: Of the newest window.
-        held_ns: How long its event has been open; 0 where it has not begun.
+        order_evidence: The task's order evidence in the newest window.
+        held_ns: How long its event has been open; 0 if it has not started.
     """
 
     camera: str
@@ -86,11 +90,11 @@ class Candidate:
 
 
 class ActionWait:
-    """Looks for an event that matches, in the stream of one node's hypotheses.
+    """Looks for an event that meets the goal, in one node's stream of hypotheses.
 
     Args:
-        goal: What is waited for.
-        current: The events that are open now.
+        goal: The event to wait for.
+        current: The events that are open when the wait starts.
     """
 
     def __init__(self, goal: WaitGoal, current: Iterable[Event] = ()) -> None:
@@ -104,28 +108,32 @@ class ActionWait:
         candidates = self._candidates.values()
         return max(candidates, key=lambda each: each.score, default=None)
 
-    def update(self, hypothesis: Hypothesis, open_events: Iterable[Event]) -> Event | None:
-        """Take a hypothesis and what is open on its camera after it.
+    def add_hypothesis(self, hypothesis: Hypothesis, open_events: Iterable[Event]) -> Event | None:
+        """Return the event that meets the goal after this hypothesis, with its means so far.
+
+        Args:
+            hypothesis: The newest hypothesis of a camera.
+            open_events: The open events of this camera after it.
 
         Returns:
-            The event that was waited for, with the means so far; None where there is none yet.
+            The event; None if none meets the goal yet.
         """
         if self.goal.camera not in ('', hypothesis.camera):
             return None
-        events = [event for event in open_events if self._wanted(event.task, event.label)]
-        self._note(hypothesis, events)
+        events = [event for event in open_events if self._is_wanted(event.task, event.label)]
+        self._note_candidate(hypothesis, events)
         for event in events:
-            if _identity(event) not in self._earlier and self._suffices(event, hypothesis):
+            if _identity(event) not in self._earlier and self._is_met_by(event, hypothesis):
                 return event
         return None
 
-    def _wanted(self, task: str, label: str) -> bool:
+    def _is_wanted(self, task: str, label: str) -> bool:
         goal = self.goal
         return goal.task in ('', task) and (not goal.labels or label in goal.labels)
 
-    def _suffices(self, event: Event, hypothesis: Hypothesis) -> bool:
+    def _is_met_by(self, event: Event, hypothesis: Hypothesis) -> bool:
         goal = self.goal
-        # Not the other way round: order evidence that was not asked for is NaN, and no evidence.
+        # Written so that NaN fails: order evidence that was not computed is no evidence.
         in_order = goal.minimum_order_evidence == 0 or (
             event.order_evidence >= goal.minimum_order_evidence
         )
@@ -136,8 +144,8 @@ class ActionWait:
             and lasted_ns >= goal.minimum_duration_ns
         )
 
-    def _note(self, hypothesis: Hypothesis, events: Sequence[Event]) -> None:
-        began = {(event.task, event.label): event.start_ns for event in events}
+    def _note_candidate(self, hypothesis: Hypothesis, events: Sequence[Event]) -> None:
+        starts_ns = {(event.task, event.label): event.start_ns for event in events}
         found = [
             Candidate(
                 camera=hypothesis.camera,
@@ -146,11 +154,11 @@ class ActionWait:
                 score=score,
                 order_evidence=task.order_evidence,
                 held_ns=hypothesis.stamp_ns
-                - began.get((task.spec.name, label), hypothesis.stamp_ns),
+                - starts_ns.get((task.spec.name, label), hypothesis.stamp_ns),
             )
             for task in hypothesis.tasks
             for label, score in task.top(len(task.spec.labels))
-            if self._wanted(task.spec.name, label)
+            if self._is_wanted(task.spec.name, label)
         ]
         if found:
             self._candidates[hypothesis.camera] = max(found, key=lambda each: each.score)

@@ -1,4 +1,14 @@
-"""Events: hysteresis that turns hypotheses into labels that begin and end."""
+"""Events: hysteresis over the hypotheses makes labels that start and end.
+
+    best label    idle  open  open  open  idle  open  open  idle  idle  idle
+    its score      .9    .7    .7    .7    .9    .5    .7    .9    .9    .9
+    holds               [===============]       [=========]
+    event                            START                         END
+
+The label `open` starts once it has held for `minimum_duration`; the START carries the stamp of the
+first `open`. A break shorter than `minimum_gap` is bridged, and after the start the lower
+threshold suffices. The END carries the stamp of the last window that held.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +20,7 @@ from step_ros.streaming.postprocessing.smoothing import Continuity
 
 
 class EventType(IntEnum):
-    """Whether a label began or ended; the numbers are those of `ActionEvent`."""
+    """Whether a label started or ended; the numbers are those of the message `ActionEvent`."""
 
     START = 1
     END = 2
@@ -18,18 +28,18 @@ class EventType(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """A label that began or ended.
+    """A label that started or ended.
 
     Attributes:
         camera: Name of the camera.
-        frame_id: Its coordinate frame.
-        task: What was decided.
+        frame_id: Coordinate frame of the camera.
+        task: Name of the task.
         label: The label.
-        type: Whether it began or ended.
-        stamp_ns: When it began (START) or last held (END).
-        start_ns: When it began.
+        type: Whether it started or ended.
+        stamp_ns: When it started (START) or last held (END), in nanoseconds.
+        start_ns: When it started, in nanoseconds.
         score: Its mean score while it held.
-        order_evidence: Its mean order evidence while it held; NaN where that was not asked for.
+        order_evidence: Its mean order evidence while it held; NaN if it was not computed.
     """
 
     camera: str
@@ -45,20 +55,24 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class EventSettings:
-    """When a label begins and ends.
+    """When a label starts and ends.
 
-    A label holds while it is the best one and its score does not fall below a threshold: the
-    higher one until it has begun, the lower one afterwards.
+    A label holds while it has the best score and this score is not below a threshold: the higher
+    one until the label has started, the lower one afterwards.
 
     Attributes:
-        on_threshold: Lowest score at which a label can begin.
-        off_threshold: Lowest score at which a label that has begun still holds.
-        minimum_duration_ns: How long it must hold, without a break, to begin.
-        minimum_gap_ns: How long it must not hold to end; shorter breaks are bridged.
-        minimum_order_evidence: Lowest order evidence at which a label that has a counterpart can
-            begin. Others may well look the same in both orders.
-        ignored_labels: Labels of any task that say that nothing happens: they never begin, but
-            end what has begun, as any other label does.
+        on_threshold: Lowest score at which a label can start.
+        off_threshold: Lowest score at which a started label still holds.
+        minimum_duration_ns: How long a label must hold without a break to start.
+        minimum_gap_ns: How long a label must not hold to end; shorter breaks are bridged.
+        minimum_order_evidence: Lowest order evidence at which a label with a counterpart can
+            start. Other labels may look the same in both orders, so it does not apply to them.
+        ignored_labels: Labels of any task for "nothing happens": they never start, but end a
+            started label as any other label does.
+
+    Raises:
+        ValueError: A threshold or the order evidence is not in [0, 1], the thresholds are in the
+            wrong order, or a time is negative.
     """
 
     on_threshold: float
@@ -76,7 +90,7 @@ class EventSettings:
         if self.off_threshold > self.on_threshold:
             raise ValueError(
                 f'off_threshold={self.off_threshold} is above on_threshold={self.on_threshold}; '
-                'a label that begins would end at once'
+                'a label that starts would end at once'
             )
         for name in ('minimum_duration', 'minimum_gap'):
             value = getattr(self, f'{name}_ns')
@@ -86,7 +100,7 @@ class EventSettings:
 
 @dataclass(kw_only=True)
 class _Held:
-    """A label that holds, or has held until a moment ago."""
+    """A label that holds, or held until a moment ago, and the sums for its means."""
 
     label: str
     start_ns: int
@@ -95,7 +109,7 @@ class _Held:
     evidence: float = 0.0
     count: int = 0
 
-    def add(self, stamp_ns: int, task: TaskHypothesis) -> None:
+    def add_window(self, stamp_ns: int, task: TaskHypothesis) -> None:
         self.last_ns = stamp_ns
         self.scores += task.score_of(self.label)
         self.evidence += task.order_evidence
@@ -108,26 +122,26 @@ class _Held:
 
 @dataclass(kw_only=True)
 class _Track:
-    """One task of one camera: the label that has begun, and the one that may."""
+    """One task of one camera: the started label, and the one that may start next."""
 
     frame_id: str = ''
-    begun: _Held | None = None
+    started: _Held | None = None
     candidate: _Held | None = None
 
 
 class EventDetector:
     """Turns the hypotheses of any number of cameras into events.
 
-    For each camera and task, START and END alternate, an END has the label and beginning of the
-    START before it, and never two labels are open at once. Where time jumps back or a window is
-    begun anew, what is open ends; likewise where a task is not answered any more.
+    For each camera and task, START and END alternate, an END has the label and the start of the
+    START before it, and at most one label is open. The open label ends if time jumps back, if the
+    window restarts, or if a hypothesis no longer has the task.
 
     Args:
-        settings: When a label begins and ends.
-        max_gap_ns: Longest time between two grid frames of one window, as the recogniser has it.
+        settings: When a label starts and ends.
+        max_gap_ns: Longest time between two grid frames of one window, as in the recogniser.
 
     Attributes:
-        settings: May be replaced at any time; what is open goes on by the new ones.
+        settings: May be replaced at any time; the new ones apply to open labels too.
     """
 
     def __init__(self, settings: EventSettings, *, max_gap_ns: int) -> None:
@@ -135,18 +149,18 @@ class EventDetector:
         self._continuity = Continuity(max_gap_ns)
         self._cameras: dict[str, dict[str, _Track]] = {}
 
-    def update(self, hypothesis: Hypothesis) -> list[Event]:
-        """Take a hypothesis; return what it brings, in order.
+    def add_hypothesis(self, hypothesis: Hypothesis) -> list[Event]:
+        """Return the events that a hypothesis starts or ends, in order.
 
-        A START comes once a label has held long enough, stamped with when it began to; an END
-        once it has not held for long enough, stamped with when it last did. A label that has held
-        long enough to begin ends another one at once.
+        A START comes once a label has held long enough; its stamp is the time when the label began
+        to hold. An END comes once the label has not held for long enough; its stamp is the time
+        when the label last held. A label that has held long enough ends another one at once.
         """
         camera = hypothesis.camera
         tracks = self._cameras.setdefault(camera, {})
-        answered = {task.spec.name for task in hypothesis.tasks}
-        ending = [task for task in tracks if task not in answered]
-        if not self._continuity.take(hypothesis):
+        present = {task.spec.name for task in hypothesis.tasks}
+        ending = [task for task in tracks if task not in present]
+        if not self._continuity.add_hypothesis(hypothesis):
             ending = list(tracks)
         events = self._end(camera, ending, stamp_ns=None)
         for task in hypothesis.tasks:
@@ -156,11 +170,11 @@ class EventDetector:
         return events
 
     def close(self, camera: str | None = None, stamp_ns: int | None = None) -> list[Event]:
-        """End what is open: on deactivation, or at the end of a recording.
+        """End the open events, on deactivation or at the end of a recording; return their ENDs.
 
         Args:
-            camera: Of this camera alone; None for all of them.
-            stamp_ns: When it ends, if that is later than when it last held; None for the latter.
+            camera: Name of the camera; None for all of them.
+            stamp_ns: When the events end, if later than they last held; None for when they held.
         """
         events = []
         for name in [*self._cameras] if camera is None else [camera]:
@@ -169,51 +183,55 @@ class EventDetector:
         return events
 
     def open_events(self, camera: str | None = None) -> list[Event]:
-        """Return what has begun and not ended: its STARTs, with the means so far.
+        """Return the open events: their STARTs, with the means so far.
 
         Args:
-            camera: Of this camera alone; None for all of them.
+            camera: Name of the camera; None for all of them.
         """
         return [
-            _event(name, track, task, track.begun, EventType.START)
+            _event(name, track, task, track.started, EventType.START)
             for name in (self._cameras if camera is None else [camera])
             for task, track in self._cameras.get(name, {}).items()
-            if track.begun is not None
+            if track.started is not None
         ]
 
     def _advance(
         self, camera: str, track: _Track, task: TaskHypothesis, stamp_ns: int
     ) -> list[Event]:
+        """Move a track on by one hypothesis; return the END and START that this gives."""
         settings = self.settings
         label = task.label
         score = task.score_of(label)
         ignored = label in settings.ignored_labels
-        begun = track.begun
-        if begun is not None and begun.label == label and not ignored:
+        started = track.started
+        if started is not None and started.label == label and not ignored:
             track.candidate = None
             if score >= settings.off_threshold:
-                begun.add(stamp_ns, task)
+                started.add_window(stamp_ns, task)
                 return []
         elif not ignored and score >= settings.on_threshold and self._in_order(task):
             if track.candidate is None or track.candidate.label != label:
                 track.candidate = _Held(label=label, start_ns=stamp_ns, last_ns=stamp_ns)
-            track.candidate.add(stamp_ns, task)
+            track.candidate.add_window(stamp_ns, task)
         else:
             track.candidate = None
         events = []
         candidate = track.candidate
-        begins = candidate is not None and (
+        starts = candidate is not None and (
             stamp_ns - candidate.start_ns >= settings.minimum_duration_ns
         )
-        if begun is not None and (begins or stamp_ns - begun.last_ns >= settings.minimum_gap_ns):
-            events.append(_event(camera, track, task.spec.name, begun, EventType.END))
-            track.begun = None
-        if candidate is not None and begins:
+        if started is not None and (
+            starts or stamp_ns - started.last_ns >= settings.minimum_gap_ns
+        ):
+            events.append(_event(camera, track, task.spec.name, started, EventType.END))
+            track.started = None
+        if candidate is not None and starts:
             events.append(_event(camera, track, task.spec.name, candidate, EventType.START))
-            track.begun, track.candidate = candidate, None
+            track.started, track.candidate = candidate, None
         return events
 
     def _in_order(self, task: TaskHypothesis) -> bool:
+        # Written so that NaN fails: order evidence that was not computed is no evidence.
         minimum = self.settings.minimum_order_evidence
         return not task.counterpart or minimum == 0 or task.order_evidence >= minimum
 
@@ -221,10 +239,10 @@ class EventDetector:
         events = []
         for task in tasks:
             track = self._cameras[camera].pop(task)
-            if track.begun is not None:
+            if track.started is not None:
                 if stamp_ns is not None:
-                    track.begun.last_ns = max(stamp_ns, track.begun.last_ns)
-                events.append(_event(camera, track, task, track.begun, EventType.END))
+                    track.started.last_ns = max(stamp_ns, track.started.last_ns)
+                events.append(_event(camera, track, task, track.started, EventType.END))
         return events
 
 

@@ -1,4 +1,9 @@
-"""Several views of one scene as one: scores averaged over cameras that show the same moment."""
+"""Camera fusion: one view of a scene, its scores averaged over the cameras of a moment.
+
+front   |f1      |f2      |f3           two hypotheses belong to one moment if their stamps
+side      |s1      |s2       (late)     differ by tolerance_ns at most
+fused     |f1+s1   |f2+s2      |f3      complete with the last view, or without a late one
+"""
 
 from collections.abc import Sequence
 
@@ -6,26 +11,26 @@ import numpy as np
 
 from step_ros.streaming.hypothesis import Hypothesis, TaskHypothesis
 
-# How the common view is called, where a camera's name stands otherwise.
+# The name of the fused view, in the place of a camera's name.
 FUSED = 'fused'
 _NEVER = -1
 
 
 class CameraFusion:
-    """Averages the scores of synchronised views, one answer for each moment.
+    """Averages the scores of synchronised views, one fused hypothesis for each moment.
 
-    A moment is complete when each camera that is alive has given its hypothesis, or when one of
-    them gives its next: a camera that is late or dead holds nobody up.
+    A moment is complete when each live camera has given its hypothesis, or when one of them gives
+    its next one: no camera waits for a late or dead one.
 
     Args:
         cameras: The cameras that show the scene.
-        tolerance_ns: Greatest distance of the stamps of hypotheses that are averaged: half a frame
-            period and a little more, for cameras are sampled on grids of their own.
-        stale_ns: A camera whose newest hypothesis is this much older than another's is not waited
-            for.
+        tolerance_ns: Greatest difference between the stamps of averaged hypotheses. Each camera
+            has a grid of its own, so this is half a frame period and a little more.
+        stale_ns: A camera counts as dead if its newest hypothesis is this much older than another
+            camera's.
 
     Attributes:
-        late: Hypotheses left out because they came after their moment was answered.
+        late: How many hypotheses came after their moment was complete, and were dropped.
 
     Raises:
         ValueError: There are fewer than two cameras, or a time is not positive.
@@ -40,23 +45,25 @@ class CameraFusion:
         self._cameras = tuple(cameras)
         self._tolerance_ns = tolerance_ns
         self._stale_ns = stale_ns
-        self._seen_ns: dict[str, int] = {}
-        self._began_ns = _NEVER
+        self._newest_ns: dict[str, int] = {}
+        self._started_ns = _NEVER
         self._pending: dict[str, Hypothesis] = {}
-        self._answered_ns = _NEVER
+        self._completed_ns = _NEVER
         self.late = 0
 
-    def update(self, hypothesis: Hypothesis) -> list[Hypothesis]:
-        """Take one camera's hypothesis; return the moments that it completes, oldest first."""
+    def add_hypothesis(self, hypothesis: Hypothesis) -> list[Hypothesis]:
+        """Return the fused hypotheses that one camera's hypothesis completes, oldest first."""
         camera, stamp_ns = hypothesis.camera, hypothesis.stamp_ns
-        # One that came later and is stamped earlier belongs to a time that has begun anew.
-        if stamp_ns <= self._seen_ns.get(camera, stamp_ns - 1):
+        # The camera's stamps jumped back: a looped bag or a restarted simulation.
+        if stamp_ns <= self._newest_ns.get(camera, stamp_ns - 1):
             self.reset()
-        if not self._seen_ns:
-            self._began_ns = stamp_ns
-        self._seen_ns[camera] = stamp_ns
+        if not self._newest_ns:
+            self._started_ns = stamp_ns
+        self._newest_ns[camera] = stamp_ns
         stamps = [view.stamp_ns for view in self._pending.values()]
-        earliest_ns = max([self._answered_ns + 1, *(each - self._tolerance_ns for each in stamps)])
+        earliest_ns = max(
+            [self._completed_ns + 1, *(each - self._tolerance_ns for each in stamps)]
+        )
         if stamp_ns < earliest_ns:
             self.late += 1
             return []
@@ -67,28 +74,29 @@ class CameraFusion:
         ):
             complete += self._flush()
         self._pending[camera] = hypothesis
-        newest_ns = max(self._seen_ns.values())
+        newest_ns = max(self._newest_ns.values())
+        # A camera that never sent anything counts from the first hypothesis of any.
         alive = {
             name
             for name in self._cameras
-            if newest_ns - self._seen_ns.get(name, self._began_ns) <= self._stale_ns
+            if newest_ns - self._newest_ns.get(name, self._started_ns) <= self._stale_ns
         }
         if alive <= self._pending.keys():
             complete += self._flush()
         return complete
 
     def reset(self) -> None:
-        """Forget what waits and who is alive, as before the first hypothesis."""
+        """Forget all views and cameras, as before the first hypothesis."""
         self._pending.clear()
-        self._seen_ns.clear()
-        self._answered_ns = _NEVER
+        self._newest_ns.clear()
+        self._completed_ns = _NEVER
 
     def _flush(self) -> list[Hypothesis]:
         if not self._pending:
             return []
         fused = _averaged([self._pending[name] for name in self._cameras if name in self._pending])
         self._pending.clear()
-        self._answered_ns = fused.stamp_ns
+        self._completed_ns = fused.stamp_ns
         return [fused]
 
 

@@ -1,50 +1,23 @@
-"""Exponential smoothing of scores over time, for each camera and task."""
+"""Exponential smoothing of scores over time, for each camera and task.
+
+`Continuity` defines where smoothing and events (`events.py`) start afresh, so that both do so at
+the same hypothesis.
+"""
 
 import math
 from dataclasses import replace
 
 import numpy as np
 
+from step_ros.streaming.grid import NANOSECONDS
 from step_ros.streaming.hypothesis import Hypothesis, TaskHypothesis
-
-# ---- Whether one hypothesis of a camera goes on where the last one was.
-
-
-class Continuity:
-    """Remembers the last hypothesis of each camera, and notices where the stream broke off.
-
-    It did where time jumped back, and where the window was begun anew: then its oldest frame is
-    newer than all that was seen before. A window of one frame never reaches back, so that a time
-    no longer than `max_gap_ns` goes on as well.
-
-    Args:
-        max_gap_ns: Longest time between two grid frames of one window, as the recogniser has it.
-    """
-
-    def __init__(self, max_gap_ns: int) -> None:
-        self._max_gap_ns = max_gap_ns
-        self._last_ns: dict[str, int] = {}
-
-    def take(self, hypothesis: Hypothesis) -> bool:
-        """Take note of a hypothesis; say whether it follows on the last one of its camera."""
-        last_ns = self._last_ns.get(hypothesis.camera)
-        self._last_ns[hypothesis.camera] = hypothesis.stamp_ns
-        if last_ns is None:
-            return False
-        passed_ns = hypothesis.stamp_ns - last_ns
-        reaches_back = hypothesis.window_start_ns <= last_ns
-        return passed_ns >= 0 and (reaches_back or passed_ns <= self._max_gap_ns)
-
-    def forget(self, camera: str) -> None:
-        """Let the next hypothesis of a camera be its first."""
-        self._last_ns.pop(camera, None)
 
 
 def check_time_constant(seconds: float) -> float:
-    """Return a time constant.
+    """Return a valid time constant unchanged.
 
     Raises:
-        ValueError: It is negative or no finite number.
+        ValueError: It is negative or not finite.
     """
     if not 0 <= seconds < math.inf:
         raise ValueError(f'smoothing of {seconds} s; expected a time constant of 0 (off) or more')
@@ -54,15 +27,15 @@ def check_time_constant(seconds: float) -> float:
 class ScoreSmoother:
     """Moves scores towards those of the newest window: `s += (1 - exp(-dt / tau)) (x - s)`.
 
-    The time passed `dt` is that of the stamps, so that a lost frame does no harm. After a jump or
-    gap scores begin anew. Order evidence is the newest window's own, unsmoothed.
+    The elapsed time `dt` comes from the stamps, so that a lost frame does not change the pace.
+    After a jump or a gap the scores start afresh. Order evidence stays that of the newest window.
 
     Args:
         time_constant: `tau` in seconds; 0 leaves scores as they are.
-        max_gap_ns: As the recogniser has it.
+        max_gap_ns: Longest time between two grid frames of one window, as in the recogniser.
 
     Raises:
-        ValueError: The time constant is negative or no finite number.
+        ValueError: The time constant is negative or not finite.
     """
 
     def __init__(self, time_constant: float, *, max_gap_ns: int) -> None:
@@ -72,7 +45,7 @@ class ScoreSmoother:
 
     @property
     def time_constant(self) -> float:
-        """Seconds; may be changed at any time and holds from the next hypothesis on."""
+        """Seconds; may change at any time, with effect from the next hypothesis."""
         return self._time_constant
 
     @time_constant.setter
@@ -82,8 +55,9 @@ class ScoreSmoother:
     def smooth(self, hypothesis: Hypothesis) -> Hypothesis:
         """Return the hypothesis with smoothed scores."""
         before = self._last.get(hypothesis.camera)
-        if self._continuity.take(hypothesis) and before is not None and self._time_constant > 0:
-            passed = (hypothesis.stamp_ns - before.stamp_ns) / 1e9
+        continues = self._continuity.add_hypothesis(hypothesis)
+        if continues and before is not None and self._time_constant > 0:
+            passed = (hypothesis.stamp_ns - before.stamp_ns) / NANOSECONDS
             share = -math.expm1(-passed / self._time_constant)
             smoothed_k = {task.spec.name: task.scores_k for task in before.tasks}
             tasks = [
@@ -101,7 +75,41 @@ class ScoreSmoother:
 
 
 def _moved(task: TaskHypothesis, before_k: np.ndarray | None, share: float) -> TaskHypothesis:
-    # A task that was not answered before has nothing to be smoothed with.
+    # A task that the last hypothesis did not have starts afresh.
     if before_k is None:
         return task
     return replace(task, scores_k=before_k + share * (task.scores_k - before_k))
+
+
+class Continuity:
+    """Tells whether a camera's hypothesis continues its last one.
+
+    It does not after a jump back in time, nor after a restart of the window. A restarted window
+    shares no time with the last one: its oldest frame is newer than the last hypothesis. Windows
+    of one frame never share time, so a step of at most `max_gap_ns` continues as well.
+
+        last window        [---------]                [---------]
+        next window           [---------]                          [---------]
+                           continues                  restarted
+
+    Args:
+        max_gap_ns: Longest time between two grid frames of one window, as in the recogniser.
+    """
+
+    def __init__(self, max_gap_ns: int) -> None:
+        self._max_gap_ns = max_gap_ns
+        self._last_ns: dict[str, int] = {}
+
+    def add_hypothesis(self, hypothesis: Hypothesis) -> bool:
+        """Record a hypothesis; return whether it continues the last one of its camera."""
+        last_ns = self._last_ns.get(hypothesis.camera)
+        self._last_ns[hypothesis.camera] = hypothesis.stamp_ns
+        if last_ns is None:
+            return False
+        passed_ns = hypothesis.stamp_ns - last_ns
+        reaches_back = hypothesis.window_start_ns <= last_ns
+        return passed_ns >= 0 and (reaches_back or passed_ns <= self._max_gap_ns)
+
+    def forget(self, camera: str) -> None:
+        """Forget a camera: its next hypothesis continues nothing."""
+        self._last_ns.pop(camera, None)

@@ -47,11 +47,11 @@ class Watched:
     def put(self, slot, *, camera='front', load=lambda: np.full((32, 48, 3), 90, np.uint8)):
         stamp_ns = 1 + int(slot * PERIOD_NS)
         now_ns = time.monotonic_ns()
-        self.worker.put(Frame(camera=camera, stamp_ns=stamp_ns, received_ns=now_ns, load=load))
+        self.worker.put_frame(Frame(camera=camera, stamp_ns=stamp_ns, received_ns=now_ns, load=load))
 
     def work(self):
-        while (batch := self.worker.queue.take(wait=False)) is not None:
-            self.worker._turn(batch)
+        while (batch := self.worker.queue.next_batch(wait=False)) is not None:
+            self.worker.recognise_batch(batch)
 
     def say(self):
         front, rear, model = self._diagnostics.statuses(now_ns=1 + 3 * PERIOD_NS)
@@ -126,7 +126,7 @@ def test_the_model_says_what_a_frame_needs_and_has(watched):
 def test_overload_is_a_warning_in_words_and_passes(watched):
     timing = watched.worker.recogniser.timing
     for _ in range(5):
-        timing.add(frames=1, encode_ns=900_000_000, windows=1, predict_ns=0)
+        timing.add_batch(frames=1, encode_ns=900_000_000, windows=1, predict_ns=0)
     for slot in range(20):  # far more than may wait
         watched.put(slot)
     front, _, model = watched.say()

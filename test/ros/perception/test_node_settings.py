@@ -4,7 +4,7 @@ import pytest
 from lifecycle_msgs.msg import State, Transition
 from rclpy.parameter import Parameter
 
-from step_ros.streaming.threads import FrameTimer
+from step_ros.streaming.frame_timer import FrameTimer
 
 
 def test_a_bad_bundle_fails_to_configure_and_a_good_one_then_works(

@@ -217,7 +217,7 @@ def test_a_lost_stream_ends_the_waits_for_it_alone(source, client):
     ('fields', 'expected'),
     [
         ({'task': 'verb'}, "task='verb'; expected one of: action"),
-        ({'labels': ['fly']}, "labels=['fly'] are none of any task; expected some of: close,"),
+        ({'labels': ['fly']}, "labels=['fly'] are no labels of any task; expected some of: close,"),
         ({'camera': 'back'}, "camera='back'; expected one of: front, side"),
         ({'minimum_score': 2.0}, 'minimum_score=2; expected 0 to 1'),
         ({'minimum_order_evidence': math.nan}, 'minimum_order_evidence=nan; expected 0 to 1'),

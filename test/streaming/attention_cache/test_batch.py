@@ -41,7 +41,7 @@ def one_by_one(turns):
     """Put and look through the cache's own methods."""
     attended = []
     for turn in turns:
-        turn.cache.put(turn.place, turn.qkv_3gnc)
+        turn.cache.store_frame(turn.place, turn.qkv_3gnc)
         if turn.orders:
             attended.append(turn.cache.attend(turn.orders))
     return attended
@@ -82,13 +82,13 @@ def test_windows_out_of_range_are_computed_in_between(make_heads, compiled, monk
         replace(turn, qkv_3gnc=turn.qkv_3gnc * (400.0 if index in large else 1.0))
         for index, turn in enumerate(turns)
     ]
-    spreads, in_blocks = [], HeadCache._in_blocks
+    spreads, in_blocks = [], HeadCache.sum_in_blocks
 
     def watched(cache, slots_t):
         spreads.append(cache.spreads.max())
         return in_blocks(cache, slots_t)
 
-    monkeypatch.setattr(HeadCache, '_in_blocks', watched)
+    monkeypatch.setattr(HeadCache, 'sum_in_blocks', watched)
     said = apply_updates(turns, Stopwatch())
     # The windows of frames 4, 6 and 8 hold large ones, in two orders each; no others do.
     assert len(spreads) == 6

@@ -38,7 +38,7 @@ class Film:
         width = next(iter(self.heads.values())).width
         x_1nd = self._scale * torch.randn(1, streaming.tokens, width, generator=self._generator)
         self.frames[place] = x_1nd[0]
-        self.cache.put(place, streaming.project(x_1nd)[0])
+        self.cache.store_frame(place, streaming.project(x_1nd)[0])
 
     @torch.inference_mode()
     def worst(self, orders):
@@ -140,7 +140,7 @@ def test_large_scores_stay_exact_from_kept_exponentials(make_heads, kept, compil
     assert greatest_score(heads, x_btnd) > 100
     if kept != 'none':
         # The blocks would be exact anyhow: they must not be what answers.
-        monkeypatch.setattr(HeadCache, '_in_blocks', None)
+        monkeypatch.setattr(HeadCache, 'sum_in_blocks', None)
     check_stream(heads, cache, kept=kept, chance=random.Random(1), scale=5.0)
 
 
@@ -161,7 +161,7 @@ def test_a_frame_that_is_no_number_spoils_its_own_windows_alone(make_heads, comp
     film = Film(heads, cache)
     for place in range(3):
         film.put(place)
-    cache.put(1, torch.full((3, 4, 5, 6), float('nan')))
+    cache.store_frame(1, torch.full((3, 4, 5, 6), float('nan')))
     assert not torch.isfinite(cache.logits([(0, 1, 2)])['task0']).all()
     film.put(1)
     assert film.worst([(2, 0, 1), (1, 0, 2)]) < 1e-4
@@ -233,7 +233,7 @@ def test_the_budget_decides_what_is_kept(make_heads, monkeypatch):
     assert choose_kept(streaming, 2 * entries) == 'bfloat16'
     assert choose_kept(streaming, 2 * entries - 1) == 'none'
     assert choose_kept(streaming, 0) == 'none'
-    monkeypatch.setattr(storage, '_FLOAT32_BYTES', 4 * entries - 1)
+    monkeypatch.setattr(storage, 'FLOAT32_LIMIT_BYTES', 4 * entries - 1)
     assert choose_kept(streaming, 10**9) == 'bfloat16'
 
 

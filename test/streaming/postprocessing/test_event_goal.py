@@ -49,9 +49,9 @@ class Stream:
         for _ in range(times):
             self.number += 1
             hypothesis = answer(self.number, label, score, **fields)
-            self.detector.update(hypothesis)
+            self.detector.add_hypothesis(hypothesis)
             events = self.detector.open_events(hypothesis.camera)
-            if wait is not None and (event := wait.update(hypothesis, events)):
+            if wait is not None and (event := wait.add_hypothesis(hypothesis, events)):
                 return self.number, event
         return None
 
@@ -131,21 +131,23 @@ def test_the_best_candidate_is_over_all_cameras_and_wanted_labels_alone():
     [
         (WaitGoal(camera='back'), "camera='back'; expected one of: front, side"),
         (WaitGoal(task='noun'), "task='noun'; expected one of: action, verb"),
-        (WaitGoal(labels=frozenset({'fly'})), r"labels=\['fly'\] are none of any task; "),
+        (WaitGoal(labels=frozenset({'fly'})), r"labels=\['fly'\] are no labels of any task; "),
         (
             WaitGoal(task='verb', labels=frozenset({'open', 'turn'})),
-            r"labels=\['open'\] are none of task 'verb'; expected some of: rest, turn",
+            r"labels=\['open'\] are no labels of task 'verb'; expected some of: rest, turn",
         ),
     ],
 )
 def test_what_cannot_happen_is_not_waited_for(goal, expected):
     with pytest.raises(ValueError, match=expected):
-        goal.check([ACTION, VERB], ['front', 'side'])
+        goal.check_names([ACTION, VERB], ['front', 'side'])
 
 
 def test_what_can_happen_is():
-    WaitGoal().check([ACTION, VERB], ['front'])
-    WaitGoal(labels=frozenset({'open', 'turn'}), camera='front').check([ACTION, VERB], ['front'])
+    WaitGoal().check_names([ACTION, VERB], ['front'])
+    WaitGoal(labels=frozenset({'open', 'turn'}), camera='front').check_names(
+        [ACTION, VERB], ['front']
+    )
 
 
 @pytest.mark.parametrize(

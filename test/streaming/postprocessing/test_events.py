@@ -55,7 +55,7 @@ def run(answers, settings=SETTINGS):
     events = []
     for number, answer in enumerate(answers):
         if answer is not None:
-            events += detector.update(make(ZERO + number * PERIOD, scores_of(*answer)))
+            events += detector.add_hypothesis(make(ZERO + number * PERIOD, scores_of(*answer)))
     return events, detector
 
 
@@ -137,7 +137,7 @@ def test_order_evidence_is_asked_of_labels_with_a_counterpart(evidence, count):
         events = [
             event
             for number in range(4)
-            for event in detector.update(
+            for event in detector.add_hypothesis(
                 make(ZERO + number * PERIOD, scores_of(label, 0.9), evidence=evidence)
             )
         ]
@@ -150,7 +150,7 @@ def test_order_evidence_is_asked_of_labels_with_a_counterpart(evidence, count):
 @pytest.mark.parametrize('stamp_ns', [ZERO - 5_000 * MS, ZERO + 200 * MS - 1])
 def test_a_jump_back_ends_what_is_open(stamp_ns):
     _, detector = run(3 * [('open', 0.7)])
-    assert brief(detector.update(make(stamp_ns, scores_of('open', 0.9)))) == [
+    assert brief(detector.add_hypothesis(make(stamp_ns, scores_of('open', 0.9)))) == [
         ('END', 'open', 2, pytest.approx(0.7))
     ]
 
@@ -159,7 +159,7 @@ def test_a_jump_back_ends_what_is_open(stamp_ns):
 def test_a_window_begun_anew_ends_what_is_open(frames):
     _, detector = run(3 * [('open', 0.7)])
     stamp_ns = ZERO + 2 * PERIOD + 251 * MS + (frames - 1) * PERIOD
-    events = detector.update(make(stamp_ns, scores_of('open', 0.9), frames=frames))
+    events = detector.add_hypothesis(make(stamp_ns, scores_of('open', 0.9), frames=frames))
     assert [row[:3] for row in brief(events)] == [('END', 'open', 2)]
 
 
@@ -169,7 +169,7 @@ def test_a_lost_frame_breaks_nothing(frames):
     events = [
         event
         for number in (0, 2, 4)
-        for event in detector.update(
+        for event in detector.add_hypothesis(
             make(ZERO + number * PERIOD, scores_of('open', 0.7), frames=frames)
         )
     ]
@@ -180,12 +180,12 @@ def test_a_task_that_is_not_answered_any_more_ends():
     detector = EventDetector(SETTINGS, max_gap_ns=250 * MS)
     both = (scores_of('open', 0.7), scores_of('close', 0.7))
     for number in range(3):
-        events = detector.update(make(ZERO + number * PERIOD, *both))
+        events = detector.add_hypothesis(make(ZERO + number * PERIOD, *both))
     assert [(event.type, event.task) for event in events] == [
         (EventType.START, 'action'),
         (EventType.START, 'verb'),
     ]
-    events = detector.update(make(ZERO + 3 * PERIOD, both[0]))
+    events = detector.add_hypothesis(make(ZERO + 3 * PERIOD, both[0]))
     assert [(event.type, event.task) for event in events] == [(EventType.END, 'verb')]
 
 
@@ -193,7 +193,9 @@ def test_closing_one_camera_leaves_the_others_open():
     detector = EventDetector(SETTINGS, max_gap_ns=250 * MS)
     for number in range(3):
         for camera in ('front', 'side'):
-            detector.update(make(ZERO + number * PERIOD, scores_of('open', 0.7), camera=camera))
+            detector.add_hypothesis(
+                make(ZERO + number * PERIOD, scores_of('open', 0.7), camera=camera)
+            )
     (event,) = detector.close('front', stamp_ns=ZERO + 7 * PERIOD)
     assert (event.camera, event.stamp_ns) == ('front', ZERO + 7 * PERIOD)
     (event,) = detector.close(stamp_ns=ZERO)
@@ -224,7 +226,7 @@ def test_settings_that_cannot_be_are_refused(change, named):
 def test_new_settings_hold_for_what_is_open():
     _, detector = run(3 * [('open', 0.7)])
     detector.settings = replace(SETTINGS, ignored_labels=frozenset({'open'}), minimum_gap_ns=0)
-    events = detector.update(make(ZERO + 3 * PERIOD, scores_of('open', 0.9)))
+    events = detector.add_hypothesis(make(ZERO + 3 * PERIOD, scores_of('open', 0.9)))
     assert [row[:3] for row in brief(events)] == [('END', 'open', 2)]
 
 
@@ -266,7 +268,7 @@ def test_start_and_end_alternate_whatever_comes(settings, course, frames):
         stamps[camera] += step_ns
         seen[camera].add(stamps[camera])
         scores = [scores_of(*answer) for answer in answers]
-        events = detector.update(
+        events = detector.add_hypothesis(
             make(stamps[camera], *scores, camera=camera, evidence=evidence, frames=frames)
         )
         for event in [*events, *(detector.close(camera) if deactivated else [])]:
@@ -317,6 +319,6 @@ def test_tasks_and_cameras_do_not_disturb_each_other(settings, answers):
     for number, answer in enumerate(answers):
         others = scores_of(*answers[-1 - number])
         stamp_ns = ZERO + number * PERIOD
-        among += detector.update(make(stamp_ns, scores_of(*answer), others))
-        detector.update(make(ZERO - number * PERIOD, others, others, camera='side'))
+        among += detector.add_hypothesis(make(stamp_ns, scores_of(*answer), others))
+        detector.add_hypothesis(make(ZERO - number * PERIOD, others, others, camera='side'))
     assert [event for event in among if event.task == 'action'] == alone

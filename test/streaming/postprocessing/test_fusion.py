@@ -36,8 +36,8 @@ def fusion(cameras=CAMERAS[:2]):
 
 def test_scores_of_one_moment_are_averaged():
     views = fusion()
-    assert views.update(said('front', 5200, 0.9, evidence=0.2)) == []
-    [fused] = views.update(said('side', 5250, 0.5, evidence=0.4))
+    assert views.add_hypothesis(said('front', 5200, 0.9, evidence=0.2)) == []
+    [fused] = views.add_hypothesis(said('side', 5250, 0.5, evidence=0.4))
     assert fused.camera == FUSED
     assert (fused.stamp_ns, fused.window_start_ns) == (5250 * MS, 5200 * MS - 3 * PERIOD)
     assert (fused.frame_id, fused.received_ns) == ('side_optical', 5250)
@@ -49,30 +49,30 @@ def test_scores_of_one_moment_are_averaged():
 def test_a_camera_that_is_silent_is_waited_for_once_and_then_not_any_more():
     views = fusion()
     for stamp_ms in (0, 200):
-        views.update(said('front', 5000 + stamp_ms))
-        views.update(said('side', 5000 + stamp_ms))
-    answers = [len(views.update(said('front', 5400 + 200 * n, n / 10))) for n in range(8)]
+        views.add_hypothesis(said('front', 5000 + stamp_ms))
+        views.add_hypothesis(said('side', 5000 + stamp_ms))
+    answers = [len(views.add_hypothesis(said('front', 5400 + 200 * n, n / 10))) for n in range(8)]
     # Each is answered when the next comes, until the side counts as dead.
     assert answers == [0, 1, 1, 1, 1, 2, 1, 1]
 
 
 def test_a_view_that_comes_after_its_moment_is_left_out():
     views = fusion()
-    views.update(said('front', 5000))
-    views.update(said('side', 5000))
-    views.update(said('front', 5200))
-    [alone] = views.update(said('front', 5400))
+    views.add_hypothesis(said('front', 5000))
+    views.add_hypothesis(said('side', 5000))
+    views.add_hypothesis(said('front', 5200))
+    [alone] = views.add_hypothesis(said('front', 5400))
     assert alone.stamp_ns == 5200 * MS
-    assert views.update(said('side', 5200)) == []
+    assert views.add_hypothesis(said('side', 5200)) == []
     assert views.late == 1
-    [fused] = views.update(said('side', 5400))
+    [fused] = views.add_hypothesis(said('side', 5400))
     assert fused.stamp_ns == 5400 * MS
 
 
 def test_views_too_far_apart_are_answered_one_by_one():
     views = fusion()
     stamps = [
-        [fused.stamp_ns // MS for fused in views.update(said(camera, stamp_ms))]
+        [fused.stamp_ns // MS for fused in views.add_hypothesis(said(camera, stamp_ms))]
         for camera, stamp_ms in [('front', 5000), ('side', 5150), ('front', 5200), ('side', 5350)]
     ]
     # Then pairs of those that are nearest to each other.
@@ -82,8 +82,8 @@ def test_views_too_far_apart_are_answered_one_by_one():
 def test_when_time_jumps_back_all_begins_anew():
     views = fusion()
     for stamp_ms in (5000, 5200, 100, 300):
-        views.update(said('front', stamp_ms, 0.1))
-        answers = views.update(said('side', stamp_ms, 0.9))
+        views.add_hypothesis(said('front', stamp_ms, 0.1))
+        answers = views.add_hypothesis(said('side', stamp_ms, 0.9))
     [fused] = answers
     assert fused.stamp_ns == 300 * MS
     assert fused.tasks[0].scores_k == pytest.approx([0.5, 0.5])
@@ -115,7 +115,7 @@ def test_whatever_comes_moments_follow_each_other_and_each_view_counts_once(cour
     for camera, step_ms, score in course:
         stamps[camera] += step_ms
         given_views.append(said(camera, stamps[camera], score))
-        answers += views.update(given_views[-1])
+        answers += views.add_hypothesis(given_views[-1])
     newest = [answer.stamp_ns for answer in answers]
     assert newest == sorted(set(newest))
     assert len(answers) <= len(given_views) - views.late
@@ -134,7 +134,7 @@ def test_in_step_every_moment_has_all_views_in_whatever_order_they_come(order, m
     for moment in range(moments):
         for number, camera in enumerate(order):
             score = (moment + number) / 10
-            fused += views.update(said(camera, 5000 + 200 * moment, score))
+            fused += views.add_hypothesis(said(camera, 5000 + 200 * moment, score))
     assert [each.stamp_ns // MS for each in fused] == [5000 + 200 * n for n in range(moments)]
     for moment, each in enumerate(fused):
         assert each.tasks[0].scores_k[0] == pytest.approx((moment + 1) / 10)
