@@ -127,7 +127,7 @@ class PerceptionSession:
             active=telling.cameras(names),
             reliability=values['reliability'],
             crop=regions.crop,
-            take=self._worker.put,
+            take=self._worker.put_frame,
             refuse=self._worker.refuse,
         )
         begun.callback(self._images.close)

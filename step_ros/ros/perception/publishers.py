@@ -264,7 +264,7 @@ class HypothesisPublisher:
         # A frame may have waited while its camera was switched off.
         if hypothesis.camera not in telling.cameras(self._cameras):
             return []
-        told = answers.update(hypothesis)
+        told = answers.process_hypothesis(hypothesis)
         for answer in told:
             self._hypotheses.publish(
                 hypothesis_message(answer.hypothesis, model_id=self._model_id, top_k=telling.top_k)
