@@ -1,4 +1,4 @@
-"""Draw docs/images/attention.png: where the shipped model looks; `make docs` calls it."""
+"""Draw docs/images/attention.png, the attention of the shipped model; `make docs` calls it."""
 
 import cv2
 import torch
@@ -15,7 +15,7 @@ TASK = 'action'
 
 
 def main() -> None:
-    """Show frames, attention of the global CLS token, and column means."""
+    """Draw frames, the attention of the global CLS token, and the attention's column means."""
     bundle = load_bundle(find_bundle('tabletop-tiny'))
     backbone, head = bundle.model.backbone, bundle.model.heads[TASK]
     clip = render_clip(ACTION, seed=SEED, split='test', size=SIZE, rate=10.0)
@@ -34,7 +34,7 @@ def main() -> None:
         image_size=backbone.image_size,
     )
     cv2.imwrite('docs/images/attention.png', cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    print(f'docs/images/attention.png: {ACTION}, answered {label}')
+    print(f'docs/images/attention.png: {ACTION}, predicted {label}')
 
 
 if __name__ == '__main__':
