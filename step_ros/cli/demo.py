@@ -135,7 +135,7 @@ def _show_live(
         if observer.observations and time.monotonic() - last_line >= LINE_SECONDS:
             last_line = time.monotonic()
             newest = observer.observations[-1]
-            labels = ', '.join(f'{task}: {best.label}' for task, best in newest.answers.items())
+            labels = ', '.join(f'{task}: {best.label}' for task, best in newest.predictions.items())
             console.print(f'{last_line - started:5.0f} s  {labels}')
         time.sleep(REFRESH_SECONDS)
 
@@ -166,7 +166,7 @@ def live_table(
         table.add_row('...', 'the first window fills', '', '', '', '')
         return table
     newest = observations[-1]
-    for task, best in newest.answers.items():
+    for task, best in newest.predictions.items():
         true = truth.at(task, newest.stamp_ns)
         style = '' if not true else 'green' if true == best.label else 'red'
         counterpart = (

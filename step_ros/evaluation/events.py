@@ -1,39 +1,37 @@
-"""Events against the true labels: how late they come, what is missed, what is false."""
+"""Compare published events with the true labels: delays, missed actions and false events."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from step_ros.evaluation.ground_truth import TruthSegment
+from step_ros.streaming.grid import NANOSECONDS
 from step_ros.streaming.postprocessing.events import Event, EventType
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimedEvent:
-    """An event, and when it was known.
+    """An event, and the time at which it was published.
 
     Attributes:
         event: The event.
-        published_ns: Stamp of the newest frame when it was told, in nanoseconds.
+        published_ns: Stamp of the newest frame when the event was published, in nanoseconds.
     """
 
     event: Event
     published_ns: int
 
 
-NANOSECONDS_PER_MINUTE = 60_000_000_000
-
-
 @dataclass(frozen=True, kw_only=True)
 class EventCounts:
-    """What the events of one camera and task were worth.
+    """Counts of the events of one camera and task.
 
     Attributes:
-        actions: True segments that an event should have told.
-        delays_s: For each one told, seconds from its beginning until it was.
-        repeated: Further events of a segment that had been told.
-        false: Events of a label that was not true while they were found out.
-        unjudged: Events at a time without a label.
-        labelled_ns: Length of the time in which an event is judged.
+        actions: True segments for which an event is expected.
+        delays_s: For each segment with a correct event, seconds from its start to the publication.
+        repeated: Further correct events of a segment that had one.
+        false: Events of a label that was not true at any time from their start to publication.
+        unjudged: Events at a time without a true label.
+        labelled_ns: Time with true labels, in nanoseconds.
     """
 
     actions: int = 0
@@ -55,10 +53,10 @@ class EventCounts:
 
     @property
     def false_per_minute(self) -> float | None:
-        """False events in a minute of labelled time; None without any."""
+        """False events per minute of labelled time; None without labelled time."""
         if not self.labelled_ns:
             return None
-        return self.false * NANOSECONDS_PER_MINUTE / self.labelled_ns
+        return self.false * 60 * NANOSECONDS / self.labelled_ns
 
 
 def count_events(
@@ -69,24 +67,25 @@ def count_events(
     last_ns: int,
     ignored: Collection[str] = (),
 ) -> EventCounts:
-    """Hold the STARTs of one camera and task against the true segments.
+    """Compare the START events of one camera and task with the true segments.
 
-    A START is right if its label was true at some moment from when it began holding to when it
-    was told. The first right one of a segment tells it; the delay runs from the segment's
-    beginning, or the recording's if that is later, to when it was told.
+    A START is correct if its label was true at some moment between its start stamp and its
+    publication. The first correct START of a segment gives the segment's delay: the time from the
+    start of the segment, or of the recording if that is later, to the publication.
 
     Args:
-        events: The events, in the order in which they were told.
-        segments: True segments, ascending and apart.
-        first_ns: Stamp of the first frame.
-        last_ns: Stamp of the last frame.
-        ignored: Labels that never make an event: nothing is to be told of them.
+        events: The events, in the order of publication.
+        segments: True segments, ascending and without overlap.
+        first_ns: Stamp of the first frame, in nanoseconds.
+        last_ns: Stamp of the last frame, in nanoseconds.
+        ignored: Labels that never make an event; their segments expect none.
     """
     clipped = [
         (segment.label, max(segment.start_ns, first_ns), min(_end(segment, last_ns), last_ns))
         for segment in segments
     ]
-    told: dict[int, float] = {}
+    # Delay of each segment that has a correct event, by its place in `clipped`.
+    delays_s: dict[int, float] = {}
     repeated = false = unjudged = 0
     for each in events:
         if each.event.type is not EventType.START:
@@ -96,11 +95,11 @@ def count_events(
             for place, (_, start_ns, end_ns) in enumerate(clipped)
             if start_ns <= each.published_ns and each.event.start_ns < end_ns
         ]
-        right = [place for place in during if clipped[place][0] == each.event.label]
-        fresh = [place for place in right if place not in told]
-        if fresh:
-            told[fresh[0]] = (each.published_ns - clipped[fresh[0]][1]) / 1e9
-        elif right:
+        correct = [place for place in during if clipped[place][0] == each.event.label]
+        unmatched = [place for place in correct if place not in delays_s]
+        if unmatched:
+            delays_s[unmatched[0]] = (each.published_ns - clipped[unmatched[0]][1]) / 1e9
+        elif correct:
             repeated += 1
         elif during:
             false += 1
@@ -108,7 +107,7 @@ def count_events(
             unjudged += 1
     return EventCounts(
         actions=sum(label not in ignored for label, _, _ in clipped),
-        delays_s=tuple(delay for place, delay in sorted(told.items())),
+        delays_s=tuple(delay for place, delay in sorted(delays_s.items())),
         repeated=repeated,
         false=false,
         unjudged=unjudged,

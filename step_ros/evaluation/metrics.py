@@ -1,4 +1,4 @@
-"""Metrics of a task, with torchmetrics, and the layouts of the papers' tables."""
+"""Metrics of one task's predictions, as in the papers' tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +11,9 @@ from torchmetrics.functional.classification import (
     multiclass_confusion_matrix,
 )
 
+# The `k` of the top-k accuracy.
+TOP = 5
+
 
 def symmetric_metrics(
     scores_bk: np.ndarray,
@@ -18,18 +21,19 @@ def symmetric_metrics(
     labels: Sequence[str],
     counterparts: Mapping[str, str],
 ) -> dict[str, float]:
-    """Score answers by how they treat nearly symmetric labels.
+    """Return metrics that separate nearly symmetric labels from the others.
 
     Args:
-        scores_bk: Probabilities or logits.
-        targets_b: True labels, as indices.
+        scores_bk: Probabilities or logits, `[samples, labels]`.
+        targets_b: True labels, as indices, `[samples]`.
         labels: Labels, in the order of the scores.
         counterparts: Nearly symmetric partner of a label.
 
     Returns:
-        `top1`, and over samples with a counterpart: `symmetric_top1`; `within_pair`, the share in
-        which the true label scores above its counterpart (chance is 0.5); `to_counterpart`, the
-        share answered with the counterpart. Over the others: `other_top1`.
+        `top1` over all samples; over samples whose true label has a counterpart `symmetric_top1`,
+        `within_pair` and `to_counterpart`; over the other samples `other_top1`. `within_pair` is
+        the share in which the true label scores above its counterpart (chance is 0.5);
+        `to_counterpart` is the share in which the counterpart scores highest.
     """
     partner_k = np.array(
         [
@@ -37,27 +41,24 @@ def symmetric_metrics(
             for label in labels
         ]
     )
-    answer_b = scores_bk.argmax(axis=1)
+    predicted_b = scores_bk.argmax(axis=1)
     partner_b = partner_k[targets_b]
     has_b = partner_b >= 0
-    right_b = answer_b == targets_b
-    metrics = {'top1': float(right_b.mean())}
+    correct_b = predicted_b == targets_b
+    metrics = {'top1': float(correct_b.mean())}
     if has_b.any():
         rows = np.flatnonzero(has_b)
         own, other = scores_bk[rows, targets_b[rows]], scores_bk[rows, partner_b[rows]]
-        # A tie is half a hit: a head that cannot tell the two apart is at chance, not at zero.
+        # A tie counts half: a head that gives both labels equal scores is at chance, not at zero.
         within = np.where(own > other, 1.0, np.where(own == other, 0.5, 0.0))
         metrics |= {
-            'symmetric_top1': float(right_b[has_b].mean()),
+            'symmetric_top1': float(correct_b[has_b].mean()),
             'within_pair': float(within.mean()),
-            'to_counterpart': float((answer_b == partner_b)[has_b].mean()),
+            'to_counterpart': float((predicted_b == partner_b)[has_b].mean()),
         }
     if (~has_b).any():
-        metrics['other_top1'] = float(right_b[~has_b].mean())
+        metrics['other_top1'] = float(correct_b[~has_b].mean())
     return {name: round(value, 4) for name, value in metrics.items()}
-
-
-TOP = 5
 
 
 def task_metrics(
@@ -68,21 +69,22 @@ def task_metrics(
     *,
     training_counts: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """Score the answers of one task.
+    """Return the metrics of one task's predictions.
 
     Args:
-        scores_ck: Probabilities of each clip.
-        targets_c: True labels, as indices.
+        scores_ck: Probabilities of each clip, `[clips, labels]`.
+        targets_c: True labels, as indices, `[clips]`.
         labels: Labels, in the order of the scores.
         counterparts: Nearly symmetric partner of a label.
-        training_counts: Training clips of each label, for the common and the rare half.
+        training_counts: Number of training clips of each label, to split the labels into a common
+            and a rare half.
 
     Returns:
-        `clips`; `top1`, `top5`; `balanced` (mean over labels that occur); over labels with and
-        without a counterpart `symmetric_top1`, `within_pair`, `to_counterpart`, `other_top1`;
-        `common` and `rare` (balanced over the halves of the labels by training clips, fusion paper
-        Table 7); `calibration_error` (15 bins); `labels`: of each label its `clips`, `top1`,
-        `confused_with` and `confusion` (STEP Table III).
+        `clips`; `top1`, `top5`; `balanced`, the mean accuracy over labels that occur; the metrics
+        of `symmetric_metrics`; `common` and `rare`, the balanced accuracy of each half of the
+        labels by training clips (fusion paper, Table 7); `calibration_error` (15 bins); and
+        `labels`, with `clips`, `top1`, `confused_with` and `confusion` of each label (STEP,
+        Table III).
 
     Raises:
         ValueError: There are no clips.

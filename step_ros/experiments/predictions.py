@@ -65,6 +65,6 @@ def read_predictions(result: AblationResult, place: str, dataset: Dataset) -> Pi
         pairs=pairs,
         clips=tuple(clips[index] for index in known),
         targets_c=np.array([places[str(true[clips[index]])] for index in known]),
-        answers_c=np.array([places.get(task.labels[index], -1) for index in predicted]),
+        predicted_c=np.array([places.get(task.labels[index], -1) for index in predicted]),
         features_cd=features_cd[known],
     )

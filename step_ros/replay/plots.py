@@ -68,7 +68,7 @@ def plot_replay_confusion(
                     labels=labels,
                     pairs=pairs,
                     targets_c=of_label[targets_h],
-                    answers_c=of_label[scores_hk.argmax(axis=1)],
+                    predicted_c=of_label[scores_hk.argmax(axis=1)],
                 )
             )
     plot_confusion(path, predictions)

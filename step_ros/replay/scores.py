@@ -10,7 +10,7 @@ import numpy as np
 from step_ros.evaluation.events import EventCounts, count_events
 from step_ros.evaluation.ground_truth import Truth
 from step_ros.evaluation.metrics import task_metrics
-from step_ros.evaluation.segments import OVERLAPS, Found, edit_score, find_segments, runs
+from step_ros.evaluation.segments import OVERLAPS, SegmentCounts, edit_score, find_segments, runs
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.replay.results import CameraPredictions
 from step_ros.reporting.percentiles import percentiles
@@ -132,7 +132,7 @@ def _segment_metrics(
     recordings: Sequence[Recording], task: TaskSpec, ignored: Collection[str]
 ) -> dict[str, Any]:
     background = {_UNKNOWN, *(task.labels.index(name) for name in ignored if name in task.labels)}
-    found = dict.fromkeys(OVERLAPS, Found())
+    found = dict.fromkeys(OVERLAPS, SegmentCounts())
     edits = []
     for each in recordings:
         targets_h = each.targets(task)

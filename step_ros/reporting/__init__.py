@@ -1,1 +1,1 @@
-"""Reports: Markdown, HTML, progress, facts about the machine."""
+"""Reports: Markdown, HTML, pictures, progress bars, facts about the machine."""

@@ -1,4 +1,4 @@
-"""Confusion matrices as pictures, and pictures as small PNG files."""
+"""Draw confusion matrices, and write pictures as small PNG files."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -14,45 +14,45 @@ from PIL import Image
 
 DPI = 100
 
-# A quarter of the bytes of full colour.
+# A palette needs a quarter of the bytes of full colour.
 COLOURS = 256
 
-# A larger confusion matrix cannot be read; more points of t-SNE neither, and take minutes.
+# The labels of a larger confusion matrix are not readable.
 MOST_LABELS = 40
 
-# Cells of a confusion matrix are written out up to this size.
+# Cells of a larger confusion matrix have no room for numbers.
 WRITTEN_LABELS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledPredictions:
-    """Answers of one task where the truth is known.
+    """Predictions of one task for clips with known labels.
 
     Attributes:
-        title: What a picture calls them.
-        labels: Those that occur, nearly symmetric ones first, each pair side by side.
-        pairs: The pairs among them, as places in `labels`.
-        targets_c: True labels, as places in `labels`.
-        answers_c: Answers, likewise; -1 for a label that is not among them.
+        title: Title in a picture.
+        labels: True labels that occur: nearly symmetric pairs side by side, then the others.
+        pairs: The pairs, as indices into `labels`.
+        targets_c: True labels, as indices into `labels`, `[clips]`.
+        predicted_c: Predicted labels, as indices into `labels`, `[clips]`; -1 for other labels.
     """
 
     title: str
     labels: tuple[str, ...]
     pairs: tuple[tuple[int, int], ...]
     targets_c: np.ndarray
-    answers_c: np.ndarray
+    predicted_c: np.ndarray
 
     @property
     def paired(self) -> int:
-        """How many of the labels, from the first one on, have a counterpart."""
+        """Number of labels with a counterpart; they come first in `labels`."""
         return 2 * len(self.pairs)
 
     @cached_property
     def confusion_kk(self) -> np.ndarray:
-        """Share of each label's clips, by answer; the last column counts labels not listed."""
+        """Share of each label's clips by predicted label; the last column is for other labels."""
         count = len(self.labels)
         matrix = np.zeros((count, count + 1))
-        np.add.at(matrix, (self.targets_c, self.answers_c), 1)
+        np.add.at(matrix, (self.targets_c, self.predicted_c), 1)
         shares_kk: np.ndarray = matrix / matrix.sum(axis=1, keepdims=True)
         return shares_kk
 
@@ -63,11 +63,11 @@ class LabelledPredictions:
 
 
 def plot_confusion(path: Path, runs: Sequence[LabelledPredictions]) -> None:
-    """Draw confusion matrices side by side, counterparts in neighbouring rows and framed.
+    """Draw confusion matrices side by side, with a frame around each pair of counterparts.
 
     Args:
         path: The PNG file to write.
-        runs: Answers of one task with the same labels.
+        runs: Predictions of one task, with the same labels.
     """
     count = min(len(runs[0].labels), MOST_LABELS)
     side = max(4.0, 0.3 * count)
@@ -84,7 +84,7 @@ def plot_confusion(path: Path, runs: Sequence[LabelledPredictions]) -> None:
         labels = run.labels[:count]
         panel.set_xticks(range(count), labels, rotation=90, fontsize=8)
         panel.set_yticks(range(count), labels, fontsize=8)
-        panel.set_xlabel('answer')
+        panel.set_xlabel('predicted label')
         panel.set_title(f'{run.title}: {100 * _top1(run):.1f} %', fontsize=11)
     axes[0].set_ylabel('true label')
     save_figure(figure, path)
@@ -104,11 +104,11 @@ def _frame(place: int) -> Rectangle:
 
 
 def _top1(run: LabelledPredictions) -> float:
-    return float((run.targets_c == run.answers_c).mean())
+    return float((run.targets_c == run.predicted_c).mean())
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG file of few colours; its folder is made."""
+    """Write a figure as a PNG file of few colours and create its folder."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format='png', dpi=DPI, bbox_inches='tight', pad_inches=0.1)
     with Image.open(drawn) as image:
@@ -116,14 +116,15 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def save_picture(path: Path, image_hw3: np.ndarray) -> None:
-    """Write a picture as a PNG file of few colours; the same picture gives the same bytes.
+    """Write a picture as a PNG file of few colours; equal pictures give equal bytes.
 
     Args:
-        path: The file; its folder is made.
+        path: The file; its folder is created.
         image_hw3: The picture, uint8 RGB.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Colours chosen by their range, not by their pixels: a heat map's spots are few and bright.
+    # The palette covers the range of colours, not their frequency, to keep the few bright spots
+    # of a heat map.
     image = Image.fromarray(image_hw3).quantize(
         COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
     )
@@ -133,14 +134,14 @@ def save_picture(path: Path, image_hw3: np.ndarray) -> None:
 def paired_order(
     labels: Sequence[str], counterparts: Mapping[str, str]
 ) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
-    """Put counterparts side by side, before all labels that have none among the labels.
+    """Return the labels with counterparts side by side, before all labels without one.
 
     Args:
         labels: The labels.
         counterparts: Nearly symmetric partner of a label, both ways.
 
     Returns:
-        The labels, and the places of each pair.
+        The ordered labels, and each pair as indices into them.
     """
     ordered: list[str] = []
     for label in labels:

@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing beside it: the Markdown's text, pictures inside."""
+"""Turn a Markdown report into one HTML page with embedded pictures."""
 
 import base64
 import html
@@ -35,11 +35,11 @@ img {{ background: white; height: auto; max-width: 100%; }}
 
 
 def html_report(markdown: str, folder: Path) -> str:
-    """Turn a report into a page.
+    """Return a report as an HTML page that needs no other file.
 
     Args:
-        markdown: The report; HTML in it is shown as it is written.
-        folder: Where the paths of its pictures begin.
+        markdown: The report; HTML in it is shown as text.
+        folder: Folder to which the paths of its pictures are relative.
 
     Raises:
         OSError: A picture cannot be read.
@@ -51,7 +51,7 @@ def html_report(markdown: str, folder: Path) -> str:
             if child.type == 'image':
                 child.attrs['src'] = _embedded(folder / unquote(str(child.attrs['src'])))
     body = parser.renderer.render(tokens, parser.options, {})
-    # Wide tables scroll on their own.
+    # Wide tables scroll, not the whole page.
     body = body.replace('<table>', '<div class="table">\n<table>')
     body = body.replace('</table>', '</table>\n</div>')
     return PAGE.format(title=html.escape(_title(tokens)), body=body)

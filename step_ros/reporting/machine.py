@@ -1,4 +1,4 @@
-"""What a benchmark says beside its numbers: the machine, tables, a file."""
+"""Describe the machine of a benchmark, and write its results as JSON."""
 
 import json
 import math
@@ -12,7 +12,7 @@ import torch
 
 
 def machine() -> dict[str, Any]:
-    """Describe the machine and what computes on it."""
+    """Return the facts about the machine that a benchmark reports beside its numbers."""
     return {
         'processor': _processor(),
         'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else 0,
@@ -26,7 +26,7 @@ def machine() -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write what was measured; the folder is made, and NaN becomes null, as JSON has no such."""
+    """Write results as JSON and create the folder; NaN becomes null, since JSON has no NaN."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_without_nan(content), indent=2, allow_nan=False)
     path.write_text(text + '\n', encoding='utf-8')

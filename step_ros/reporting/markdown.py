@@ -1,4 +1,4 @@
-"""Markdown tables: the same rows give the same text."""
+"""Markdown tables; the same rows give the same text."""
 
 import re
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ MISSING = '–'
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A table, ready to be written.
+    """A table with notes.
 
     Attributes:
         head: Titles of the columns.
-        rows: Cells, as Markdown; the first of each row is its title.
-        notes: What to know when reading it.
+        rows: Cells, as Markdown; the first cell of a row is its title.
+        notes: Explanations for the reader.
     """
 
     head: tuple[str, ...]
@@ -28,8 +28,8 @@ class Grid:
 
 
 def plain(text: str) -> str:
-    """Write a name so that Markdown shows it as it is."""
-    # An underscore inside a word means nothing to Markdown.
+    """Return a text escaped so that Markdown shows it unchanged."""
+    # Markdown ignores an underscore inside a word, so it needs no escape.
     return re.sub(r'([\\`*\[\]<>|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))', r'\\\1', text)
 
 
@@ -44,8 +44,8 @@ def markdown_table(
     Args:
         head: Titles of the columns.
         rows: Cells, as Markdown.
-        figures: Which columns hold figures, which are aligned to the right: `auto` for those
-            without words, `all` for all but the first, `none` for none.
+        figures: Columns of figures, which are aligned to the right: `auto` for columns without
+            words, `all` for all but the first, `none` for none. The first column never is one.
 
     Raises:
         ValueError: A row has more or fewer cells than there are columns.
@@ -73,5 +73,5 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _cell_text(cell: str) -> str:
-    # A bar would begin another cell, unless it is escaped already.
+    # An unescaped bar would start another cell.
     return re.sub(r'(?<!\\)\|', r'\\|', ' '.join(cell.split()))

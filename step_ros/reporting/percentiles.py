@@ -1,4 +1,4 @@
-"""Percentiles of many values."""
+"""Percentiles of measured values."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Progress bars for everything long."""
+"""Progress bars for long work."""
 
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -16,15 +16,15 @@ Item = TypeVar('Item')
 
 
 def track(
-    items: Iterable[Item], what: str, total: int | None = None, *, shown: bool = True
+    items: Iterable[Item], description: str, total: int | None = None, *, shown: bool = True
 ) -> Iterator[Item]:
-    """Go through items behind a progress bar.
+    """Yield items while a progress bar is shown.
 
     Args:
-        items: What to go through.
-        what: What is being done, for the reader.
-        total: How many there are; None to ask `items`.
-        shown: Whether there is a bar; of several processes only one shows theirs.
+        items: The items.
+        description: Name of the work, shown beside the bar.
+        total: Number of items; None to take the length of `items`.
+        shown: Whether to show the bar; of several processes only one should.
     """
     bar = Progress(
         TextColumn('{task.description:<28}'),
@@ -35,4 +35,4 @@ def track(
         disable=not shown,
     )
     with bar:
-        yield from bar.track(items, total=total, description=what)
+        yield from bar.track(items, total=total, description=description)

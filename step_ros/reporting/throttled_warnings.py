@@ -1,4 +1,4 @@
-"""Warnings that say the same thing again and again, said now and then with a count."""
+"""Log repeated warnings only now and then, with their count."""
 
 import time
 from collections import Counter
@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 
 class RepeatedWarnings:
-    """Says a warning at once, then at most every few seconds with how often it came since.
+    """Log a warning at once, then at most once per period with the number of repetitions.
 
     Args:
-        warn: Takes a line of text, for example a logger's `warning`.
-        period: Shortest time in seconds between two warnings with the same key.
-        clock: Gives seconds.
+        warn: Logs a line of text, for example a logger's `warning`.
+        period: Minimal time between two warnings of the same camera and cause, in seconds.
+        clock: Returns the time in seconds.
     """
 
     def __init__(
@@ -26,7 +26,13 @@ class RepeatedWarnings:
         self._since: Counter[tuple[str, str]] = Counter()
 
     def add(self, camera: str, cause: str, detail: str) -> None:
-        """Take a warning about a camera."""
+        """Add a warning about a dropped frame.
+
+        Args:
+            camera: Name of the camera.
+            cause: Short cause; warnings of one cause are counted together.
+            detail: Description of this case.
+        """
         key = (camera, cause)
         now = self._clock()
         self._since[key] += 1

@@ -38,8 +38,8 @@ def annotate(
     if seen is None:
         _text(panel, 'filling the first window ...', 16, 36, 0.5, _GREY)
     else:
-        step = max(_TASK_HEIGHT, (panel.shape[0] - 20) // max(1, len(seen.answers)))
-        for index, (task, prediction) in enumerate(seen.answers.items()):
+        step = max(_TASK_HEIGHT, (panel.shape[0] - 20) // max(1, len(seen.predictions)))
+        for index, (task, prediction) in enumerate(seen.predictions.items()):
             top = 12 + index * step
             true = truth.at(task, stamp_ns)
             colour = _WHITE if not true else _GREEN if true == prediction.label else _RED
@@ -86,7 +86,7 @@ def plot_timeline(
     from matplotlib.colors import TABLEAU_COLORS
     from matplotlib.figure import Figure
 
-    tasks = list(observations[0].answers)
+    tasks = list(observations[0].predictions)
     zero_ns = observations[0].window_start_ns
     end_ns = observations[-1].stamp_ns
     times = [(seen.stamp_ns - zero_ns) / 1e9 for seen in observations]
@@ -95,7 +95,7 @@ def plot_timeline(
     axes = figure.subplots(len(tasks), 1, sharex=True, squeeze=False)[:, 0]
     palette = list(TABLEAU_COLORS.values())
     for axis, task in zip(axes, tasks, strict=True):
-        predictions = [seen.answers[task] for seen in observations]
+        predictions = [seen.predictions[task] for seen in observations]
         segments = [
             segment
             for segment in truth.segments.get(task, [])

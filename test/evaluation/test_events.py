@@ -1,4 +1,4 @@
-"""Events against truth: cases worked out by hand."""
+"""Compare events with the truth: cases computed by hand."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from step_ros.streaming.postprocessing.events import Event, EventType
 SECOND = 10**9
 
 
-def told(label, start_s, told_s, kind=EventType.START):
+def published(label, start_s, published_s, kind=EventType.START):
     event = Event(
         camera='/front',
         frame_id='',
@@ -21,7 +21,7 @@ def told(label, start_s, told_s, kind=EventType.START):
         score=0.9,
         order_evidence=0.5,
     )
-    return TimedEvent(event=event, published_ns=round(told_s * SECOND))
+    return TimedEvent(event=event, published_ns=round(published_s * SECOND))
 
 
 def segment(label, start_s, end_s):
@@ -42,33 +42,39 @@ def count(*events, first_s=0, last_s=10):
     )
 
 
-def test_a_delay_runs_from_the_action_s_beginning_to_when_it_was_told():
-    counts = count(told('open', 1.5, 2), told('open', 1.5, 2, EventType.END), told('close', 6, 9))
+def test_delay_runs_from_action_start_to_publication():
+    counts = count(
+        published('open', 1.5, 2),
+        published('open', 1.5, 2, EventType.END),
+        published('close', 6, 9),
+    )
     assert (counts.actions, counts.delays_s) == (2, (1.0, 3.0))
     assert (counts.false, counts.repeated, counts.unjudged) == (0, 0, 0)
     assert counts.labelled_ns == 8 * SECOND
 
 
-def test_told_after_the_action_is_right_if_it_held_within():
-    assert count(told('open', 2.9, 3.5)).delays_s == (2.5,)
-    assert count(told('open', 3.0, 3.5)).false == 1
+def test_late_event_is_correct_if_it_started_in_the_action():
+    assert count(published('open', 2.9, 3.5)).delays_s == (2.5,)
+    assert count(published('open', 3.0, 3.5)).false == 1
 
 
-def test_a_label_before_its_time_is_false_unless_it_is_told_within():
-    assert count(told('close', 4, 4.5)).false == 1
-    assert count(told('close', 4, 6)).delays_s == (0.0,)
+def test_early_event_is_correct_if_published_in_the_action():
+    assert count(published('close', 4, 4.5)).false == 1
+    assert count(published('close', 4, 6)).delays_s == (0.0,)
 
 
-def test_what_was_told_before_is_repeated_and_what_has_no_label_is_not_judged():
-    counts = count(told('open', 1, 2), told('open', 2.2, 2.6), told('close', 5.1, 5.9))
+def test_second_event_is_repeated_and_unlabelled_is_unjudged():
+    counts = count(
+        published('open', 1, 2), published('open', 2.2, 2.6), published('close', 5.1, 5.9)
+    )
     assert (counts.delays_s, counts.repeated, counts.unjudged) == ((1.0,), 1, 1)
 
 
-def test_the_recording_s_beginning_counts_where_the_action_began_before():
-    assert count(told('open', 2.5, 3), first_s=2).delays_s == (1.0,)
+def test_delay_counts_from_recording_start_if_action_is_older():
+    assert count(published('open', 2.5, 3), first_s=2).delays_s == (1.0,)
 
 
-def test_false_events_are_counted_by_labelled_minutes_over_all_recordings():
-    counts = count(told('close', 1, 2)) + count()
+def test_false_events_are_counted_per_labelled_minute():
+    counts = count(published('close', 1, 2)) + count()
     assert counts.false_per_minute == pytest.approx(60 / 16)
     assert EventCounts().false_per_minute is None

@@ -1,10 +1,10 @@
-"""Settled windows and what is counted on them."""
+"""True labels, settled windows, and counts of hypotheses."""
 
 import pytest
 
 from step_ros.evaluation.ground_truth import (
     Observation,
-    TaskAnswer,
+    TaskPrediction,
     Truth,
     dropped_grid_frames,
     settled_accuracy,
@@ -23,7 +23,7 @@ def truth() -> Truth:
 
 
 def observation(start, end, label, camera='front'):
-    answer = TaskAnswer(
+    prediction = TaskPrediction(
         label=label, score=0.9, counterpart='', counterpart_score=0.0, order_evidence=0.0
     )
     return Observation(
@@ -32,11 +32,11 @@ def observation(start, end, label, camera='front'):
         stamp_ns=round(end * SECOND),
         arrival_ns=round((end + 0.05) * SECOND),
         node_latency_ns=0,
-        answers={'action': answer},
+        predictions={'action': prediction},
     )
 
 
-def test_a_window_is_settled_inside_one_segment_only(truth):
+def test_window_is_settled_inside_one_segment_only(truth):
     assert truth.settled('action', 0, 2 * SECOND) == 'open drawer'
     assert truth.settled('action', SECOND, 2 * SECOND + 1) == ''
     assert truth.settled('action', 2 * SECOND, 9 * SECOND) == 'close drawer'
@@ -44,13 +44,13 @@ def test_a_window_is_settled_inside_one_segment_only(truth):
     assert truth.at('action', SECOND) == 'open drawer'
 
 
-def test_a_new_start_ends_what_was_open(truth):
+def test_new_start_ends_the_open_segment(truth):
     truth.start('action', 'wave', 5 * SECOND)
     assert truth.settled('action', 4 * SECOND, 6 * SECOND) == ''
     assert truth.settled('action', 3 * SECOND, 5 * SECOND) == 'close drawer'
 
 
-def test_an_end_without_its_start_is_kept_in_order():
+def test_end_without_its_start_adds_a_segment_in_order():
     truth = Truth()
     truth.start('action', 'wave', 3 * SECOND)
     truth.end('action', 'idle', SECOND, 3 * SECOND)
@@ -58,7 +58,7 @@ def test_an_end_without_its_start_is_kept_in_order():
     assert truth.at('action', 2 * SECOND) == 'idle'
 
 
-def test_accuracy_counts_settled_windows_alone(truth):
+def test_accuracy_counts_settled_windows_only(truth):
     seen = [
         observation(0.0, 1.4, 'open drawer'),
         observation(0.5, 1.9, 'close drawer'),  # wrong
@@ -73,7 +73,7 @@ def test_latency_runs_from_stamp_to_arrival():
     assert observation(0.0, 1.4, 'wave').latency_ms == pytest.approx(50.0)
 
 
-def test_missing_hypotheses_are_dropped_grid_frames_per_camera():
+def test_missing_hypotheses_are_dropped_frames_per_camera():
     seen = [
         observation(0.0, 1.4, 'wave', 'left'),
         observation(0.1, 1.5, 'wave', 'right'),

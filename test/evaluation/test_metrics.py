@@ -1,4 +1,4 @@
-"""Metrics on answers small enough to be scored by hand."""
+"""Metrics of predictions that are small enough to score by hand."""
 
 import numpy as np
 import pytest
@@ -9,16 +9,16 @@ LABELS = ('open', 'close', 'wave')
 PAIRS = {'open': 'close', 'close': 'open'}
 
 
-def scores(answers, sure=0.8):
-    table = np.full((len(answers), 3), (1 - sure) / 2, np.float32)
-    table[np.arange(len(answers)), answers] = sure
+def scores(predicted, sure=0.8):
+    table = np.full((len(predicted), 3), (1 - sure) / 2, np.float32)
+    table[np.arange(len(predicted)), predicted] = sure
     return table
 
 
-def test_by_hand():
+def test_metrics_of_a_case_computed_by_hand():
     targets = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 2])
-    answers = np.array([0, 0, 1, 2, 1, 0, 2, 2, 2, 0])
-    found = task_metrics(scores(answers), targets, LABELS, PAIRS, training_counts=[9, 1, 5])
+    predicted = np.array([0, 0, 1, 2, 1, 0, 2, 2, 2, 0])
+    found = task_metrics(scores(predicted), targets, LABELS, PAIRS, training_counts=[9, 1, 5])
     assert found['clips'] == 10
     assert found['top1'] == 0.6
     assert found['symmetric_top1'] == 0.5
@@ -37,7 +37,7 @@ def test_by_hand():
     }
 
 
-def test_labels_that_do_not_occur_count_nowhere():
+def test_labels_without_clips_are_not_counted():
     found = task_metrics(scores(np.array([0, 2])), np.array([0, 2]), LABELS, PAIRS)
     assert found['balanced'] == 1.0
     assert set(found['labels']) == {'open', 'wave'}
@@ -52,6 +52,6 @@ def test_top5_counts_the_five_best():
     assert found['top5'] == pytest.approx(5 / 7, abs=1e-4)
 
 
-def test_nothing_to_score_is_an_error():
+def test_no_clips_are_an_error():
     with pytest.raises(ValueError, match='is the split empty'):
         task_metrics(np.zeros((0, 3)), np.zeros(0, int), LABELS, PAIRS)

@@ -1,10 +1,10 @@
-"""Segmental metrics: cases worked out by hand, and what holds for any sequence."""
+"""Segmental metrics: cases computed by hand, and properties of any sequence."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from step_ros.evaluation.segments import Found, LabelRun, edit_score, find_segments, runs
+from step_ros.evaluation.segments import LabelRun, SegmentCounts, edit_score, find_segments, runs
 
 A, B, C, NONE = 0, 1, 2, 9
 TRUE = 4 * [A] + 4 * [B] + 2 * [C]
@@ -12,7 +12,7 @@ TRUE = 4 * [A] + 4 * [B] + 2 * [C]
 labels = st.lists(st.integers(0, 3), max_size=30)
 
 
-def found(predicted, true, overlap, background=()):
+def counts_of(predicted, true, overlap, background=()):
     return find_segments(
         runs(predicted, background=background), runs(true, background=background), overlap=overlap
     )
@@ -27,33 +27,33 @@ def test_runs_are_cut_where_the_label_changes():
 @pytest.mark.parametrize(
     ('predicted', 'overlap', 'expected'),
     [
-        (TRUE, 1.0, Found(3, 0, 0)),
-        # A is found with 3/4, B with 4/5, C with 2/2.
-        (3 * [A] + 5 * [B] + 2 * [C], 0.75, Found(3, 0, 0)),
-        (3 * [A] + 5 * [B] + 2 * [C], 0.76, Found(2, 1, 1)),
-        # A cut to pieces: 1/4 and 2/4, each with a B between; the first takes the segment.
-        ([A, B, A, A] + 4 * [B] + 2 * [C], 0.25, Found(3, 2, 0)),
-        ([A, B, A, A] + 4 * [B] + 2 * [C], 0.5, Found(3, 2, 0)),
-        ([A, B, A, A] + 4 * [B] + 2 * [C], 0.51, Found(2, 3, 1)),
-        (10 * [A], 0.25, Found(1, 0, 2)),
-        (10 * [NONE], 0.1, Found(0, 1, 3)),
+        (TRUE, 1.0, SegmentCounts(3, 0, 0)),
+        # A overlaps with 3/4, B with 4/5, C with 2/2.
+        (3 * [A] + 5 * [B] + 2 * [C], 0.75, SegmentCounts(3, 0, 0)),
+        (3 * [A] + 5 * [B] + 2 * [C], 0.76, SegmentCounts(2, 1, 1)),
+        # A is split into 1/4 and 2/4 by a B; only one of them can match the true segment.
+        ([A, B, A, A] + 4 * [B] + 2 * [C], 0.25, SegmentCounts(3, 2, 0)),
+        ([A, B, A, A] + 4 * [B] + 2 * [C], 0.5, SegmentCounts(3, 2, 0)),
+        ([A, B, A, A] + 4 * [B] + 2 * [C], 0.51, SegmentCounts(2, 3, 1)),
+        (10 * [A], 0.25, SegmentCounts(1, 0, 2)),
+        (10 * [NONE], 0.1, SegmentCounts(0, 1, 3)),
     ],
 )
-def test_segments_by_hand(predicted, overlap, expected):
-    assert found(predicted, TRUE, overlap) == expected
+def test_segment_counts_of_cases_computed_by_hand(predicted, overlap, expected):
+    assert counts_of(predicted, TRUE, overlap) == expected
 
 
-def test_f1_by_hand():
-    assert Found(3, 2, 0).f1 == pytest.approx(6 / 8)
-    assert (Found(3, 2, 0) + Found(0, 1, 3)).f1 == pytest.approx(6 / 12)
-    assert Found().f1 == 1.0
-    assert Found(0, 1, 0).f1 == 0.0
+def test_f1_of_cases_computed_by_hand():
+    assert SegmentCounts(3, 2, 0).f1 == pytest.approx(6 / 8)
+    assert (SegmentCounts(3, 2, 0) + SegmentCounts(0, 1, 3)).f1 == pytest.approx(6 / 12)
+    assert SegmentCounts().f1 == 1.0
+    assert SegmentCounts(0, 1, 0).f1 == 0.0
 
 
-def test_background_is_no_segment():
+def test_background_counts_as_no_segment():
     true = [NONE, NONE, A, A, NONE]
-    assert found([NONE, NONE, NONE, A, A], true, 0.3, {NONE}) == Found(1, 0, 0)
-    assert found(5 * [NONE], true, 0.1, {NONE}) == Found(0, 0, 1)
+    assert counts_of([NONE, NONE, NONE, A, A], true, 0.3, {NONE}) == SegmentCounts(1, 0, 0)
+    assert counts_of(5 * [NONE], true, 0.1, {NONE}) == SegmentCounts(0, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -66,16 +66,16 @@ def test_background_is_no_segment():
         ([], 0.0),
     ],
 )
-def test_edit_scores_by_hand(predicted, expected):
+def test_edit_scores_of_cases_computed_by_hand(predicted, expected):
     assert edit_score(runs(predicted), runs(TRUE)) == pytest.approx(expected)
 
 
-def test_nothing_against_nothing_is_right():
+def test_edit_score_of_empty_sequences_is_one():
     assert edit_score([], []) == 1.0
 
 
 @given(labels, labels)
-def test_scores_lie_in_their_range_and_the_edit_score_is_symmetric(one, other):
+def test_scores_are_in_range_and_edit_score_is_symmetric(one, other):
     ours, theirs = runs(one), runs(other)
     score = edit_score(ours, theirs)
     assert 0 <= score <= 1
@@ -89,6 +89,6 @@ def test_scores_lie_in_their_range_and_the_edit_score_is_symmetric(one, other):
 
 
 @given(labels, st.sampled_from([0.1, 0.5, 1.0]))
-def test_a_sequence_finds_itself(some, overlap):
-    assert found(some, some, overlap).f1 == 1.0
+def test_equal_sequences_have_perfect_scores(some, overlap):
+    assert counts_of(some, some, overlap).f1 == 1.0
     assert edit_score(runs(some), runs(some)) == 1.0

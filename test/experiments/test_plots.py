@@ -69,7 +69,7 @@ def test_predictions_agree_with_the_metrics(light_ablation, predictions):
         np.testing.assert_allclose(run.confusion_kk.sum(axis=1), 1)
         for place, label in enumerate(run.labels):
             assert run.recall_k[place] == pytest.approx(metrics['labels'][label]['top1'], abs=1e-4)
-        np.testing.assert_array_less(run.answers_c, 3)
+        np.testing.assert_array_less(run.predicted_c, 3)
 
 
 @pytest.mark.parametrize('plot', [plot_confusion, plot_tsne, plot_labels])
@@ -82,8 +82,8 @@ def test_pictures_are_small_and_reproducible(plot, predictions, tmp_path):
 
 def test_confusion_plot_shows_the_confusion(predictions, tmp_path):
     targets_c = predictions[1].targets_c
-    correct = replace(predictions[1], answers_c=targets_c)
-    wrong = replace(predictions[1], answers_c=(targets_c + 1) % 3)
+    correct = replace(predictions[1], predicted_c=targets_c)
+    wrong = replace(predictions[1], predicted_c=(targets_c + 1) % 3)
     for name, run in (('correct', correct), ('wrong', wrong)):
         plot_confusion(tmp_path / f'{name}.png', [run])
     one, other = (check_picture(tmp_path / f'{name}.png') for name in ('correct', 'wrong'))

@@ -1,4 +1,4 @@
-"""What a benchmark's file says beside its figures."""
+"""Results of a benchmark as JSON, and the digests of its bundle."""
 
 import json
 
@@ -6,7 +6,7 @@ from step_ros.benchmarks.recogniser_rate import bundle_digests
 from step_ros.reporting.machine import write_json
 
 
-def test_file_is_written_with_its_folder(tmp_path):
+def test_json_is_written_with_its_folder_and_null_for_nan(tmp_path):
     path = tmp_path / 'new' / 'figures.json'
     write_json(path, {'ms': 1.5, 'rows': [{'p50': float('nan'), 'sizes': (1, 2)}]})
     assert json.loads(path.read_text()) == {'ms': 1.5, 'rows': [{'p50': None, 'sizes': [1, 2]}]}

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from step_ros.evaluation.ground_truth import Observation, TaskAnswer, Truth
+from step_ros.evaluation.ground_truth import Observation, TaskPrediction, Truth
 from step_ros.visualization.demo import PANEL_WIDTH, annotate
 
 
 def seen(label='open drawer'):
-    answer = TaskAnswer(
+    answer = TaskPrediction(
         label=label,
         score=0.8,
         counterpart='close drawer',
@@ -21,7 +21,7 @@ def seen(label='open drawer'):
         stamp_ns=10,
         arrival_ns=11,
         node_latency_ns=1,
-        answers={'action': answer, 'verb': answer, 'object': answer},
+        predictions={'action': answer, 'verb': answer, 'object': answer},
     )
 
 

@@ -16,7 +16,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import Image
 
-from step_ros.evaluation.ground_truth import Observation, TaskAnswer
+from step_ros.evaluation.ground_truth import Observation, TaskPrediction
 from step_ros.files import Closing
 from step_ros.msg import ActionEvent, ActionHypothesis, ModelInfo
 from step_ros.ros.conversion import to_nanoseconds
@@ -223,8 +223,8 @@ def to_observation(message: ActionHypothesis, arrival_ns: int) -> Observation:
         stamp_ns=to_nanoseconds(message.header.stamp),
         arrival_ns=arrival_ns,
         node_latency_ns=to_nanoseconds(message.latency),
-        answers={
-            task.task: TaskAnswer(
+        predictions={
+            task.task: TaskPrediction(
                 label=task.labels[0],
                 score=task.scores[0],
                 counterpart=task.counterpart,

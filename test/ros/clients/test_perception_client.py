@@ -193,7 +193,7 @@ def test_an_observation_holds_the_best_label_of_each_task():
     assert (seen.camera, seen.window_start_ns, seen.stamp_ns) == ('front', SECOND, 2 * SECOND)
     assert seen.node_latency_ns == 12_000_000
     assert seen.latency_ms == 20
-    best = seen.answers['action']
+    best = seen.predictions['action']
     assert (best.label, best.score) == ('open drawer', 0.75)
     assert (best.counterpart, best.counterpart_score) == ('close drawer', 0.25)
     assert best.order_evidence == 0.5
@@ -228,7 +228,7 @@ def test_the_observer_collects_hypotheses_truth_and_pictures(ros, publishers):
 
         ros.spin_until(complete)
     assert observer.model.model_id == 'tiny@0'
-    assert observer.observations[0].answers['action'].label == 'open drawer'
+    assert observer.observations[0].predictions['action'].label == 'open drawer'
     assert observer.truth.at('action', 2 * SECOND) == 'open drawer'
     # Images come every 50 ms; the observer keeps one every 90 ms at most.
     kept = [picture.stamp_ns for picture in observer.pictures]
