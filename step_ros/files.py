@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and things that must be closed."""
+"""Atomic writing of files and folders, and the base class of resources that must be closed."""
 
 import shutil
 from abc import abstractmethod
@@ -13,10 +13,10 @@ _Resource = TypeVar('_Resource', bound='Closing')
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Write a file whole or not at all: yield a path beside `path`, then move it to `path`.
+    """Yield a path beside `path` for writing, then move it to `path`.
 
-    A reader sees the old file or the new one, never half of it. If the block raises, `path` stays
-    as it was and what was written is removed.
+    A reader sees the old file or the complete new one, never a part of it. If the block raises,
+    `path` stays unchanged and the new file is removed.
 
     Args:
         path: The file to write. Its folder is made if it is missing.
@@ -25,7 +25,7 @@ def replace_file(path: Path) -> Iterator[Path]:
         OSError: The folder cannot be made, or the file cannot be moved.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: video writers and numpy choose the format by it.
+    # Video writers and numpy choose the format by the suffix, so it must stay last.
     partial = path.with_name(f'{path.stem}.partial{path.suffix}')
     try:
         yield partial
@@ -36,12 +36,12 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
-    """Fill a folder whole or not at all: yield a new folder beside `path`, then move it to `path`.
+    """Yield a new folder beside `path` for filling, then move it to `path`.
 
-    If the block raises, the new folder is removed.
+    A reader never sees a partly filled folder. If the block raises, the new folder is removed.
 
     Args:
-        path: The folder to make. It must not exist, or be empty.
+        path: The folder to make. It must not exist, or must be empty.
 
     Raises:
         OSError: The folder cannot be made or moved, for example because `path` is not empty.
@@ -57,7 +57,7 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 
 class Closing(AbstractContextManager):  # type: ignore[type-arg]
-    """A resource with a `close` method that a `with` statement calls at its end."""
+    """A resource whose `close` method is called at the end of a `with` statement."""
 
     def __enter__(self: _Resource) -> _Resource:
         """Return the resource itself; without this, type checkers lose its type."""
@@ -73,5 +73,5 @@ class Closing(AbstractContextManager):  # type: ignore[type-arg]
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the resource, whatever happened."""
+        """Close the resource, after an exception too."""
         self.close()

@@ -1,4 +1,4 @@
-"""Where the package keeps its files: configuration, launch files and model bundles."""
+"""Files of the package: default parameters and shipped model bundles."""
 
 import os
 import sys
@@ -11,13 +11,13 @@ Value = bool | int | float | str | list[str]
 
 
 def share_directory() -> Path:
-    """Find the folder that holds `config/` and `models/`.
+    """Return the folder that holds `config/` and `models/`.
 
-    A source checkout comes first (also behind links of `colcon build --symlink-install`), then an
-    installed ROS package by the ament index, then a pip installation.
+    A source checkout comes first, also through the links of `colcon build --symlink-install`. An
+    installed ROS package in `AMENT_PREFIX_PATH` comes second, a pip installation last.
 
     Raises:
-        FileNotFoundError: None of them is there.
+        FileNotFoundError: None of these folders exists.
     """
     checkout = Path(__file__).resolve().parents[1]
     if (checkout / 'package.xml').is_file():
@@ -28,15 +28,16 @@ def share_directory() -> Path:
         if (candidate / 'config').is_dir():
             return candidate
     raise FileNotFoundError(
-        'share/step_ros was found nowhere; looked in ' + ', '.join(map(str, candidates))
+        'folder share/step_ros not found; install the package or source its workspace; searched '
+        + ', '.join(map(str, candidates))
     )
 
 
 def load_defaults(file_name: str) -> dict[str, Value]:
-    """Read the defaults of a node's parameters from `config/`.
+    """Read the default parameters of a node from `config/`.
 
     Args:
-        file_name: For example `perception.yaml`: a ROS parameter file with one section `/**`.
+        file_name: Name of a ROS parameter file with one section `/**`, e.g. `perception.yaml`.
     """
     path = share_directory() / 'config' / file_name
     content = yaml.safe_load(path.read_text(encoding='utf-8'))
@@ -48,11 +49,12 @@ def read_parameters(path: Path, *, known: Mapping[str, Value]) -> dict[str, Valu
     """Read a user's ROS parameter file.
 
     Args:
-        path: The file; what it has for several nodes is taken together.
-        known: Parameters there are, each with a value of its type.
+        path: The file; parameters of several nodes are merged.
+        known: The known parameters, each with a value of its type.
 
     Raises:
-        ValueError: It is no such file, or has a parameter that is not known or of another type.
+        ValueError: The file is not a ROS parameter file, or a parameter is unknown or of another
+            type.
     """
     try:
         sections = yaml.safe_load(path.read_text(encoding='utf-8'))
@@ -74,10 +76,13 @@ def read_parameters(path: Path, *, known: Mapping[str, Value]) -> dict[str, Valu
 
 
 def find_bundle(name: str) -> Path:
-    """Return the folder of a bundle: a path, or the name of one that the package ships.
+    """Return the folder of a bundle.
+
+    Args:
+        name: Path of a folder, or name of a bundle that the package ships.
 
     Raises:
-        FileNotFoundError: Neither exists.
+        FileNotFoundError: There is no such folder and no such shipped bundle; lists the latter.
     """
     path = Path(name).expanduser()
     shipped = share_directory() / 'models'
@@ -86,5 +91,5 @@ def find_bundle(name: str) -> Path:
             return candidate
     known = ', '.join(sorted(found.parent.name for found in shipped.glob('*/bundle.yaml')))
     raise FileNotFoundError(
-        f'bundle {name!r} is neither a folder nor one of those shipped: {known}'
+        f'bundle {name!r} is neither a folder nor one of the shipped bundles: {known}'
     )

@@ -1,9 +1,9 @@
-"""The base of every record that is read from YAML: an unknown key is an error."""
+"""The base class of all records that are read from YAML."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class StrictModel(BaseModel):
-    """A record in which an unknown key is an error."""
+    """A record that refuses unknown keys and non-finite numbers."""
 
     model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)

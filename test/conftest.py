@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a tiny model bundle, made once, and what is made from it."""
+"""Fixtures for all tests: a tiny model, its bundle, and bags."""
 
 import hypothesis
 import numpy as np
@@ -14,6 +14,8 @@ pytest_plugins = (
     'fixtures.ablations',
     'fixtures.backbones',
     'fixtures.datasets',
+    'fixtures.node_processes',
+    'fixtures.perception',
     'fixtures.ros_graph',
     'fixtures.streams',
 )
@@ -22,7 +24,7 @@ pytest_plugins = (
 hypothesis.settings.register_profile('step_ros', deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile('step_ros')
 
-# The tensors are tiny: more threads would only wait for each other.
+# The tensors are so small that more threads would only slow the tests down.
 torch.set_num_threads(1)
 
 TINY = 'vit_tiny_patch16_224'
@@ -71,7 +73,7 @@ def _create_tiny_model(
         digest='sha256:' + 64 * '0',
     )
     heads = create_heads(spec, TASKS, width=backbone.width, frames=frames, tokens=backbone.tokens)
-    # A normalisation of its own, and weights so large that frames and their order matter.
+    # The normalisation differs from timm's, and large weights make frames and their order matter.
     backbone.mean, backbone.std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
     generator = torch.Generator().manual_seed(7)
     for parameter in torch.nn.ModuleDict(heads).parameters():
@@ -95,25 +97,25 @@ def _save_tiny_bundle(folder, model, **options):
 
 @pytest.fixture(scope='session')
 def tiny_model():
-    """Make a fresh tiny model: `tiny_model(head='step', positions='learnable', frames=4)`."""
+    """Return a factory: `tiny_model(head='step', positions='learnable', frames=4)`."""
     return _create_tiny_model
 
 
 @pytest.fixture(scope='session')
 def save_tiny_bundle():
-    """Save a tiny model: `save_tiny_bundle(folder, model, **options of save_bundle)`."""
+    """Return a function: `save_tiny_bundle(folder, model, **options of save_bundle)`."""
     return _save_tiny_bundle
 
 
 @pytest.fixture(scope='session')
 def tiny_bundle(tmp_path_factory):
-    """Load a bundle of three tasks: T=4, 0.1 s, 32x48 px; its folder is `tiny_bundle.path`."""
+    """Return a bundle of three tasks: T=4, 0.1 s, 32 x 48 px; its folder is `tiny_bundle.path`."""
     return _save_tiny_bundle(tmp_path_factory.mktemp('bundles') / 'tiny', _create_tiny_model())
 
 
 @pytest.fixture(scope='session')
 def orderless_bundle(tmp_path_factory):
-    """Load the like of `tiny_bundle` whose heads have no frame-wise embedding."""
+    """Return a bundle like `tiny_bundle` whose heads do not see frame order."""
     return _save_tiny_bundle(
         tmp_path_factory.mktemp('bundles') / 'orderless', _create_tiny_model(positions='none')
     )
@@ -127,16 +129,17 @@ BAG_PERIOD_NS = 50_000_000
 
 @pytest.fixture(scope='session')
 def bag_image():
-    """Return the picture that a test bag has at a frame number: `bag_image(number)`."""
+    """Return a function that gives the image of a test bag at a frame: `bag_image(number)`."""
     return lambda number: np.full((16, 24, 3), (5 * number, 255 - 5 * number, number), np.uint8)
 
 
 @pytest.fixture(scope='session')
 def put_bag(bag_image):
-    """Put a bag of 20 Hz cameras somewhere: `put_bag(path, '/camera/image_raw', ...)`.
+    """Return a function that writes a bag of 20 Hz cameras: `put_bag(path, '/camera', ...)`.
 
-    A camera's name is its topic; those that end in `compressed` are PNG. `labelled` are tuples
-    (start in seconds, end in seconds, {task: label}), which become events on `events_topic`.
+    A camera's name is its topic; images on topics that end in `compressed` are PNG. `labelled`
+    holds tuples (start in seconds, end in seconds, {task: label}). They become events on
+    `events_topic`.
     """
     from step_ros.io.bags.reader import END, START, BagEvent
     from step_ros.io.bags.writer import BagWriter

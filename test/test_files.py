@@ -1,11 +1,11 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders are written completely or not at all."""
 
 import pytest
 
 from step_ros.files import Closing, replace_file, replace_folder
 
 
-def test_file_appears_whole(tmp_path):
+def test_file_appears_complete(tmp_path):
     path = tmp_path / 'new' / 'a.json'
     with replace_file(path) as partial:
         assert partial.suffix == path.suffix
@@ -30,7 +30,7 @@ def test_failed_write_leaves_the_old_file(tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ['a.json']
 
 
-def test_folder_appears_whole_and_leftovers_are_removed(tmp_path):
+def test_folder_appears_complete_without_leftovers(tmp_path):
     path = tmp_path / 'bundle'
     (tmp_path / 'bundle.partial').mkdir()
     (tmp_path / 'bundle.partial' / 'stale').touch()

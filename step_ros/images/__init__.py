@@ -1,1 +1,1 @@
-"""Pixels without torch: encodings, message fields, resizing, the region of interest."""
+"""Pixels without torch: encodings, fields of image messages, resizing, region of interest."""

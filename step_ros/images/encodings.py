@@ -1,6 +1,6 @@
-"""Pixel encodings of `sensor_msgs/Image`: what each one looks like, and its way to RGB and back.
+"""Pixel encodings of `sensor_msgs/Image`, and their conversion to RGB and back.
 
-The reference is what `cv_bridge` gives for `rgb8`; a test compares the two where it is installed.
+The result equals that of `cv_bridge` for `rgb8`; a test compares the two if it is installed.
 """
 
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ class ImageError(FrameError):
 
     Args:
         cause: `unknown_encoding`, `size_mismatch`, `undecodable`, `too_large` or `empty`.
-        detail: What is wrong and what was expected.
+        detail: The fault and the expected content.
     """
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a pixel is stored, and how OpenCV turns it into RGB.
+    """The memory layout of a pixel, and its conversion to RGB by OpenCV.
 
     Attributes:
         channels: Numbers in a pixel.
         dtype: Type of a number, in this machine's byte order.
-        to_rgb: OpenCV's conversion code; None where the pixels are RGB already.
-        pattern: Colours of the first 2 x 2 pixels, row by row, of a Bayer mosaic.
-        luma: Where a packed YUV 4:2:2 pixel has its Y; its U or V is in the other place.
+        to_rgb: OpenCV's conversion code; None if the pixels are RGB already.
+        pattern: Colours of the first 2 x 2 pixels of a Bayer mosaic, row by row; else empty.
+        luma: Channel of Y in packed YUV 4:2:2, whose other channel holds U or V; else None.
     """
 
     channels: int
@@ -40,13 +40,13 @@ class Encoding:
 
     @property
     def pixel_bytes(self) -> int:
-        """Size of a pixel."""
+        """Size of a pixel in bytes."""
         return self.channels * np.dtype(self.dtype).itemsize
 
 
 def _table() -> dict[str, Encoding]:
-    # OpenCV names a Bayer mosaic after the second and third pixel of the second row, ROS after
-    # the first four pixels: the same sensor is `rggb` in ROS and BG in OpenCV.
+    # ROS names a Bayer mosaic after its first four pixels. OpenCV names it after the second and
+    # third pixel of the second row: the same sensor is `rggb` in ROS and BG in OpenCV.
     bayer = {
         'rggb': cv2.COLOR_BayerBG2RGB,
         'bggr': cv2.COLOR_BayerRG2RGB,
@@ -66,27 +66,27 @@ def _table() -> dict[str, Encoding]:
             table[f'{name}{bits}'] = Encoding(channels, dtype, code)
         for pattern, code in bayer.items():
             table[f'bayer_{pattern}{bits}'] = Encoding(1, dtype, code, pattern=pattern)
-    # `yuv422` is ROS's old name for UYVY, `yuv422_yuy2` the one for YUYV.
+    # ROS's old names are `yuv422` for UYVY and `yuv422_yuy2` for YUYV.
     uyvy = Encoding(2, np.uint8, cv2.COLOR_YUV2RGB_UYVY, luma=1)
     yuyv = Encoding(2, np.uint8, cv2.COLOR_YUV2RGB_YUY2, luma=0)
     table |= {'yuv422': uyvy, 'uyvy': uyvy, 'yuv422_yuy2': yuyv, 'yuyv': yuyv}
-    # Types without colours mean what OpenCV keeps in them. 16UC1 is left out: it is depth, and
-    # cv_bridge does not make colours of it either.
+    # OpenCV's types hold the colours in OpenCV's order. 16UC1 is missing: it holds depth, which
+    # cv_bridge does not convert to colours either.
     table |= {'8UC1': table['mono8'], '8UC3': table['bgr8'], '8UC4': table['bgra8']}
     return table
 
 
 ENCODINGS = _table()
-"""Every encoding that can be read, by its name in `sensor_msgs/Image`."""
+"""All encodings that can be read, by their name in `sensor_msgs/Image`."""
 
 PUBLISHED_ENCODINGS = (
     *('rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8', 'mono16'),
     *('bayer_rggb8', 'bayer_bggr8', 'bayer_gbrg8', 'bayer_grbg8', 'yuv422', 'yuv422_yuy2'),
 )
-"""Every encoding that can be written."""
+"""All encodings that can be written."""
 
-# BT.601 with the narrow range of video (Y from 16 to 235), as OpenCV reads it back; the last
-# column is added. New versions of OpenCV can write packed YUV themselves, those of Ubuntu cannot.
+# BT.601 with the narrow range of video (Y from 16 to 235), as OpenCV reads it; the last column is
+# an offset. Ubuntu's version of OpenCV cannot write packed YUV, newer versions can.
 _RGB_TO_YUV = np.array(
     [
         [0.256788, 0.504129, 0.097906, 16.0],
@@ -104,7 +104,7 @@ def pixels_to_rgb(pixels: np.ndarray, encoding: Encoding) -> np.ndarray:
         encoding: Their encoding.
 
     Returns:
-        uint8 `[h, w, 3]`; the pixels themselves where they are 8 bit RGB.
+        uint8 `[h, w, 3]`; the pixels themselves if they are 8 bit RGB.
 
     Raises:
         ImageError: A packed YUV image has an odd width.
@@ -112,10 +112,10 @@ def pixels_to_rgb(pixels: np.ndarray, encoding: Encoding) -> np.ndarray:
     if encoding.luma is not None and pixels.shape[1] % 2:
         raise ImageError(
             'size_mismatch',
-            f'width {pixels.shape[1]} is odd; packed YUV has its colours once for two columns',
+            f'width {pixels.shape[1]} is odd; packed YUV needs an even width',
         )
     if encoding.pattern:
-        # Colours between the mosaic's pixels are interpolated before bits are dropped.
+        # Interpolate the mosaic before reducing it to 8 bit, as cv_bridge does.
         return to_8_bit(cv2.cvtColor(pixels, _code(encoding)))
     pixels = to_8_bit(pixels)
     return pixels if encoding.to_rgb is None else cv2.cvtColor(pixels, encoding.to_rgb)
@@ -153,10 +153,10 @@ def rgb_to_pixels(image_hw3: np.ndarray, encoding: Encoding) -> np.ndarray:
 
 
 def to_8_bit(pixels: np.ndarray) -> np.ndarray:
-    """Scale 16 bit numbers to 8 bit and round; 8 bit numbers stay as they are.
+    """Scale 16 bit numbers to 8 bit and round; return 8 bit numbers unchanged.
 
-    `cv_bridge` multiplies by 255 / 65535 and rounds, and so does this: not the same as dropping
-    the lower byte.
+    Like `cv_bridge`, this multiplies by 255 / 65535 and rounds. Dropping the lower byte would give
+    other values.
     """
     if pixels.dtype == np.uint8:
         return pixels
@@ -181,7 +181,7 @@ def _packed_yuv(image_hw3: np.ndarray, luma: int) -> np.ndarray:
     if width % 2:
         raise ImageError(
             'size_mismatch',
-            f'width {width} is odd; packed YUV has its colours once for two columns',
+            f'width {width} is odd; packed YUV needs an even width',
         )
     yuv_hw3 = cv2.transform(image_hw3, _RGB_TO_YUV)
     halved_hw3 = cv2.resize(yuv_hw3, (width // 2, height), interpolation=cv2.INTER_AREA)

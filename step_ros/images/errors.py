@@ -5,8 +5,8 @@ class FrameError(ValueError):
     """A frame cannot be used.
 
     Args:
-        cause: One word for counting, for example `unknown_encoding`.
-        detail: What is wrong and what was expected.
+        cause: Identifier for counting, for example `unknown_encoding`.
+        detail: The fault and the expected content.
     """
 
     def __init__(self, cause: str, detail: str) -> None:

@@ -1,4 +1,4 @@
-"""A part of the image that matters, the person's: cut out before the encoder sees it."""
+"""The region of interest: the part of the image around a person that the encoder receives."""
 
 from dataclasses import dataclass
 
@@ -17,8 +17,8 @@ class Region:
     Attributes:
         left: First column.
         top: First row.
-        width: Columns; 0 for all.
-        height: Rows; 0 for all.
+        width: Columns; 0 for the whole image.
+        height: Rows; 0 for the whole image.
     """
 
     left: int
@@ -35,16 +35,17 @@ class Region:
 def crop_box(
     image_shape: tuple[int, int], region: Region, *, margin: float, shape: tuple[int, int]
 ) -> Box:
-    """Choose what to cut out: a region, with room around it, in the shape that the encoder takes.
+    """Return the box to crop: the region with a margin, extended to the encoder's aspect ratio.
 
-    The region grows, it is never cut: by the margin, then to the shape. Where it would reach over
-    the image's edge it is moved inside. What is larger than the image is as large as the image.
+    The region is only extended, first by the margin, then to the aspect ratio. A box that crosses
+    the edge of the image is moved inside. A side longer than the image becomes as long as the
+    image.
 
     Args:
         image_shape: Height and width of the image.
-        region: What must be seen. The whole image is chosen if it is empty or lies outside.
-        margin: Room on each side, as a share of the region's own width and height.
-        shape: Height and width that the encoder takes, of which only the ratio matters.
+        region: The region. If it is empty or outside of the image, the box is the whole image.
+        margin: Margin on each side, as a share of the region's width and height.
+        shape: Height and width of the encoder's input; only their ratio matters.
 
     Raises:
         ValueError: The margin is negative.
@@ -66,12 +67,12 @@ def crop_box(
 
 
 def seen_box(image_shape: tuple[int, int], shape: tuple[int, int], box: Box | None) -> Box:
-    """Return the part of an image that the encoder sees in the end.
+    """Return the part of an image that the encoder receives, after crop and fit.
 
     Args:
         image_shape: Height and width of the image.
-        shape: Height and width that the encoder takes.
-        box: What is cut out of it before the rest is fitted (`fit_image`); None: nothing is.
+        shape: Height and width of the encoder's input.
+        box: The box that is cropped before `fit_image`; None for the whole image.
     """
     top, left, height, width = box or (0, 0, *image_shape)
     inner_top, inner_left, *size = fitted_box((height, width), shape)
@@ -79,7 +80,7 @@ def seen_box(image_shape: tuple[int, int], shape: tuple[int, int], box: Box | No
 
 
 def _inside(middle: float, length: float, limit: int) -> tuple[int, int]:
-    """Return where a stretch begins and how long it is, moved into 0 to `limit`."""
-    whole = min(limit, int(np.ceil(length)))
-    begin = round(middle - whole / 2)
-    return max(0, min(begin, limit - whole)), whole
+    """Return start and length in pixels of an interval, moved and shortened into 0 to `limit`."""
+    pixels = min(limit, int(np.ceil(length)))
+    start = round(middle - pixels / 2)
+    return max(0, min(start, limit - pixels)), pixels

@@ -1,6 +1,6 @@
-"""From a camera's image to the encoder's size: one function for training and the robot.
+"""Fit camera images to the size of the encoder's input, for training and for the robot.
 
-Without torch, which a camera's process can do without.
+This module does not import torch, so that the process of a camera needs no torch.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ import numpy as np
 
 
 def fitted_box(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the part of an image that the encoder sees: top, left, height, width in pixels.
+    """Return the part of an image that the encoder receives: top, left, height, width in pixels.
 
     Args:
         shape: Height and width of the image.
-        size: Height and width that the encoder takes.
+        size: Height and width of the encoder's input.
     """
     (height, width), (wanted_height, wanted_width) = shape, size
     scale = min(height / wanted_height, width / wanted_width)
@@ -24,10 +24,10 @@ def fitted_box(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int,
 
 
 def fit_image(image_hw3: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Cut the largest centred part with the shape of `size` and scale it to `size`.
+    """Crop the largest centred part with the aspect ratio of `size` and scale it to `size`.
 
     Args:
-        image_hw3: Any image, uint8.
+        image_hw3: An image, uint8.
         size: Height and width in pixels.
 
     Returns:
@@ -36,8 +36,8 @@ def fit_image(image_hw3: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     shape = (image_hw3.shape[0], image_hw3.shape[1])
     if shape == size:
         return image_hw3
-    how = cv2.INTER_AREA if shrinks(shape, size) else cv2.INTER_LINEAR
-    return cv2.resize(cut_image(image_hw3, size), size[::-1], interpolation=how)
+    interpolation = cv2.INTER_AREA if shrinks(shape, size) else cv2.INTER_LINEAR
+    return cv2.resize(cut_image(image_hw3, size), size[::-1], interpolation=interpolation)
 
 
 def fit_images(images: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
@@ -46,12 +46,17 @@ def fit_images(images: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarra
 
 
 def cut_image(image_hw3: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return a view of the largest centred part of an image with the shape of `size`."""
+    """Return a view of the largest centred part of an image with the aspect ratio of `size`."""
     return cut_box(image_hw3, fitted_box((image_hw3.shape[0], image_hw3.shape[1]), size))
 
 
 def cut_box(image_hw3: np.ndarray, box: tuple[int, int, int, int] | None) -> np.ndarray:
-    """Return a view of a part of an image: top, left, height, width; None: all of it."""
+    """Return a view of a part of an image.
+
+    Args:
+        image_hw3: An image.
+        box: Top, left, height and width in pixels; None for the whole image.
+    """
     if box is None:
         return image_hw3
     top, left, height, width = box
@@ -59,8 +64,8 @@ def cut_box(image_hw3: np.ndarray, box: tuple[int, int, int, int] | None) -> np.
 
 
 def shrinks(shape: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether an image of this height and width becomes smaller at `size`.
+    """Return whether an image of this height and width becomes smaller at `size`.
 
-    It is then averaged over areas: small things must not flicker between grid frames.
+    A shrinking image is averaged over areas, so that small objects do not flicker between frames.
     """
     return min(shape[0] / size[0], shape[1] / size[1]) > 1

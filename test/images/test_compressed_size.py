@@ -1,4 +1,4 @@
-"""The size of a compressed image, from its header alone."""
+"""The size of a compressed image comes from its header, before decoding."""
 
 import cv2
 import numpy as np
@@ -29,13 +29,13 @@ def encoded(extension, height, width, *options):
         ('.jpg', (cv2.IMWRITE_JPEG_RST_INTERVAL, 2)),
     ],
 )
-def test_it_is_the_size_that_comes_out(extension, options, height, width):
+def test_header_size_is_the_size_of_the_image(extension, options, height, width):
     assert compressed_size(encoded(extension, height, width, *options)) == (height, width)
 
 
-def test_segments_fill_bytes_and_stray_bytes_before_it_are_passed_over():
+def test_segments_and_stray_bytes_before_the_header_are_skipped():
     image = encoded('.jpg', 12, 34)
-    comment = b'\xff\xfe\x00\x06\xff\xc0ab'  # what looks like a header within a segment is none
+    comment = b'\xff\xfe\x00\x06\xff\xc0ab'  # a segment that contains the bytes of a header
     assert compressed_size(image[:2] + comment + b'\xff\xff' + image[2:]) == (12, 34)
     assert compressed_size(image[:2] + b'stray' + image[2:]) == (12, 34)
 
@@ -47,7 +47,7 @@ def test_any_bytes_give_a_size_or_none(data, head):
 
 
 @pytest.mark.parametrize('extension', ['.bmp', '.tiff', '.webp'])
-def test_nothing_else_is_decoded(extension):
+def test_other_formats_are_refused(extension):
     data = encoded(extension, 8, 8)
     assert compressed_size(data) is None
     with pytest.raises(ImageError, match='expected a JPEG or PNG') as caught:
@@ -56,7 +56,7 @@ def test_nothing_else_is_decoded(extension):
 
 
 @pytest.mark.parametrize(('extension', 'at', 'form'), [('.png', 16, 4), ('.jpg', None, 2)])
-def test_an_image_that_would_fill_the_memory_is_refused_undecoded(extension, at, form):
+def test_huge_declared_size_is_refused_before_decoding(extension, at, form):
     data = bytearray(encoded(extension, 8, 8))
     at = data.find(b'\xff\xc0') + 5 if at is None else at
     data[at : at + 2 * form] = (60_000).to_bytes(form, 'big') * 2

@@ -1,4 +1,4 @@
-"""Regions: what the encoder sees of an image."""
+"""Regions: the part of an image that the encoder receives."""
 
 from dataclasses import replace
 from functools import partial
@@ -13,7 +13,7 @@ from step_ros.images.resize import cut_image
 from step_ros.streaming.recogniser import StreamingRecogniser
 
 ROWS, COLUMNS = 48, 64
-# Each pixel tells where it is.
+# Each pixel holds its own row and column.
 PLACES = np.stack(
     [*np.meshgrid(np.arange(ROWS), np.arange(COLUMNS), indexing='ij'), np.zeros((ROWS, COLUMNS))],
     axis=-1,
@@ -26,21 +26,21 @@ def crop(image, region, *, margin, shape):
 
 
 def box(image):
-    """Return the first and last row and column that are seen."""
+    """Return row and column of the first pixel, then of the last pixel."""
     return (*image[0, 0, :2].tolist(), *image[-1, -1, :2].tolist())
 
 
-def test_a_region_grows_to_the_encoders_shape():
+def test_region_grows_to_the_aspect_ratio_of_the_encoder():
     seen = crop(PLACES, Region(left=20, top=10, width=8, height=16), margin=0.0, shape=(32, 32))
     assert box(seen) == (10, 16, 25, 31)
 
 
-def test_a_margin_leaves_room_on_each_side():
+def test_margin_is_added_on_each_side():
     seen = crop(PLACES, Region(left=20, top=16, width=8, height=8), margin=0.25, shape=(7, 7))
     assert box(seen) == (14, 18, 25, 29)
 
 
-def test_at_the_edge_it_is_moved_inside_and_not_shrunk():
+def test_box_at_the_edge_is_moved_and_not_shrunk():
     seen = crop(PLACES, Region(left=60, top=0, width=4, height=4), margin=1.0, shape=(8, 8))
     assert box(seen) == (0, 52, 11, 63)
 
@@ -53,11 +53,11 @@ def test_at_the_edge_it_is_moved_inside_and_not_shrunk():
         Region(left=0, top=99, width=5, height=5),
     ],
 )
-def test_nothing_to_see_leaves_the_whole_image(region):
+def test_empty_or_outside_region_gives_the_whole_image(region):
     assert crop(PLACES, region, margin=0.1, shape=(32, 32)).shape == PLACES.shape
 
 
-def test_what_makes_no_sense_is_refused():
+def test_negative_margin_or_size_is_refused():
     with pytest.raises(ValueError, match=r'margin=-0\.1'):
         crop(PLACES, Region(left=0, top=0, width=5, height=5), margin=-0.1, shape=(32, 32))
     with pytest.raises(ValueError, match='width=-1'):
@@ -72,7 +72,7 @@ def test_what_makes_no_sense_is_refused():
     st.floats(0, 2),
     st.tuples(st.integers(1, 64), st.integers(1, 64)),
 )
-def test_the_region_is_always_seen_whole(left, top, width, height, margin, shape):
+def test_box_always_contains_the_region(left, top, width, height, margin, shape):
     region = Region(left=left, top=top, width=width, height=height)
     seen = crop(PLACES, region, margin=margin, shape=shape)
     first_row, first_column, last_row, last_column = box(seen)
@@ -98,7 +98,7 @@ def test_the_region_is_always_seen_whole(left, top, width, height, margin, shape
     st.sampled_from([0.0, 0.3]),
     st.tuples(st.integers(1, 40), st.integers(1, 40)),
 )
-def test_the_box_is_where_the_pixels_come_from(region, margin, shape):
+def test_seen_box_is_the_origin_of_the_pixels(region, margin, shape):
     cut = None
     if region is not None:
         cut = crop_box((ROWS, COLUMNS), region, margin=margin, shape=shape)
@@ -109,7 +109,7 @@ def test_the_box_is_where_the_pixels_come_from(region, margin, shape):
     assert box(seen)[:2] == (top, left)
 
 
-def test_the_recogniser_sees_the_region_alone(tiny_bundle, counting_encoder, film):
+def test_recogniser_receives_only_the_region(tiny_bundle, counting_encoder, film):
     region = Region(left=8, top=4, width=8, height=8)
     frames = [
         replace(frame, crop=partial(crop_box, region=region, margin=0.0, shape=(8, 8)))

@@ -1,4 +1,4 @@
-"""From pixels to what the encoder takes: the middle of the image, undistorted."""
+"""Fitting to the encoder's size: the middle of the image, undistorted."""
 
 import numpy as np
 import pytest
@@ -11,13 +11,13 @@ sides = st.integers(1, 70)
 
 
 def ramp(height, width):
-    """Make an image whose channels are row, column and their difference from the corner."""
+    """Return an image whose channels are row, column, and the mean of both."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack([rows, columns, (rows + columns) // 2], axis=-1).astype(np.uint8)
 
 
 @given(st.tuples(sides, sides), st.tuples(sides, sides), st.tuples(*[st.integers(0, 255)] * 3))
-def test_an_image_of_one_colour_stays_so(size, wanted, colour):
+def test_image_of_one_colour_keeps_it(size, wanted, colour):
     image = np.full((*size, 3), colour, dtype=np.uint8)
     fitted = fit_image(image, wanted)
     assert fitted.shape == (*wanted, 3)
@@ -26,7 +26,7 @@ def test_an_image_of_one_colour_stays_so(size, wanted, colour):
 
 
 @given(st.tuples(sides, sides))
-def test_an_image_of_the_right_size_is_left_alone(size):
+def test_image_of_the_right_size_is_returned_unchanged(size):
     image = ramp(*size)
     assert fit_image(image, size) is image
 
@@ -38,10 +38,10 @@ def test_an_image_of_the_right_size_is_left_alone(size):
         pytest.param((100, 60), (60, 60), (20, 80), (0, 60), id='tall to square'),
         pytest.param((60, 100), (60, 80), (0, 60), (10, 90), id='wide to less wide'),
         pytest.param((80, 80), (40, 80), (20, 60), (0, 80), id='square to wide'),
-        pytest.param((61, 100), (60, 100), (0, 60), (0, 100), id='a row too many'),
+        pytest.param((61, 100), (60, 100), (0, 60), (0, 100), id='one extra row'),
     ],
 )
-def test_a_crop_is_the_middle(size, wanted, rows, columns):
+def test_crop_is_the_middle(size, wanted, rows, columns):
     image = ramp(*size)
     np.testing.assert_array_equal(fit_image(image, wanted), image[slice(*rows), slice(*columns)])
 
@@ -57,7 +57,7 @@ def test_shrinking_averages_over_areas(factor, margin):
     assert np.abs(fit_image(image, (20, 30)).astype(float) - means).max() <= 0.5 + 1e-6
 
 
-def test_shrinking_does_not_overlook_a_single_pixel():
+def test_shrinking_keeps_a_single_bright_pixel():
     image = np.zeros((64, 96, 3), dtype=np.uint8)
     for row in range(4):
         for column in range(4):
@@ -70,8 +70,8 @@ def test_shrinking_does_not_overlook_a_single_pixel():
     st.tuples(st.integers(20, 60), st.integers(20, 60)),
     st.tuples(st.integers(20, 60), st.integers(20, 60)),
 )
-def test_up_or_down_the_aspect_is_kept(size, wanted):
-    # In a ramp of brightness, the step from pixel to pixel tells the scale along either side.
+def test_scaling_keeps_the_aspect_ratio(size, wanted):
+    # In a ramp of brightness, the step from pixel to pixel gives the scale along each side.
     height, width = size
     rows, columns = np.mgrid[:height, :width]
     image = np.stack([rows * 4, columns * 4, rows], axis=-1).astype(np.uint8)
@@ -95,21 +95,21 @@ def test_enlarging_is_smooth():
 
 
 @pytest.mark.parametrize('size', [(1, 1), (1, 700), (700, 1), (3, 1000)])
-def test_the_strangest_shapes_fit(size):
+def test_extreme_shapes_fit(size):
     assert fit_image(ramp(*size), (32, 48)).shape == (32, 48, 3)
 
 
-def test_the_channels_and_the_image_itself_are_left_alone():
+def test_image_and_order_of_channels_are_not_changed():
     image = ramp(64, 96)
     before = image.copy()
     fitted = fit_image(image, (32, 48))
     np.testing.assert_array_equal(image, before)
-    # Red still grows downwards, green to the right.
+    # Channel 0 still grows downwards, channel 1 to the right.
     assert fitted[-1, 0, 0] > fitted[0, -1, 0]
     assert fitted[0, -1, 1] > fitted[-1, 0, 1]
 
 
-def test_a_part_of_a_larger_image_may_be_fitted():
+def test_strided_view_is_fitted_like_a_copy():
     image = ramp(64, 96)
     np.testing.assert_array_equal(
         fit_image(image[::-1, 10:90:2], (32, 32)),
