@@ -1,10 +1,10 @@
-"""Frames to calibrate on: of the tabletop, or of a folder of videos."""
+"""Calibration frames: rendered from the tabletop, or read from a folder of videos."""
 
 import numpy as np
 import pytest
 
 from step_ros.io.video import VideoError, VideoWriter
-from step_ros.training.export import tabletop_frames, video_frames
+from step_ros.training.calibration import tabletop_frames, video_frames
 
 RATE = 10.0
 
@@ -22,7 +22,7 @@ def brightness(images):
     return [round(float(image.mean())) for image in images]
 
 
-def test_the_tabletop_is_seen_by_all_cameras_and_the_same_every_time():
+def test_tabletop_frames_are_all_different_and_repeatable():
     images = tabletop_frames(25, size=(30, 40))
     assert len(images) == 25
     assert {image.shape for image in images} == {(30, 40, 3)}
@@ -31,25 +31,25 @@ def test_the_tabletop_is_seen_by_all_cameras_and_the_same_every_time():
         np.testing.assert_array_equal(image, again)
 
 
-def test_frames_are_spread_over_the_videos_and_their_length(tmp_path):
+def test_frames_are_spread_over_videos_and_their_length(tmp_path):
     write_video(tmp_path / 'one.mp4', frames=20, value=10)
     write_video(tmp_path / 'below' / 'two.mp4', frames=10, value=100)
     (tmp_path / 'notes.txt').write_text('no video')
     images = video_frames(tmp_path, 8)
     assert all(image.shape == (32, 48, 3) for image in images)
-    # In the order of the paths, four of each: the first at or after the beginning of each quarter.
+    # In the order of the paths, four of each: the first frame at or after each quarter begins.
     expected = [100 + 2 * index for index in (0, 3, 5, 8)]
     expected += [10 + 2 * index for index in (0, 5, 10, 15)]
     assert brightness(images) == pytest.approx(expected, abs=3)
 
 
-def test_more_videos_than_frames_take_turns(tmp_path):
+def test_more_videos_than_frames_are_subsampled(tmp_path):
     for index in range(6):
         write_video(tmp_path / f'{index}.mp4', frames=3, value=40 * index + 10)
     assert brightness(video_frames(tmp_path, 3)) == pytest.approx([12, 92, 172], abs=4)
 
 
-def test_short_videos_give_what_they_have(tmp_path):
+def test_short_videos_give_fewer_frames(tmp_path):
     write_video(tmp_path / 'short.mp4', frames=3, value=50)
     assert len(video_frames(tmp_path, 50)) == 3
 

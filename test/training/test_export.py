@@ -1,4 +1,4 @@
-"""A bundle's encoder, exported whole or not at all."""
+"""Export of a bundle's encoder, whole or not at all."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,8 @@ from step_ros.encoders.exported import load_export
 from step_ros.encoders.factory import TOLERANCES, create_encoder
 from step_ros.io.video import VideoError, VideoWriter
 from step_ros.model.bundle import BundleError
-from step_ros.training.export import Calibration, export_bundle, knows_the_tabletop
+from step_ros.training.calibration import Calibration, predicts_tabletop_tasks
+from step_ros.training.export import export_bundle
 
 CPU = torch.device('cpu')
 
@@ -33,7 +34,7 @@ def images():
 
 
 def difference(encoder, backbone, images):
-    """Return the greatest difference from torch as a share of the greatest token."""
+    """Return the largest difference from torch as a share of the largest token value."""
     expected = TorchEncoder(backbone, device=CPU).encode(images)
     return float((encoder.encode(images) - expected).abs().max() / expected.abs().max())
 
@@ -45,7 +46,9 @@ def difference(encoder, backbone, images):
         ('onnx', 'onnxscript', {'encoder.onnx', 'heads.onnx'}),
     ],
 )
-def test_an_export_is_served_as_it_is(runtime, module, files, tiny_bundle, images, tmp_path):
+def test_an_exact_export_runs_and_equals_torch(
+    runtime, module, files, tiny_bundle, images, tmp_path
+):
     pytest.importorskip(module, reason=f'{module} is not installed')
     exported = export_bundle(tiny_bundle, tmp_path / 'out' / 'exact', runtime=runtime)
     assert set(exported.spec.files) == files
@@ -57,7 +60,7 @@ def test_an_export_is_served_as_it_is(runtime, module, files, tiny_bundle, image
     assert difference(encoder, backbone, images) <= TOLERANCES['float32']
 
 
-def test_int8_is_close_and_goes_by_a_name_of_its_own(tiny_bundle, videos, images, tmp_path):
+def test_int8_is_close_to_torch_and_names_its_variant(tiny_bundle, videos, images, tmp_path):
     pytest.importorskip('nncf', reason='NNCF is not installed')
     exported = export_bundle(
         tiny_bundle,
@@ -73,11 +76,11 @@ def test_int8_is_close_and_goes_by_a_name_of_its_own(tiny_bundle, videos, images
     assert encoder.variant == exported.variant
     assert encoder.variant in encoder.description
     assert TOLERANCES['float32'] < difference(encoder, backbone, images) < 0.2
-    with pytest.raises(ValueError, match='is int8; leave it at auto'):
+    with pytest.raises(ValueError, match='is int8; use auto'):
         create_encoder(backbone, runtime=str(exported.path), precision='bfloat16')
 
 
-def test_an_export_replaces_an_earlier_one_and_nothing_else(tiny_bundle, tmp_path):
+def test_an_export_replaces_only_an_earlier_export(tiny_bundle, tmp_path):
     pytest.importorskip('openvino', reason='OpenVINO is not installed')
     folder = tmp_path / 'exact'
     export_bundle(tiny_bundle, folder, runtime='openvino')
@@ -88,12 +91,14 @@ def test_an_export_replaces_an_earlier_one_and_nothing_else(tiny_bundle, tmp_pat
     other = tmp_path / 'other'
     other.mkdir()
     (other / 'thesis.txt').write_text('')
-    with pytest.raises(BundleError, match=r'for this alone; it holds thesis\.txt'):
+    with pytest.raises(
+        BundleError, match=r'expected an empty folder or an earlier export; it holds thesis\.txt'
+    ):
         export_bundle(tiny_bundle, other, runtime='openvino')
     assert [path.name for path in other.iterdir()] == ['thesis.txt']
 
 
-def test_wrong_wishes_are_refused_before_anything_is_written(tiny_bundle, tmp_path):
+def test_wrong_arguments_are_refused_before_writing(tiny_bundle, tmp_path):
     folder = tmp_path / 'out'
     calibration = Calibration(frames=1)
     with pytest.raises(ValueError, match="format='tensorrt': expected one of openvino, onnx"):
@@ -105,4 +110,4 @@ def test_wrong_wishes_are_refused_before_anything_is_written(tiny_bundle, tmp_pa
     with pytest.raises(VideoError, match='expected a folder with videos'):
         Calibration(folder=tmp_path).images(tiny_bundle)
     assert not folder.exists()
-    assert not knows_the_tabletop(tiny_bundle)
+    assert not predicts_tabletop_tasks(tiny_bundle)
