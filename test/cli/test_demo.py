@@ -35,8 +35,9 @@ def run_demo(tmp_path):
     yield run
     for process in started:
         if process.poll() is None:
-            process.kill()
-            process.wait()
+            # Not SIGKILL: the demo must end its nodes, or other tests would hear them.
+            process.terminate()
+            process.communicate(timeout=60)
 
 
 def video_frames(path):
@@ -65,7 +66,7 @@ def test_ctrl_c_ends_it_with_a_summary(run_demo, tmp_path):
     process = run_demo('--seconds', '300')
     deadline = time.monotonic() + 120
     log = tmp_path / 'demo_output' / 'camera_node.log'
-    while not (log.is_file() and 'showing' in log.read_text()):
+    while not (log.is_file() and 'publishing tabletop' in log.read_text()):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.2)
