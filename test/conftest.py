@@ -14,9 +14,10 @@ pytest_plugins = (
     'fixtures.ablations',
     'fixtures.backbones',
     'fixtures.datasets',
+    # Before the two that import it: pytest must see it first to rewrite its assertions.
+    'fixtures.ros_graph',
     'fixtures.node_processes',
     'fixtures.perception',
-    'fixtures.ros_graph',
     'fixtures.streams',
 )
 

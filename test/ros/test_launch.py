@@ -199,7 +199,7 @@ def test_a_node_that_was_killed_is_active_again(launch, tiny_bundle, manager):
 @needs_launch
 def test_the_demo_shows_and_ends(launch, tiny_bundle):
     launched = launch('demo', f'bundle:={tiny_bundle.path}', 'device:=cpu', 'namespace:=robot')
-    launched.wait_for('showing tabletop on /robot/camera/image_raw')
+    launched.wait_for('publishing tabletop on /robot/camera/image_raw')
     launched.wait_for('active: camera on /robot/camera/image_raw')
     launched.interrupt()
 

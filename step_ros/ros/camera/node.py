@@ -1,4 +1,4 @@
-"""The camera node: the synthetic tabletop or a video file as a ROS camera."""
+"""The camera node: publishes the synthetic tabletop or a video file as a ROS camera."""
 
 import threading
 from typing import Any
@@ -22,30 +22,33 @@ from step_ros.ros.camera.player import CameraPlayer, ClockWatch, TruthTrack
 from step_ros.ros.images import from_rgb, to_compressed
 from step_ros.ros.parameters import declare_parameters, parameter_values
 from step_ros.ros.process_setup import make_room_for_large_images
+from step_ros.ros.qos import image_qos
 from step_ros.ros.runner import run_node
 from step_ros.tabletop.simulator import ActionSegment
 
-IMAGE_DEPTH = 10
-# Three tasks with two events every two seconds: a subscriber may come a minute late.
+# Three tasks with two events every two seconds: a subscriber that comes a minute late gets all.
 TRUTH_DEPTH = 256
-# How often the main thread looks whether it is to end, in seconds.
+# Longest seconds until the main thread notices that it must end.
 SPIN_PERIOD = 0.1
 
 
 class CameraNode(Node):
-    """Shows a source as a camera.
+    """Publishes a source as a camera.
 
     Publishes `image_raw` (`sensor_msgs/Image`) or `image_raw/compressed`
     (`sensor_msgs/CompressedImage`), and for the tabletop `truth` (`ActionEvent`, kept for late
-    subscribers). Stamps are the times at which the images are meant to be taken, by the node's
-    clock; stream time zero is the stamp of the first image.
+    subscribers). A stamp is the nominal capture time by the node's clock. Stream time zero is the
+    stamp of the first image.
 
     Args:
         options: For `rclpy.node.Node`.
 
+    Attributes:
+        stream: The thread that publishes; None if the constructor failed.
+
     Raises:
-        ParameterException: A parameter has a value that it does not take.
-        ValueError: Parameters do not fit together.
+        ParameterException: A parameter has a value that is not allowed.
+        ValueError: The parameters contradict each other.
         VideoError: The video cannot be read.
     """
 
@@ -54,16 +57,16 @@ class CameraNode(Node):
         self.stream: CameraPlayer | None = None
         declare_parameters(self, PARAMETERS, load_defaults(DEFAULTS_FILE))
         self._values = parameter_values(self, PARAMETERS)
-        self.add_on_set_parameters_callback(self._refuse_changes)
+        self.add_on_set_parameters_callback(self._reject_changes)
         values = self._values
         self._stop = threading.Event()
         self._truth_track = TruthTrack(camera=values['camera'], frame_id=values['frame_id'])
         compressed = values['transport'] == 'compressed'
-        source = self._source()
+        source = self._create_source()
         self._images = self.create_publisher(
             CompressedImage if compressed else Image,
             'image_raw/compressed' if compressed else 'image_raw',
-            _image_qos(values['reliability']),
+            image_qos(ReliabilityPolicy[values['reliability'].upper()]),
         )
         self._truth = self.create_publisher(ActionEvent, 'truth', _TRUTH_QOS)
         self._watch = ClockWatch(self.get_clock(), self._stop)
@@ -78,31 +81,35 @@ class CameraNode(Node):
             logger=self.get_logger(),
         )
         self.get_logger().info(
-            f'showing {values["source"]} on {self._images.topic_name}, '
-            + (f'{values["rate"]:g} Hz' if values['rate'] else "at the video's own times")
+            f'publishing {values["source"]} on {self._images.topic_name}, '
+            + (
+                f'{values["rate"]:g} Hz'
+                if values['rate']
+                else "at the times of the video's frames"
+            )
         )
 
     def flush(self) -> None:
-        """Give reliable subscribers a moment to get the last messages."""
+        """Wait until reliable subscribers have the last messages, at most a second each."""
         for publisher in (self._truth, self._images):
             publisher.wait_for_all_acked(Duration(seconds=1))
 
     def destroy_node(self) -> None:
-        """End the stream and leave ROS."""
-        # A constructor that failed has left none, and rclpy tidies up such a node too.
+        """Stop the stream and destroy the node."""
+        # rclpy destroys a node whose constructor failed, too; then there is no stream.
         if self.stream is not None:
             self.stream.stop()
             self._watch.close()
         super().destroy_node()
 
-    def _refuse_changes(self, changes: list[Parameter]) -> SetParametersResult:
+    def _reject_changes(self, changes: list[Parameter]) -> SetParametersResult:
         names = [change.name for change in changes if change.name in self._values]
         return SetParametersResult(
             successful=not names,
-            reason=f'{", ".join(names)}: read only when the camera starts' if names else '',
+            reason=f'{", ".join(names)}: cannot change while the camera runs' if names else '',
         )
 
-    def _source(self) -> CameraSource:
+    def _create_source(self) -> CameraSource:
         values = self._values
         size = {'width': values['width'], 'height': values['height']}
         if values['source'] == 'tabletop':
@@ -124,20 +131,10 @@ class CameraNode(Node):
         return to_compressed(image_hw3, header, quality=self._values['jpeg_quality'])
 
     def _publish(self, message: Any, segment: ActionSegment | None, zero_ns: int) -> None:
-        # Events first: whoever has the image can know what it shows.
+        # Events first: a subscriber that has the image then has the truth about it, too.
         for event in self._truth_track.events(segment, zero_ns=zero_ns):
             self._truth.publish(event)
         self._images.publish(message)
-
-
-def _image_qos(reliability: str) -> QoSProfile:
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST,
-        depth=IMAGE_DEPTH,
-        reliability=ReliabilityPolicy.RELIABLE
-        if reliability == 'reliable'
-        else ReliabilityPolicy.BEST_EFFORT,
-    )
 
 
 _TRUTH_QOS = QoSProfile(
@@ -152,7 +149,7 @@ def main(args: list[str] | None = None) -> int:
     """Run the node until its video ends or it is interrupted.
 
     Returns:
-        0; or 1 after one line on what was wrong.
+        Exit code: 0, or 1 after an error in the arguments or the video, logged in one line.
     """
     make_room_for_large_images()
     return run_node('camera', CameraNode, _run, args=args, expected=(VideoError, ValueError))

@@ -9,12 +9,12 @@ DEFAULTS_FILE = 'camera.yaml'
 PARAMETERS = (
     Parameter(
         name='source',
-        description='What the camera sees: `tabletop` (the synthetic scene) or the path of a '
+        description='Source of the images: `tabletop` (the synthetic scene) or the path of a '
         'video file.',
     ),
     Parameter(
         name='loop',
-        description='Begin a video again when it ends; else the node exits.',
+        description='Restart a video when it ends; otherwise the node exits.',
     ),
     Parameter(
         name='seed',
@@ -24,24 +24,24 @@ PARAMETERS = (
     ),
     Parameter(
         name='split',
-        description='Which scenes of the tabletop: those for training or those kept apart.',
+        description='Split of the tabletop scenes: `val` and `test` are kept apart from training.',
         choices=('train', 'val', 'test'),
     ),
     Parameter(
         name='view',
-        description='From where the tabletop is seen.',
+        description='Viewpoint on the tabletop.',
         choices=('front', 'side', 'top'),
     ),
     Parameter(
         name='width',
-        description="Image width; 0: by the height and the source's aspect ratio.",
+        description="Image width; 0: from the height and the source's aspect ratio.",
         unit='px',
         minimum=0,
         maximum=8192,
     ),
     Parameter(
         name='height',
-        description="Image height; 0: by the width and the source's aspect ratio.",
+        description="Image height; 0: from the width and the source's aspect ratio.",
         unit='px',
         minimum=0,
         maximum=8192,
@@ -85,7 +85,7 @@ PARAMETERS = (
     ),
     Parameter(
         name='start_delay',
-        description='Time before the first image, for subscribers to find the node.',
+        description='Time before the first image, so that subscribers can find the node.',
         unit='s',
         minimum=0.0,
         maximum=3600.0,

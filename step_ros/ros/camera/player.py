@@ -1,4 +1,9 @@
-"""The camera's thread: renders ahead, then publishes each image at its stamp."""
+"""Play a source as a camera: wait for each stamp by the node's clock, then publish.
+
+`CameraPlayer` is the thread that renders ahead and publishes each image at its stamp. `ClockWatch`
+waits by a clock that may be simulated, stand still or jump. `TruthTrack` turns the actions on the
+synthetic tabletop into events.
+"""
 
 import threading
 from collections.abc import Callable
@@ -14,12 +19,12 @@ from step_ros.msg import ActionEvent
 from step_ros.streaming.grid import NANOSECONDS
 from step_ros.tabletop.simulator import ActionSegment
 
-# A waiting thread looks at the clock at least this often, in seconds: a system clock that is set
-# back tells nobody.
+# Longest seconds between two looks at the clock while waiting: no callback reports that the system
+# clock was set back.
 LONGEST_WAIT = 0.1
 
-# A step of the clock that is no longer the passing of time: simulated time that was sent on, a
-# machine without a battery that got its time from the network, a suspended process.
+# A larger step forward is a jump, not the passing of time: simulated time that was set forward, a
+# machine without a clock battery that got its time from the network, a suspended process.
 LEAP_NS = 10 * NANOSECONDS
 
 WARN_PERIOD = 5.0
@@ -40,7 +45,7 @@ class ClockWatch:
         self._moved = threading.Event()
         self._jumped = False
         self._latest_ns = 0
-        # Called for simulated time only: at each tick, and when the kind of time changes.
+        # rclpy calls it for simulated time only: at each tick, and when `use_sim_time` changes.
         self._handle = clock.create_jump_callback(
             JumpThreshold(
                 min_forward=Duration(nanoseconds=1),
@@ -55,7 +60,7 @@ class ClockWatch:
         self._handle.unregister()
 
     def restart(self) -> None:
-        """Accept the clock's present time, whatever it was before."""
+        """Accept the present time, and forget earlier times and jumps."""
         self._jumped, self._latest_ns = False, 0
 
     def now_ns(self) -> int:
@@ -67,10 +72,10 @@ class ClockWatch:
         return now_ns
 
     def wait_until(self, time_ns: int) -> bool:
-        """Wait until the clock shows a time in nanoseconds.
+        """Wait until the clock reaches a time in nanoseconds.
 
         Returns:
-            False if the clock jumped or the wait was ended.
+            False if the clock jumped or `stop` was set; else True.
         """
         while True:
             self._moved.clear()
@@ -84,7 +89,7 @@ class ClockWatch:
             self._moved.wait(timeout)
 
     def wake(self) -> None:
-        """Let a waiting thread look at the clock and at `stop`."""
+        """Wake a waiting thread, to look at the clock and at `stop`."""
         self._moved.set()
 
     def _on_jump(self, jump: TimeJump) -> None:
@@ -96,19 +101,23 @@ class ClockWatch:
 class CameraPlayer(threading.Thread):
     """Publishes a source's frames, each at its stamp.
 
-    A frame is rendered and encoded while the time of its stamp comes, so that the publishing is
-    as steady as the clock. When rendering takes longer than that, overdue frames are skipped.
+    A frame is rendered and encoded before its stamp is due, so that publishing is as steady as the
+    clock. If rendering takes longer than a frame period, overdue frames are skipped.
 
     Args:
-        source: What to show.
+        source: The source of the frames.
         watch: Waits for stamps.
         start_delay: Seconds before the first frame.
         stop: Set to end the stream.
-        encode: Makes a message, without its stamp, of an image.
-        publish: Takes a message with its stamp, what goes on in it and the stamp of stream time
-            zero in nanoseconds.
-        on_restart: Called when the clock jumped, before the stream begins anew.
+        encode: Returns an image as a message without a stamp.
+        publish: Publishes a message with its stamp. It also gets the action in the image, and the
+            stamp of stream time zero in nanoseconds.
+        on_restart: Called when the clock jumped, before the stream restarts.
         logger: The node's logger.
+
+    Attributes:
+        error: The exception that ended the thread; None for none.
+        published: Number of published images.
     """
 
     def __init__(
@@ -132,22 +141,22 @@ class CameraPlayer(threading.Thread):
         self.published = 0
 
     def run(self) -> None:
-        """Show the source until it ends or is stopped."""
+        """Play the source until it ends or `stop` is set."""
         try:
-            while not self._stop_event.is_set() and not self._show():
+            while not self._stop_event.is_set() and not self._play():
                 pass
-        except Exception as error:  # the main thread decides how to say it
+        except Exception as error:  # the main thread reports it
             self.error = error
 
     def stop(self) -> None:
-        """End the stream and wait for its thread."""
+        """End the stream and wait for the thread."""
         self._stop_event.set()
         self._watch.wake()
         if self.is_alive():
             self.join(timeout=5.0)
 
-    def _show(self) -> bool:
-        """Show the source from its beginning; False if it is to be shown again."""
+    def _play(self) -> bool:
+        """Play the source from its beginning; return False if it must be played again."""
         source, watch = self._source, self._watch
         watch.restart()
         source.restart()
@@ -162,7 +171,7 @@ class CameraPlayer(threading.Thread):
             stamp_ns = zero_ns + time_ns
             if not watch.wait_until(stamp_ns):
                 if not self._stop_event.is_set():
-                    self._logger.info('the clock jumped: the camera begins anew')
+                    self._logger.info('the clock jumped: the camera restarts')
                     self._on_restart()
                 return False
             message.header.stamp = Time(nanoseconds=stamp_ns).to_msg()
@@ -171,7 +180,7 @@ class CameraPlayer(threading.Thread):
             skipped = source.skipped
             time_ns = source.advance(watch.now_ns() - zero_ns)
             if source.skipped > skipped:
-                self._warn_of_skipping()
+                self._warn_about_skipped()
             if time_ns is not None:
                 message = self._encode(source.image())
         return True
@@ -186,19 +195,16 @@ class CameraPlayer(threading.Thread):
             )
         return True
 
-    def _warn_of_skipping(self) -> None:
+    def _warn_about_skipped(self) -> None:
         self._logger.warning(
-            f'{self._source.skipped} frames skipped so far, {self.published} published: a frame '
-            'takes longer than its period; choose a lower rate or a smaller image',
+            f'{self._source.skipped} frames skipped so far, {self.published} published: rendering '
+            'takes longer than a frame period; set a lower rate or a smaller image',
             throttle_duration_sec=WARN_PERIOD,
         )
 
 
-# ---- What really happens in front of the synthetic camera, as events.
-
-
 class TruthTrack:
-    """Turns the segments of successive frames into START and END events.
+    """Turns the action segments of successive frames into START and END events: the ground truth.
 
     Args:
         camera: Name of the camera.
@@ -210,19 +216,19 @@ class TruthTrack:
         self._current: ActionSegment | None = None
 
     def restart(self) -> None:
-        """Forget what is going on: its end will never be seen."""
+        """Forget the current action, whose end will never be seen."""
         self._current = None
 
     def events(self, segment: ActionSegment | None, *, zero_ns: int) -> list[ActionEvent]:
-        """Give the events that a frame brings.
+        """Return the events that a frame brings.
 
         Args:
-            segment: What is going on in the frame.
-            zero_ns: Stamp of stream time zero in nanoseconds.
+            segment: The action in the frame; None for none.
+            zero_ns: Stamp of stream time zero, in nanoseconds.
 
         Returns:
             For each task the END of the segment before and the START of this one; nothing while
-            the segment goes on. Their stamps are the exact times, not those of frames.
+            the segment goes on. The stamps are exact times, not those of frames.
         """
         before = self._current
         if before is not None and segment is not None and before.start_s == segment.start_s:
@@ -230,12 +236,12 @@ class TruthTrack:
         self._current = segment
         events = []
         if before is not None:
-            events += self._of(ActionEvent.END, before, before.end_s, zero_ns)
+            events += self._events_of(ActionEvent.END, before, before.end_s, zero_ns)
         if segment is not None:
-            events += self._of(ActionEvent.START, segment, segment.start_s, zero_ns)
+            events += self._events_of(ActionEvent.START, segment, segment.start_s, zero_ns)
         return events
 
-    def _of(
+    def _events_of(
         self, kind: int, segment: ActionSegment, time_s: float, zero_ns: int
     ) -> list[ActionEvent]:
         events = []

@@ -1,7 +1,8 @@
-"""What the node says about itself on `/diagnostics`: a status for each camera, one for the model.
+"""The node's messages on `/diagnostics`: a status for each camera, the model, and the node.
 
-A camera's frames add up: `received` = `used` + `off_grid` + `waiting` + those dropped. These are
-all other counts but those in `NO_FRAMES` and in `PLACEMENTS`, into which `used` is divided.
+The frame counts of a camera add up: `received` = `used` + `off_grid` + `waiting` + dropped frames.
+`used` is the sum of the counts in `PLACEMENTS`. The counts in `NO_FRAMES` do not count frames. All
+other counts are dropped frames, by cause.
 """
 
 import time
@@ -16,25 +17,25 @@ from step_ros.streaming.grid import Placement
 from step_ros.streaming.worker import Worker
 
 RECEIVED, USED, WAITING, OFF_GRID = 'received', 'used', 'waiting', Placement.OFF_GRID.value
-# Counts of other things than frames.
+# Counts that are not numbers of frames.
 SKIPPED = 'skipped_hypotheses'
 NO_FRAMES = frozenset({'missed_slots', SKIPPED})
 PLACEMENTS = frozenset(placement.value for placement in Placement if placement.on_grid)
-_SOUND = PLACEMENTS | {RECEIVED, USED, WAITING, OFF_GRID, Placement.DUPLICATE.value}
+_NOT_LOST = PLACEMENTS | {RECEIVED, USED, WAITING, OFF_GRID, Placement.DUPLICATE.value}
 
 
 class Diagnostics:
-    """Makes the messages; a status warns of what is so, or has happened since the last message.
+    """Makes the statuses. A status warns about a present problem, or one since the last message.
 
     Args:
         name: Name of the node.
         worker: The running worker.
         cameras: Names of the cameras.
         frames: Frames in a window (T).
-        about: What else is to be said of the model: values by key, `model_id` among them.
-        trouble: Says why nothing may come from a camera; empty where that is not so.
-        newest_ns: Tells the stamp of a camera's newest message; None before the first.
-        listens: Tells whether a camera is looked at.
+        about: More values of the model's status by key, including `model_id`.
+        problem: Returns why a camera may send no image; empty where nothing is wrong.
+        newest_ns: Returns the stamp of a camera's newest message; None before the first.
+        is_active: Returns whether the node subscribes to a camera.
     """
 
     def __init__(
@@ -45,48 +46,48 @@ class Diagnostics:
         cameras: Sequence[str],
         frames: int,
         about: dict[str, object],
-        trouble: Callable[[str], str],
+        problem: Callable[[str], str],
         newest_ns: Callable[[str], int | None],
-        listens: Callable[[str], bool],
+        is_active: Callable[[str], bool],
     ) -> None:
         self._name, self._worker, self._cameras = name, worker, cameras
         self._frames, self._about = frames, about
-        self._trouble, self._newest_ns, self._listens = trouble, newest_ns, listens
+        self._problem, self._newest_ns, self._is_active = problem, newest_ns, is_active
         self._received_before: dict[str, tuple[int, int]] = {}
         self._lost_before: dict[str, dict[str, int]] = {camera: {} for camera in cameras}
         self._failures_before = 0
 
     def statuses(self, now_ns: int) -> list[DiagnosticStatus]:
-        """Say how things are.
+        """Return the statuses of all cameras and of the model.
 
         Args:
-            now_ns: The time by the clock of the stamps.
+            now_ns: The present time by the node's clock, in nanoseconds.
         """
         return [*(self._camera(camera, now_ns) for camera in self._cameras), self._model()]
 
     def _camera(self, camera: str, now_ns: int) -> DiagnosticStatus:
         counts = self._worker.queue.counts(camera)
         name = f'{self._name}: {camera}'
-        listens = self._listens(camera)
-        trouble = self._trouble(camera) if listens else ''
-        if not counts.get(RECEIVED) and listens:
-            message = 'no frame received yet' + (f': {trouble}' if trouble else '')
+        active = self._is_active(camera)
+        problem = self._problem(camera) if active else ''
+        if not counts.get(RECEIVED) and active:
+            message = 'no frame received yet' + (f': {problem}' if problem else '')
             return _status(DiagnosticStatus.WARN, name, message, {}, camera)
         counts[USED] = frames_used(counts)
-        lost = {key: count for key, count in counts.items() if key not in _SOUND and count}
+        lost = {key: count for key, count in counts.items() if key not in _NOT_LOST and count}
         window = self._worker.recogniser.cameras[camera].window
         serves = self._worker.queue.serves(camera)
-        message = f'window {len(window)}/{self._frames}' if serves else 'waits for its turn'
+        message = f'window {len(window)}/{self._frames}' if serves else 'paused by load shedding'
         rate = self._rate(camera, counts[RECEIVED])
         if rate == 0:
-            message = 'no frame since the last message' + (f': {trouble}' if trouble else '')
-        if not listens:
-            message = 'not looked at: it is none of active_cameras'
+            message = 'no frame since the last message' + (f': {problem}' if problem else '')
+        if not active:
+            message = 'inactive: not in the parameter active_cameras'
         if lost:
             message += '; lost: ' + ', '.join(f'{key} {count}' for key, count in lost.items())
-        anew = lost != self._lost_before[camera]
+        new_loss = lost != self._lost_before[camera]
         self._lost_before[camera] = lost
-        sound = not listens or (serves and not anew and rate != 0)
+        healthy = not active or (serves and not new_loss and rate != 0)
         newest_ns = self._newest_ns(camera)
         age = 'none yet' if newest_ns is None else f'{(now_ns - newest_ns) / 1e6:.0f}'
         about: dict[str, object] = {
@@ -95,7 +96,7 @@ class Diagnostics:
             'stamp_age_ms': age,
         }
         return _status(
-            DiagnosticStatus.OK if sound else DiagnosticStatus.WARN,
+            DiagnosticStatus.OK if healthy else DiagnosticStatus.WARN,
             name,
             message,
             {**counts, **about},
@@ -103,7 +104,7 @@ class Diagnostics:
         )
 
     def _rate(self, camera: str, received: int) -> float | None:
-        """Return how many frames came per second since the last message; None for the first."""
+        """Return the frames received per second since the last message; None for the first."""
         now_ns = time.monotonic_ns()
         before = self._received_before.get(camera)
         self._received_before[camera] = received, now_ns
@@ -114,13 +115,13 @@ class Diagnostics:
         timing, interval_ms = worker.recogniser.timing, worker.queue.interval_ms()
         cost_ms = timing.cost_ms
         overloaded = worker.queue.overloaded(time.monotonic_ns())
-        message = f'needs {cost_ms:.1f} ms per grid frame, has {interval_ms:.1f} ms'
+        message = f'a grid frame costs {cost_ms:.1f} ms, one arrives every {interval_ms:.1f} ms'
         message = f'overloaded: {message}' if overloaded else message
         level = DiagnosticStatus.WARN if overloaded else DiagnosticStatus.OK
         if worker.failures > self._failures_before:
             level = DiagnosticStatus.ERROR
         if worker.failures:
-            message = f'{worker.failures} failures of the model; {message}'
+            message = f'the model failed on {worker.failures} batches; {message}'
         self._failures_before = worker.failures
         frame_ms = timing.recent_frame_ms()
         streams = worker.recogniser.cameras.values()
@@ -145,21 +146,21 @@ class Diagnostics:
 
 
 def diagnostics_message(statuses: Sequence[DiagnosticStatus], stamp: Time) -> DiagnosticArray:
-    """Put statuses into one message."""
+    """Return statuses as one message."""
     message = DiagnosticArray(status=list(statuses))
     message.header.stamp = stamp
     return message
 
 
 def node_status(name: str, state: str, *, error: str) -> DiagnosticStatus:
-    """Say in which state of its life the node is, and what has brought it down.
+    """Return the status of the node: its lifecycle state, or the error that stopped it.
 
     Args:
         name: Name of the node.
-        state: Of its life cycle.
-        error: What has brought it down; empty for nothing.
+        state: Its lifecycle state.
+        error: The error that stopped it; empty for none.
     """
-    message = f'{error}; configure and activate it to go on' if error else state
+    message = f'{error}; configure and activate the node again' if error else state
     level = DiagnosticStatus.ERROR if error else DiagnosticStatus.OK
     return _status(level, f'{name}: node', message, {'state': state}, name)
 
@@ -183,16 +184,16 @@ def _quantile(values: Sequence[float], percent: int) -> str:
 
 
 def _heads(worker: Worker) -> dict[str, object]:
-    """Say how the heads are run, and what they keep."""
+    """Return whether the heads stream, and the memory of their caches."""
     recogniser = worker.recogniser
     if recogniser.not_streaming_reason:
         return {'heads': f'on whole windows: {recogniser.not_streaming_reason}'}
     caches = [stream.cache for stream in recogniser.cameras.values() if stream.cache is not None]
-    found: dict[str, object] = {'heads': 'streaming'}
+    values: dict[str, object] = {'heads': 'streaming'}
     if caches:
-        found |= {
+        values |= {
             'exponentials_kept': caches[0].kept,
             'compiled': caches[0].compiled,
             'bytes_per_camera_and_task': caches[0].bytes_per_task,
         }
-    return found
+    return values

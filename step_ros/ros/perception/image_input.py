@@ -1,4 +1,9 @@
-"""The image subscriptions of a node, kept compatible with what publishers offer."""
+"""The inputs of the perception node: images, and regions of interest in them.
+
+`choose_cameras` and `choose_region_topics` read the parameters. `ImageSubscriptions` hands on
+frames; its reliability follows that of the publishers. `RegionSubscriptions` keeps each camera's
+newest region, for example from a person detector.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,8 +38,12 @@ from step_ros.streaming.frame import Crop, Frame
 from step_ros.streaming.grid import NANOSECONDS
 from step_ros.streaming.postprocessing.fusion import FUSED
 
-# How often publishers are looked at, in seconds.
+# Seconds between two checks of the publishers' reliability.
 CHECK_PERIOD = 1.0
+
+# QoS of region subscriptions: only the newest region counts, and best effort receives from every
+# publisher.
+REGION_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +51,7 @@ class Camera:
     """A camera and its topic.
 
     Attributes:
-        name: As it appears in the hypotheses.
+        name: Its name in the hypotheses.
         topic: Its image topic.
         compressed: Whether the topic carries `sensor_msgs/CompressedImage`.
     """
@@ -53,21 +62,25 @@ class Camera:
 
 
 def choose_cameras(names: Sequence[str], topics: Sequence[str], transport: str) -> list[Camera]:
-    """Join the parameters `cameras`, `image_topics` and `transport`.
+    """Return the cameras in the parameters `cameras`, `image_topics` and `transport`.
 
     Raises:
-        ValueError: They do not fit together.
+        ValueError: The parameters contradict each other, or a topic's name is not valid.
     """
     if not names or len(names) != len(topics):
         raise ValueError(
             f'parameters cameras={list(names)} and image_topics={list(topics)}: expected one '
             'topic for each camera, and at least one'
         )
-    for what, values in (('cameras', names), ('image_topics', topics)):
+    for parameter, values in (('cameras', names), ('image_topics', topics)):
         if len(set(values)) != len(values) or not all(values):
-            raise ValueError(f'parameter {what}={list(values)}: a name is empty or repeats')
+            raise ValueError(
+                f'parameter {parameter}={list(values)}: a name is empty or occurs twice'
+            )
     if FUSED in names:
-        raise ValueError(f'parameter cameras={list(names)}: {FUSED!r} is what all are together')
+        raise ValueError(
+            f'parameter cameras={list(names)}: the name {FUSED!r} is reserved for fused cameras'
+        )
     for topic in topics:
         check_topic('image_topics', topic)
     return [
@@ -82,17 +95,23 @@ def choose_cameras(names: Sequence[str], topics: Sequence[str], transport: str) 
 
 
 def read_frame(message: bytes, camera: Camera, *, received_ns: int) -> Frame:
-    """Read a serialised image message; its pixels are converted only when they are wanted.
+    """Return a serialised image message as a frame.
 
-    What is not plain CDR is left to rclpy.
+    Its pixels are converted when `Frame.load` is called. rclpy reads the messages that are not in
+    plain CDR.
+
+    Args:
+        message: The serialised message.
+        camera: Its camera.
+        received_ns: When it arrived, in nanoseconds of the monotonic clock.
 
     Raises:
         FrameError: The message is damaged (`malformed`).
     """
     if not message:
-        # Fast DDS does that when a publisher goes while it sends. Asked to deserialise it, it
-        # would try for ever.
-        raise FrameError('malformed', 'the middleware handed over an empty message')
+        # Fast DDS delivers an empty message when a publisher is destroyed while it sends.
+        # Deserialising that would never return.
+        raise FrameError('malformed', 'the middleware delivered an empty message')
     fields: CdrImage | CdrCompressedImage
     try:
         fields = read_compressed_image(message) if camera.compressed else read_image(message)
@@ -112,7 +131,7 @@ def _read_by_rclpy(
 ) -> Frame:
     try:
         image = deserialize_message(message, CompressedImage if camera.compressed else Image)
-    except Exception as error:  # each middleware has its own
+    except Exception as error:  # each middleware raises its own
         raise FrameError('malformed', f'{unread}; rclpy cannot read it: {error}') from error
     return Frame(
         camera=camera.name,
@@ -124,16 +143,17 @@ def _read_by_rclpy(
 
 
 class ImageSubscriptions:
-    """Subscribes to every camera; a callback reads a message's stamp and hands on a `Frame`.
+    """Subscribes to the active cameras. A callback reads a message's stamp and hands on a `Frame`.
 
     Args:
         node: The node.
-        cameras: What can be subscribed to.
-        active: Names of the cameras that are.
+        cameras: All cameras.
+        active: Names of the cameras to subscribe to.
         reliability: `auto`, `best_effort` or `reliable`.
-        crop: Tells which part of a camera's image is looked at; see `Frame.crop`.
-        take: Called for each frame in the executor's thread.
-        refuse: Called likewise for each message that is no frame, with the camera's name.
+        crop: Returns a function that chooses the region of a camera's image; see `Frame.crop`.
+        on_frame: Called for each frame, in the executor's thread.
+        on_error: Called for each message that cannot be read, with the camera's name, in the
+            executor's thread.
     """
 
     def __init__(
@@ -144,43 +164,44 @@ class ImageSubscriptions:
         active: frozenset[str],
         reliability: str,
         crop: Callable[[str], Crop | None],
-        take: Callable[[Frame], None],
-        refuse: Callable[[str, FrameError], None],
+        on_frame: Callable[[Frame], None],
+        on_error: Callable[[str, FrameError], None],
     ) -> None:
         self._node, self._cameras, self._reliability = node, cameras, reliability
-        self._active, self._crop, self._take, self._refuse = active, crop, take, refuse
+        self._active, self._crop = active, crop
+        self._on_frame, self._on_error = on_frame, on_error
         self._newest_ns: dict[str, int] = {}
-        self._current: dict[str, tuple[Subscription, ReliabilityPolicy]] = {}
-        self._match()
-        # Simulated time may stand still, and publishers come and go all the same.
+        self._subscriptions: dict[str, tuple[Subscription, ReliabilityPolicy]] = {}
+        self._match_publishers()
+        # By the steady clock: publishers come and go while simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = node.create_timer(CHECK_PERIOD, self._match, clock=steady)
+        self._timer = node.create_timer(CHECK_PERIOD, self._match_publishers, clock=steady)
 
     def close(self) -> None:
         """Unsubscribe."""
         self._node.destroy_timer(self._timer)
-        for subscription, _ in self._current.values():
+        for subscription, _ in self._subscriptions.values():
             self._node.destroy_subscription(subscription)
-        self._current.clear()
+        self._subscriptions.clear()
 
     def set_active(self, active: frozenset[str]) -> None:
-        """Listen to these cameras and no others, from now on."""
+        """Subscribe to these cameras, and unsubscribe from all others."""
         self._active = active
         for camera in self._cameras:
-            if camera.name not in active and camera.name in self._current:
-                self._node.destroy_subscription(self._current.pop(camera.name)[0])
-        self._match()
+            if camera.name not in active and camera.name in self._subscriptions:
+                self._node.destroy_subscription(self._subscriptions.pop(camera.name)[0])
+        self._match_publishers()
 
     def newest_ns(self, camera: str) -> int | None:
         """Return the stamp of a camera's newest message; None before the first."""
         return self._newest_ns.get(camera)
 
-    def listens(self, camera: str) -> bool:
-        """Whether a camera is looked at."""
+    def is_active(self, camera: str) -> bool:
+        """Return whether the node subscribes to a camera."""
         return camera in self._active
 
-    def trouble(self, camera: str) -> str:
-        """Say in words why nothing may come from a camera; empty where that is not so."""
+    def problem(self, camera: str) -> str:
+        """Return why a camera may send no image, in words; empty where nothing is wrong."""
         wanted = next(each for each in self._cameras if each.name == camera)
         topic = self._node.resolve_topic_name(wanted.topic)
         publishers = self._node.get_publishers_info_by_topic(topic)
@@ -191,7 +212,7 @@ class ImageSubscriptions:
         if not fitting:
             return (
                 f'topic {topic} carries {publishers[0].topic_type}, not sensor_msgs/msg/{kind}; '
-                'look at the parameters image_topics and transport'
+                'check the parameters image_topics and transport'
             )
         offered = [each.qos_profile.reliability for each in fitting]
         if self._reliability == 'reliable' and ReliabilityPolicy.RELIABLE not in offered:
@@ -201,7 +222,8 @@ class ImageSubscriptions:
             )
         return ''
 
-    def _match(self) -> None:
+    def _match_publishers(self) -> None:
+        """Subscribe to the active cameras with the reliability that their publishers offer."""
         for camera in self._cameras:
             if camera.name not in self._active:
                 continue
@@ -209,12 +231,12 @@ class ImageSubscriptions:
             reliability = choose_reliability(
                 self._reliability, offered_reliability(self._node, topic)
             )
-            existing = self._current.get(camera.name)
+            existing = self._subscriptions.get(camera.name)
             if existing and existing[1] == reliability:
                 continue
-            # Subscribe anew before leaving, so that no frame is missed; one that comes twice
-            # is dropped as a duplicate.
-            self._current[camera.name] = (self._subscribe(camera, reliability), reliability)
+            # The new subscription comes before the old one ends, so that no frame is missed. A
+            # frame received by both is dropped as a duplicate.
+            self._subscriptions[camera.name] = (self._subscribe(camera, reliability), reliability)
             if existing:
                 self._node.destroy_subscription(existing[0])
                 self._node.get_logger().info(
@@ -228,10 +250,10 @@ class ImageSubscriptions:
             try:
                 frame = read_frame(message, camera, received_ns=received_ns)
             except FrameError as error:
-                self._refuse(camera.name, error)
+                self._on_error(camera.name, error)
                 return
             self._newest_ns[camera.name] = frame.stamp_ns
-            self._take(replace(frame, crop=self._crop(camera.name)))
+            self._on_frame(replace(frame, crop=self._crop(camera.name)))
 
         return self._node.create_subscription(
             CompressedImage if camera.compressed else Image,
@@ -240,26 +262,20 @@ class ImageSubscriptions:
             image_qos(reliability),
             raw=True,
             event_callbacks=NO_SUBSCRIPTION_EVENTS,
-            # Reliability follows the publishers; the parameter `reliability` decides it.
+            # Without RELIABILITY: the parameter `reliability` sets it.
             qos_overriding_options=QoSOverridingOptions(
                 (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.DURABILITY)
             ),
         )
 
 
-# ---- Regions of interest from topics: where the person is in each camera's image.
-
-# Only the newest one counts; best effort takes from every publisher.
-QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-
-
 def choose_region_topics(cameras: list[str], topics: list[str]) -> dict[str, str]:
-    """Join the parameters `cameras` and `region_topics`; a camera without one is left out.
+    """Return the region topic of each camera that has one, by the camera's name.
 
     Raises:
-        ValueError: There are topics, but not one for each camera, or a name is not valid.
+        ValueError: The number of topics is not that of the cameras, or a name is not valid.
     """
-    # A ROS parameter cannot be an empty list; a single empty name stands for none.
+    # A ROS parameter cannot be an empty list: a single empty name stands for no topics.
     if topics == ['']:
         return {}
     if len(topics) != len(cameras):
@@ -273,16 +289,16 @@ def choose_region_topics(cameras: list[str], topics: list[str]) -> dict[str, str
 
 
 class RegionSubscriptions:
-    """Keeps each camera's newest region, as long as it is fresh.
+    """Keeps each camera's newest region until it times out.
 
-    A `RegionOfInterest` has no stamp: what counts is when it came, by the node's clock.
+    A `RegionOfInterest` has no stamp: its age counts from its arrival, by the node's clock.
 
     Args:
         node: The node.
-        topics: Topic of each camera that has regions.
-        shape: Height and width that the encoder takes.
-        margin: Room around a region, as a share of its size.
-        timeout: Seconds for which a region holds; then the whole image is looked at again.
+        topics: Region topic by camera name.
+        shape: Height and width of the encoder's input, in pixels.
+        margin: Margin on each side of a region, as a share of its size.
+        timeout: Seconds until a region times out; then the whole image is used again.
     """
 
     def __init__(
@@ -301,8 +317,8 @@ class RegionSubscriptions:
             node.create_subscription(
                 RegionOfInterest,
                 topic,
-                self._taker(camera),
-                QOS,
+                self._callback(camera),
+                REGION_QOS,
                 event_callbacks=NO_SUBSCRIPTION_EVENTS,
             )
             for camera, topic in topics.items()
@@ -314,9 +330,9 @@ class RegionSubscriptions:
             self._node.destroy_subscription(subscription)
 
     def crop(self, camera: str) -> Crop | None:
-        """Return what tells which part of an image to look at now; None: all of it."""
+        """Return the function that maps an image's size to the box to use; None for all of it."""
         newest = self._newest.get(camera)
-        # One from the future is from before time jumped back.
+        # A negative age: the clock jumped back after the region arrived.
         if newest is None or not 0 <= self._now_ns() - newest[1] <= self._timeout_ns:
             return None
         region = newest[0]
@@ -325,8 +341,8 @@ class RegionSubscriptions:
     def _now_ns(self) -> int:
         return int(self._node.get_clock().now().nanoseconds)
 
-    def _taker(self, camera: str) -> Callable[[RegionOfInterest], None]:
-        def take(message: RegionOfInterest) -> None:
+    def _callback(self, camera: str) -> Callable[[RegionOfInterest], None]:
+        def callback(message: RegionOfInterest) -> None:
             region = Region(
                 left=message.x_offset,
                 top=message.y_offset,
@@ -335,4 +351,4 @@ class RegionSubscriptions:
             )
             self._newest[camera] = region, self._now_ns()
 
-        return take
+        return callback

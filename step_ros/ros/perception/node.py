@@ -1,8 +1,8 @@
-"""The perception node: images in, hypotheses out, as a managed (lifecycle) node.
+"""The perception node: a managed (lifecycle) node from images to hypotheses.
 
-configure loads the bundle; activate subscribes and starts the worker; deactivate, cleanup and
-shutdown undo that. A bundle that cannot be loaded leaves the node unconfigured and alive, to be
-configured again with another one.
+configure loads the bundle. activate subscribes and starts the worker. deactivate, cleanup and
+shutdown undo that. After a bundle that cannot be loaded the node keeps running, unconfigured; it
+can be configured with another bundle.
 """
 
 import functools
@@ -38,13 +38,13 @@ from step_ros.streaming.settings import StreamSettings
 from step_ros.streaming.threads import start_encoder
 
 DIAGNOSTICS_PERIOD = 1.0
-# How long it goes on to say goodbye, in seconds.
-FAREWELL = 0.1
-# How soon the node notices that it is to end, in seconds.
+# Seconds that the executor spins after deactivation, to send the results of pending goals.
+LAST_SPIN_SECONDS = 0.1
+# Longest seconds until the node notices the stop event.
 SPIN_PERIOD = 0.2
 
-# Objects made and not yet let go before a collection looks for cycles.
-GARBAGE = 20_000
+# New objects in memory that trigger a garbage collection.
+GARBAGE_THRESHOLD = 20_000
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
@@ -53,7 +53,7 @@ Transition = Callable[['PerceptionNode', LifecycleState], TransitionCallbackRetu
 
 
 def reported(transition: Transition) -> Transition:
-    """Keep why a transition raised: rclpy turns the exception into an error and drops its text."""
+    """Keep the text of an exception in a transition, which rclpy drops."""
 
     @functools.wraps(transition)
     def wrapped(node: 'PerceptionNode', state: LifecycleState) -> TransitionCallbackReturn:
@@ -67,11 +67,12 @@ def reported(transition: Transition) -> Transition:
 
 
 class PerceptionNode(LifecycleNode):
-    """Tells what the person in front of the cameras does.
+    """Recognises the actions of the person in front of the cameras.
 
-    Publishes `~/hypotheses` (`ActionHypothesis`), `~/events` (`ActionEvent`) and, when somebody
-    looks, `~/overlay` (`sensor_msgs/Image`) while active, `~/model_info` (`ModelInfo`, latched) on
-    configuring, and `/diagnostics` once a second. Serves the action `~/wait_for_action`.
+    While active it publishes `~/hypotheses` (`ActionHypothesis`), `~/events` (`ActionEvent`) and,
+    if it has subscribers, `~/overlay` (`sensor_msgs/Image`). On configuring it publishes
+    `~/model_info` (`ModelInfo`, latched), and once a second `/diagnostics`. It serves the action
+    `~/wait_for_action`.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -80,15 +81,15 @@ class PerceptionNode(LifecycleNode):
         self._encoder: Encoder | None = None
         self._model_id = ''
         self._cameras: list[Camera] = []
-        # As they were when it was configured.
+        # The parameters when the node was configured; those that are not live keep these values.
         self._configured: dict[str, Any] = {}
         self._session: PerceptionSession | None = None
-        self._life, self._error = 'unconfigured', ''
-        self._answers = HypothesisPublisher(self)
+        self._state_name, self._error = 'unconfigured', ''
+        self._publisher = HypothesisPublisher(self)
         declare_parameters(self, PARAMETERS, load_defaults(DEFAULTS_FILE), change=self._change)
         self._model_info = self.create_publisher(ModelInfo, '~/model_info', LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        # Simulated time may stand still, and what is wrong be said all the same.
+        # By the steady clock: diagnostics must come while simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(DIAGNOSTICS_PERIOD, self._diagnose, clock=steady)
 
@@ -99,7 +100,7 @@ class PerceptionNode(LifecycleNode):
 
     @reported
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the bundle, warm the model up and say what it decides."""
+        """Load the bundle, warm the model up and publish its tasks and labels."""
         values = parameter_values(self, PARAMETERS)
         try:
             self._cameras = choose_cameras(
@@ -120,14 +121,14 @@ class PerceptionNode(LifecycleNode):
             )
             self._encoder = start_encoder(values['threads'], start, recognise)
             self._bundle = bundle
-            # The first real window shall not be late.
+            # Warm up, so that the first real window is not late.
             FrameTimer(recognise(self._encoder)).run(bundle.spec.frames)
         except (ValueError, FileNotFoundError, BundleError, EncoderError) as error:
             self.get_logger().error(f'{NOT_CONFIGURED}: {error}')
-            self._let_go()
+            self._release()
             return FAILURE
         self._configured = values
-        # Another encoder's answers are not the bundle's own.
+        # Scores of another encoder differ from the bundle's own: its name joins the model's id.
         self._model_id = '+'.join(filter(None, (bundle.model_id, self._encoder.variant)))
         self._model_info.publish(
             model_info_message(
@@ -139,11 +140,11 @@ class PerceptionNode(LifecycleNode):
         )
         spec = bundle.spec
         self.get_logger().info(
-            f'configured: {self._model_id} by {self._encoder.description}; tasks '
+            f'configured: {self._model_id} with {self._encoder.description}; tasks '
             + ', '.join(f'{task.name} ({len(task.labels)})' for task in spec.tasks)
             + f'; window of {spec.frames} frames, one every {spec.frame_period:g} s'
         )
-        self._life, self._error = 'inactive', ''
+        self._state_name, self._error = 'inactive', ''
         return super().on_configure(state)
 
     @reported
@@ -165,7 +166,7 @@ class PerceptionNode(LifecycleNode):
                 self,
                 StreamSettings.from_values(values).recogniser(self._bundle, self._encoder),
                 cameras=self._cameras,
-                answers=self._answers,
+                publisher=self._publisher,
                 values=values,
                 about=about,
                 on_crash=self._crash,
@@ -174,7 +175,7 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().error(f'not activated: {error}')
             super().on_deactivate(state)
             return FAILURE
-        self._life = 'active'
+        self._state_name = 'active'
         topics = [
             f'{camera.name} on {self.resolve_topic_name(camera.topic)}' for camera in self._cameras
         ]
@@ -183,46 +184,46 @@ class PerceptionNode(LifecycleNode):
 
     @reported
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe, stop the worker and end what is open."""
+        """Unsubscribe, stop the worker, and end open events and pending goals."""
         self._stop()
         result = super().on_deactivate(state)
         if self._error:
             return TransitionCallbackReturn.ERROR
-        self._life = 'inactive'
+        self._state_name = 'inactive'
         return result
 
     @reported
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let the model go."""
-        self._let_go()
+        """Release the model."""
+        self._release()
         return super().on_cleanup(state)
 
     @reported
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let everything go."""
-        self._let_go()
-        self._life = 'finalized'
+        """Release everything."""
+        self._release()
+        self._state_name = 'finalized'
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Recover from a transition that raised: back to unconfigured, ready to be configured."""
-        self._let_go()
+        """Recover from a transition that raised: the node becomes unconfigured again."""
+        self._release()
         super().on_deactivate(state)
         self.get_logger().error(f'{self._error}; the node is unconfigured again')
         return SUCCESS
 
     def fail(self, error: str) -> None:
-        """Take note of what brings the node down; a transition to an error is to follow."""
+        """Keep the error that stops the node; the caller then triggers an error transition."""
         self._error = error
 
     def destroy_node(self) -> None:
-        """Stop the worker before the publishers go."""
+        """Stop the worker, then destroy the publishers."""
         self._stop()
-        self._answers.close()
+        self._publisher.close()
         super().destroy_node()
 
     def end(self) -> None:
-        """Deactivate, so that open events end and those who wait are told."""
+        """Deactivate, so that open events and pending goals end."""
         if self._session is not None:
             self.trigger_deactivate()
 
@@ -231,18 +232,18 @@ class PerceptionNode(LifecycleNode):
             self._session.close()
             self._session = None
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._stop()
         self._bundle = self._encoder = None
-        self._life = 'unconfigured'
+        self._state_name = 'unconfigured'
 
     def _change(self, values: dict[str, Any], changed: list[Parameter]) -> None:
-        """Put changed parameters into effect, as far as that can be done now."""
-        telling = OutputSettings.from_values(values)
+        """Apply changed parameters: live ones now, others when the node is configured again."""
+        output = OutputSettings.from_values(values)
         if self._session is not None:
             self._session.change(self._in_effect(values))
         elif self._bundle is not None:
-            telling.check(self._bundle, [camera.name for camera in self._cameras])
+            output.check(self._bundle, [camera.name for camera in self._cameras])
         later = [parameter.name for parameter in changed if not parameter.live]
         if later and self._bundle is not None:
             self.get_logger().warning(
@@ -250,53 +251,53 @@ class PerceptionNode(LifecycleNode):
             )
 
     def _in_effect(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return parameters as they count now: those that are not live as when configured."""
+        """Return the parameters in effect: live ones as set, the others as when configured."""
         live = {each.name: values[each.name] for each in PARAMETERS if each.live}
         return {**self._configured, **live}
 
     def _crash(self, error: Exception) -> None:
-        """Take note that the worker has ended; called in its thread."""
-        self.fail(f'the worker ended by {type(error).__name__}: {error}')
-        call_soon(self, self._fall)
+        """Keep the error that ended the worker or publisher thread; called in that thread."""
+        self.fail(f'the worker stopped with {type(error).__name__}: {error}')
+        call_soon(self, self._deactivate_after_crash)
 
-    def _fall(self) -> None:
+    def _deactivate_after_crash(self) -> None:
         if self._session is not None:
             self.trigger_deactivate()
 
     def _diagnose(self) -> None:
         now = self.get_clock().now()
         name = self.get_fully_qualified_name()
-        statuses = [node_status(name, self._life, error=self._error)]
+        statuses = [node_status(name, self._state_name, error=self._error)]
         if self._session is not None:
             statuses += self._session.diagnostics.statuses(now.nanoseconds)
         self._diagnostics.publish(diagnostics_message(statuses, now.to_msg()))
 
 
 def _run(node: PerceptionNode, stop: threading.Event) -> None:
-    executor, which = create_executor(node.get_parameter('executor').value)
-    node.get_logger().info(f'executor: {which}')
+    executor, description = create_executor(node.get_parameter('executor').value)
+    node.get_logger().info(f'executor: {description}')
     executor.add_node(node)
     if node.autostart and node.trigger_configure() == SUCCESS:
         node.trigger_activate()
-    # What there is now stays. A collection that looked through all of torch took a quarter second;
-    # small ones, that find nothing, came a hundred times a second.
+    # Exclude all objects so far from garbage collection: walking through all of torch takes a
+    # quarter of a second. By default, small collections run a hundred times a second for nothing.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GARBAGE)
+    gc.set_threshold(GARBAGE_THRESHOLD)
     while not stop.is_set():
         executor.spin_once(timeout_sec=SPIN_PERIOD)
     node.end()
-    # Results of those who wait are sent by the executor.
-    until = time.monotonic() + FAREWELL
+    # The executor still has to send the results of goals that were pending.
+    until = time.monotonic() + LAST_SPIN_SECONDS
     while time.monotonic() < until:
-        executor.spin_once(timeout_sec=FAREWELL)
+        executor.spin_once(timeout_sec=LAST_SPIN_SECONDS)
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is interrupted.
 
     Returns:
-        0; or 1 after one line on what was wrong.
+        Exit code: 0, or 1 after an error in the arguments, which is logged in one line.
     """
     keep_freed_memory()
     return run_node('perception', PerceptionNode, _run, args=args, expected=(ExecutorError,))

@@ -1,4 +1,4 @@
-"""`~/overlay`: what the model sees and says, drawn when somebody looks at it."""
+"""Publish `~/overlay`: frames with hypotheses and events, drawn only if there are subscribers."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ from step_ros.images.region import seen_box
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.ros.conversion import to_time, topic_part
 from step_ros.ros.images import from_rgb
-from step_ros.ros.qos import NO_PUBLISHER_EVENTS
+from step_ros.ros.qos import NO_PUBLISHER_EVENTS, OVERLAY_DEPTH
 from step_ros.streaming.frame import GridFrame
 from step_ros.streaming.pipeline import PostprocessedHypothesis
 from step_ros.streaming.postprocessing.events import Event
@@ -23,17 +23,14 @@ from step_ros.streaming.recogniser import StreamingRecogniser
 from step_ros.visualization.attention_map import NewestAttention, newest_attention
 from step_ros.visualization.overlay import Overlay
 
-# Pictures are large, and only the newest is of interest.
-DEPTH = 2
-
 
 @dataclass(frozen=True, kw_only=True)
 class ShownFrame:
-    """A frame that is drawn.
+    """A frame to be drawn.
 
     Attributes:
         frame: The frame.
-        attention: Where the heads looked in it; None for nothing.
+        attention: Attention map of a head on it; None to draw none.
     """
 
     frame: GridFrame
@@ -41,7 +38,7 @@ class ShownFrame:
 
 
 class OverlayPublisher:
-    """Draws and publishes a camera's frame with what is said of it.
+    """Draws hypotheses and events on each camera's frames, and publishes them.
 
     With one camera the topic is `~/overlay`, with several `~/overlay/CAMERA`.
 
@@ -49,7 +46,7 @@ class OverlayPublisher:
         node: The node.
         cameras: Names of the cameras.
         tasks: The tasks.
-        recogniser: Tells where heads look.
+        recogniser: Gives the attention of its heads.
         attention_task: The task whose attention is drawn; empty for none.
 
     Raises:
@@ -69,10 +66,10 @@ class OverlayPublisher:
         if attention_task and attention_task not in names:
             raise ValueError(
                 f'overlay_attention={attention_task!r}; expected one of: {", ".join(names)}, or '
-                'nothing'
+                'empty'
             )
         self._node, self._recogniser = node, recogniser
-        # Frames come in the teller's thread, the end of a lost stream in the executor's.
+        # The publisher thread draws; the executor's thread adds events of lost cameras.
         self._lock = threading.Lock()
         self._attention_task = attention_task
         self._overlays = {camera: Overlay(camera, tasks) for camera in cameras}
@@ -80,17 +77,17 @@ class OverlayPublisher:
             camera: node.create_publisher(
                 Image,
                 '~/overlay' if len(cameras) == 1 else f'~/overlay/{topic_part(camera)}',
-                DEPTH,
+                OVERLAY_DEPTH,
                 event_callbacks=NO_PUBLISHER_EVENTS,
             )
             for camera in cameras
         }
 
-    def choose(self, frames: Iterable[GridFrame]) -> list[ShownFrame]:
-        """Choose the frames that somebody looks at; called in the worker's thread.
+    def choose_frames(self, frames: Iterable[GridFrame]) -> list[ShownFrame]:
+        """Return the frames whose overlay has subscribers; called in the worker's thread.
 
         Args:
-            frames: The newest of some cameras.
+            frames: The newest frame of each camera in the batch.
         """
         return [
             ShownFrame(
@@ -103,27 +100,27 @@ class OverlayPublisher:
             if self._publishers[frame.camera].get_subscription_count()
         ]
 
-    def take(
-        self, shown: Sequence[ShownFrame], answers: Sequence[PostprocessedHypothesis]
+    def publish(
+        self, shown: Sequence[ShownFrame], published: Sequence[PostprocessedHypothesis]
     ) -> None:
-        """Take what was told, and draw it; called in the teller's thread."""
+        """Draw the published hypotheses, and publish frames; called in the publisher thread."""
         with self._lock:
-            for answer in answers:
-                latency_ns = time.monotonic_ns() - answer.hypothesis.received_ns
-                for overlay in self._of(answer.hypothesis.camera):
-                    overlay.update(answer.hypothesis, answer.events, latency_ns=latency_ns)
-        for each in shown:
-            self._draw(each.frame, each.attention)
+            for each in published:
+                latency_ns = time.monotonic_ns() - each.hypothesis.received_ns
+                for overlay in self._overlays_of(each.hypothesis.camera):
+                    overlay.update(each.hypothesis, each.events, latency_ns=latency_ns)
+        for shown_frame in shown:
+            self._draw(shown_frame.frame, shown_frame.attention)
 
     def add_events(self, events: Sequence[Event]) -> None:
-        """Take events that came without a frame."""
+        """Add events that ended without a hypothesis."""
         with self._lock:
             for event in events:
-                for overlay in self._of(event.camera):
+                for overlay in self._overlays_of(event.camera):
                     overlay.add_events([event])
 
     def close(self) -> None:
-        """Leave the graph."""
+        """Destroy the publishers."""
         for publisher in self._publishers.values():
             self._node.destroy_publisher(publisher)
 
@@ -140,6 +137,6 @@ class OverlayPublisher:
         header = Header(stamp=to_time(frame.stamp_ns), frame_id=frame.frame_id)
         self._publishers[frame.camera].publish(from_rgb(drawn_hw3, 'rgb8', header))
 
-    def _of(self, camera: str) -> list[Overlay]:
-        """Return the overlays that show what is said of a camera."""
+    def _overlays_of(self, camera: str) -> list[Overlay]:
+        """Return the overlays that show a camera's hypotheses: all of them for `fused`."""
         return [*self._overlays.values()] if camera == FUSED else [self._overlays[camera]]

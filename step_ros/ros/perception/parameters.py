@@ -8,92 +8,95 @@ PERCEPTION = '/perception'
 # Start of the log line that gives the reason; `NodeProcess.check` looks for it.
 NOT_CONFIGURED = 'not configured'
 
-# The executor is chosen when the node starts. The others are read when it is configured; a change
-# takes effect then, but for those that are live: at once.
+# The executor is read when the node starts, the others when it is configured. A change of a live
+# parameter takes effect at once; a change of another one takes effect at the next configuration.
 PARAMETERS = (
     Parameter(
         name='autostart',
-        description='Configure and activate on starting, without a lifecycle manager.',
+        description='Whether the node configures and activates itself when it starts, without a '
+        'lifecycle manager.',
     ),
     Parameter(
         name='executor',
-        description="What spins the node, chosen when it starts: `events`, rclpy's cheapest, "
-        '`single`, or `auto`: events where rclpy has it.',
+        description='Executor of the node, read when it starts: `events` (costs the least), '
+        '`single`, or `auto`: `events` where this rclpy has it, else `single`.',
         choices=('auto', 'events', 'single'),
     ),
     Parameter(
         name='bundle',
-        description='Model bundle: a folder, or the name of one that the package ships.',
+        description='Model bundle: a folder, or the name of a bundle shipped with the package.',
     ),
     Parameter(
         name='device',
-        description='Where the encoder runs: `auto` (CUDA where there is one), `cpu`, `cuda` or '
-        '`cuda:N`.',
+        description='Device of the encoder: `auto` (CUDA if available, else the CPU), `cpu`, '
+        '`cuda` or `cuda:N`.',
     ),
     Parameter(
         name='runtime',
-        description='What runs the encoder: `torch`, `openvino`, `onnx`, `openvino-int8` as '
-        'exported beside the bundle, the folder of an exported encoder, or `auto`: CUDA where '
-        'there is one, else the faster of torch and OpenVINO. One that does not start is replaced '
-        'by torch.',
+        description='Runtime of the encoder: `torch`, `openvino`, `onnx`, `openvino-int8` '
+        '(exported beside the bundle), the folder of an exported encoder, or `auto`: CUDA if '
+        'available, else the faster of torch and OpenVINO. A runtime that does not start is '
+        'replaced by torch.',
     ),
     Parameter(
         name='precision',
-        description='What the encoder computes with; `auto`: float32 on the CPU, bfloat16 or '
+        description='Number format of the encoder; `auto`: float32 on the CPU, bfloat16 or '
         'float16 on CUDA.',
         choices=('auto', 'float32', 'bfloat16', 'float16'),
     ),
     Parameter(
         name='threads',
-        description='CPU threads of the model; 0: one where a frame takes at most half as long '
-        'again with it as with all, else all.',
+        description='CPU threads of torch and OpenCV. 0: one for a small model whose frames take '
+        'at most 1.5 times as long with one thread as with all, measured when the node is '
+        'configured; else all.',
         minimum=0,
         maximum=256,
     ),
     Parameter(
         name='cameras',
-        description='Names of the cameras, as they appear in the hypotheses.',
+        description='Names of the cameras, as in the hypotheses.',
     ),
     Parameter(
         name='image_topics',
-        description='Image topic of each camera, in the same order; without a leading slash it is '
-        "in the node's namespace.",
+        description='Image topic of each camera, in the same order; a topic without a leading '
+        "slash is in the node's namespace.",
     ),
     Parameter(
         name='active_cameras',
-        description='Cameras that are looked at; a single empty name: all.',
+        description='Cameras that the node subscribes to; a single empty name: all.',
         live=True,
     ),
     Parameter(
         name='fusion',
-        description='Whether the cameras show one scene: `mean` answers for all of them at once, '
-        'with the mean of the scores of synchronised views, as camera `fused`; `none`: each by '
-        'itself.',
+        description='`mean`: all cameras show one scene; the scores of synchronised views are '
+        'averaged, and the hypotheses have the camera `fused`. `none`: each camera has its own '
+        'hypotheses.',
         choices=('none', 'mean'),
     ),
     Parameter(
         name='region_topics',
-        description='Topic of each camera with the region to look at '
-        '(`sensor_msgs/RegionOfInterest`), as of a person detector; empty for a camera without '
-        'one. A single empty name: none has one.',
+        description='Topic of each camera with the region of the person '
+        '(`sensor_msgs/RegionOfInterest`), for example from a person detector; empty for a camera '
+        'without regions. A single empty name: no camera has regions.',
     ),
     Parameter(
         name='region_margin',
-        description="Room around a region on each side, as a share of the region's size.",
+        description="Margin on each side of a region, as a share of the region's size.",
         minimum=0.0,
         maximum=10.0,
     ),
     Parameter(
         name='region_timeout',
-        description='How long a region holds; without a newer one the whole image is looked at.',
+        description='How long a region is used; without a newer one the whole image is used '
+        'again.',
         unit='s',
         minimum=0.0,
         maximum=3600.0,
     ),
     Parameter(
         name='stream_timeout',
-        description='How long a camera may send nothing until it is lost: its open events end, '
-        'and so does waiting for it; 0: it is never lost.',
+        description='A camera that sends no image for this long is lost: its open events end, and '
+        'goals that wait for it end with STREAM_LOST. 0: a camera is never lost.',
         unit='s',
         minimum=0.0,
         maximum=3600.0,
@@ -101,60 +104,62 @@ PARAMETERS = (
     Parameter(
         name='transport',
         description='`raw` (`sensor_msgs/Image`), `compressed` (`sensor_msgs/CompressedImage`), '
-        'or `auto`: compressed where the topic ends in `/compressed`.',
+        'or `auto`: compressed if the topic ends in `/compressed`.',
         choices=('auto', 'raw', 'compressed'),
     ),
     Parameter(
         name='reliability',
-        description='Reliability of the image subscriptions; `auto`: what the publisher offers.',
+        description='Reliability of the image subscriptions; `auto`: reliable if all publishers '
+        'of the topic are, else best effort.',
         choices=('auto', 'best_effort', 'reliable'),
     ),
     Parameter(
         name='queue_size',
-        description='Grid frames of each camera that may wait. Where more would, the machine is '
-        'overloaded: windows are dropped whole, and cameras take turns.',
+        description='Grid frames of each camera that may wait in the queue. If more arrive, the '
+        'machine is overloaded: load shedding drops whole windows and rotates the cameras.',
         unit='grid frames',
         minimum=1,
         maximum=1000,
     ),
     Parameter(
         name='order_tolerance',
-        description='How far behind a newer frame a frame may come and still count.',
+        description='A frame whose stamp is older than the newest one by more than this is '
+        'dropped as late.',
         unit='s',
         minimum=0.0,
         maximum=10.0,
     ),
     Parameter(
         name='max_gap',
-        description='A longer time between two grid frames restarts the window; 0: two and a half '
-        'frame periods of the bundle.',
+        description='A longer time between the stamps of two grid frames restarts the window; 0: '
+        'two and a half frame periods of the bundle.',
         unit='s',
         minimum=0.0,
         maximum=60.0,
     ),
     Parameter(
         name='jump_back',
-        description='A frame further behind the newest one means that time jumped back (a looped '
-        'bag, a simulation reset) and clears the window.',
+        description='A frame whose stamp is older than the newest one by more than this restarts '
+        'the window: the clock jumped back (a looped bag, a simulation reset).',
         unit='s',
         minimum=0.01,
         maximum=60.0,
     ),
     Parameter(
         name='order_evidence',
-        description='Run the heads on the reversed window too, to say how much order mattered.',
+        description='Compute order evidence: run the heads on the reversed window, too.',
     ),
     Parameter(
         name='memory_budget',
-        description='What the heads may keep of each camera to answer faster: exponentials of '
-        'attention scores. Heads that need more than this answer the same, slower.',
+        description='Memory for each camera in which streaming heads keep exponentials of '
+        'attention scores. Heads that need more compute the same scores, slower.',
         unit='MiB',
         minimum=0,
         maximum=65536,
     ),
     Parameter(
         name='active_tasks',
-        description='Tasks whose answers are published; a single empty name: all.',
+        description='Tasks that are published; a single empty name: all.',
         live=True,
     ),
     Parameter(
@@ -167,8 +172,7 @@ PARAMETERS = (
     ),
     Parameter(
         name='smoothing',
-        description='Time constant with which scores follow those of the newest window; 0: they '
-        'are its own.',
+        description='Time constant of the exponential smoothing of scores; 0: no smoothing.',
         unit='s',
         minimum=0.0,
         maximum=60.0,
@@ -200,8 +204,8 @@ PARAMETERS = (
     ),
     Parameter(
         name='minimum_gap',
-        description='How long a label must not hold for its event to end; shorter breaks are '
-        'bridged.',
+        description='How long a label must not hold for its event to end; a shorter break does '
+        'not end it.',
         unit='s',
         minimum=0.0,
         maximum=60.0,
@@ -216,13 +220,13 @@ PARAMETERS = (
     ),
     Parameter(
         name='ignored_labels',
-        description='Labels of any task that say that nothing happens: they start no event, but '
-        'end that of another label.',
+        description='Labels that mean that nothing happens, in any task: they start no event, '
+        'but end the event of another label.',
         live=True,
     ),
     Parameter(
         name='overlay_attention',
-        description='Task of which `~/overlay` shows where its head looks; empty: none.',
+        description='Task whose attention map is drawn on `~/overlay`; empty: none.',
     ),
     Parameter(
         name='warn_period',

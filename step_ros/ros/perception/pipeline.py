@@ -1,4 +1,7 @@
-"""What runs while the perception node is active: from image topics to answers."""
+"""All that runs while the perception node is active: from image topics to published hypotheses.
+
+images -> Worker (its own thread) -> PublisherThread -> HypothesisPublisher, OverlayPublisher
+"""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -28,19 +31,19 @@ class PerceptionSession:
 
     Args:
         node: The node.
-        recogniser: Fresh; its cameras' memory is taken here, and none later.
-        cameras: What to subscribe to.
-        answers: Publishes what is said.
+        recogniser: A new recogniser. The memory of all cameras is allocated here, none later.
+        cameras: The cameras to subscribe to.
+        publisher: Publishes hypotheses and events.
         values: The node's parameters.
-        about: What is to be said of the model on `/diagnostics`, `model_id` among it.
-        on_crash: Called in the worker's thread, or the teller's, when that ends by an error of its
-            own.
+        about: Values of the model's status on `/diagnostics`, including `model_id`.
+        on_crash: Called when the worker thread or the publisher thread ends by an error, in that
+            thread.
 
     Attributes:
-        diagnostics: Says how things are.
+        diagnostics: Makes the statuses of cameras and model.
 
     Raises:
-        ValueError: Parameters do not fit together or to the model.
+        ValueError: The parameters contradict each other or do not fit the model.
     """
 
     def __init__(
@@ -49,32 +52,32 @@ class PerceptionSession:
         recogniser: StreamingRecogniser,
         *,
         cameras: Sequence[Camera],
-        answers: HypothesisPublisher,
+        publisher: HypothesisPublisher,
         values: dict[str, Any],
         about: dict[str, object],
         on_crash: Callable[[Exception], None],
     ) -> None:
-        self._node, self._answers = node, answers
+        self._node, self._publisher = node, publisher
         self._cameras, self._values = [camera.name for camera in cameras], values
-        # Whatever goes wrong on the way, what has begun is ended, the last first.
-        with ExitStack() as begun:
-            self._begin(recogniser, cameras, about, on_crash, begun)
-            self._begun = begun.pop_all()
+        # If a part fails to start, the parts started before are closed, the last one first.
+        with ExitStack() as started:
+            self._start(recogniser, cameras, about, on_crash, started)
+            self._started = started.pop_all()
 
-    def _begin(
+    def _start(
         self,
         recogniser: StreamingRecogniser,
         cameras: Sequence[Camera],
         about: dict[str, object],
         on_crash: Callable[[Exception], None],
-        begun: ExitStack,
+        started: ExitStack,
     ) -> None:
         node, values, names = self._node, self._values, self._cameras
         bundle = recogniser.bundle
         streams = {name: recogniser.prepare(name) for name in names}
         region_topics = choose_region_topics(names, list(values['region_topics']))
-        telling = OutputSettings.from_values(values)
-        telling.check(bundle, names)
+        output = OutputSettings.from_values(values)
+        output.check(bundle, names)
         self._overlays = OverlayPublisher(
             node,
             names,
@@ -82,10 +85,10 @@ class PerceptionSession:
             recogniser=recogniser,
             attention_task=values['overlay_attention'],
         )
-        begun.callback(self._overlays.close)
-        self._answers.activate(
+        started.callback(self._overlays.close)
+        self._publisher.activate(
             bundle,
-            telling,
+            output,
             model_id=str(about['model_id']),
             cameras=names,
             fuse=values['fusion'] == 'mean',
@@ -94,25 +97,25 @@ class PerceptionSession:
             stream_timeout=values['stream_timeout'],
             on_events=self._overlays.add_events,
         )
-        begun.callback(self._answers.deactivate)
+        started.callback(self._publisher.deactivate)
         warnings = RepeatedWarnings(node.get_logger().warning, period=values['warn_period'])
 
         def on_problem(problem: FrameProblem) -> None:
             warnings.add(problem.camera, problem.cause, problem.detail)
 
-        # Begun before the worker, it ends after it: what was found is told.
+        # Started before the worker, so closed after it: it publishes the last hypotheses.
         self._publisher_thread = PublisherThread(on_crash=on_crash)
-        begun.callback(self._publisher_thread.stop)
+        started.callback(self._publisher_thread.stop)
         self._worker = Worker(
             recogniser,
             queue_size=values['queue_size'],
-            on_batch=self._hand_over,
+            on_batch=self._post_batch,
             on_problem=on_problem,
             on_failure=self._report_failure,
             on_crash=on_crash,
         )
         self._worker.start()
-        begun.callback(self._worker.stop)
+        started.callback(self._worker.stop)
         regions = RegionSubscriptions(
             node,
             region_topics,
@@ -120,55 +123,59 @@ class PerceptionSession:
             margin=values['region_margin'],
             timeout=values['region_timeout'],
         )
-        begun.callback(regions.close)
+        started.callback(regions.close)
         self._images = ImageSubscriptions(
             node,
             cameras,
-            active=telling.cameras(names),
+            active=output.cameras(names),
             reliability=values['reliability'],
             crop=regions.crop,
-            take=self._worker.put_frame,
-            refuse=self._worker.refuse,
+            on_frame=self._worker.put_frame,
+            on_error=self._worker.refuse,
         )
-        begun.callback(self._images.close)
+        started.callback(self._images.close)
         self.diagnostics = Diagnostics(
             node.get_fully_qualified_name(),
             self._worker,
             cameras=names,
             frames=bundle.spec.frames,
             about=about,
-            trouble=self._images.trouble,
+            problem=self._images.problem,
             newest_ns=self._images.newest_ns,
-            listens=self._images.listens,
+            is_active=self._images.is_active,
         )
 
     def change(self, values: dict[str, Any]) -> None:
-        """Go on with other parameters, as far as they can be changed now.
+        """Apply the live parameters.
 
         Raises:
-            ValueError: They do not fit; nothing has changed then.
+            ValueError: The parameters contradict each other; then nothing has changed.
         """
-        telling = OutputSettings.from_values(values)
-        self._answers.change(telling)
-        self._images.set_active(telling.cameras(self._cameras))
+        output = OutputSettings.from_values(values)
+        self._publisher.change(output)
+        self._images.set_active(output.cameras(self._cameras))
 
-    def _hand_over(self, frames: list[GridFrame], hypotheses: list[Hypothesis]) -> None:
-        """Have the teller say what the worker found, and draw it."""
+    def close(self) -> None:
+        """Unsubscribe, finish the batch in progress, and end open events and pending goals."""
+        self._started.close()
+
+    def _post_batch(self, frames: list[GridFrame], hypotheses: list[Hypothesis]) -> None:
+        """Hand a batch to the publisher thread; called in the worker's thread."""
         newest = {frame.camera: frame for frame in frames}
-        shown = self._overlays.choose(newest.values())
-        self._publisher_thread.post(partial(self._tell, shown, hypotheses))
+        shown = self._overlays.choose_frames(newest.values())
+        self._publisher_thread.post(partial(self._publish_batch, shown, hypotheses))
 
-    def _tell(self, shown: list[ShownFrame], hypotheses: list[Hypothesis]) -> None:
-        told = [answer for each in hypotheses for answer in self._answers.take(each)]
-        self._overlays.take(shown, told)
+    def _publish_batch(self, shown: list[ShownFrame], hypotheses: list[Hypothesis]) -> None:
+        published = [
+            processed
+            for hypothesis in hypotheses
+            for processed in self._publisher.publish(hypothesis)
+        ]
+        self._overlays.publish(shown, published)
 
     def _report_failure(self, error: Exception) -> None:
         self._node.get_logger().error(
-            f'the model failed on a batch, its frames are lost and the windows restart: '
+            f'the model failed on a batch; its frames are dropped and the windows restart: '
             f'{type(error).__name__}: {error}',
             throttle_duration_sec=self._values['warn_period'],
         )
-
-    def close(self) -> None:
-        """Unsubscribe, finish the frames at hand, and end what is open."""
-        self._begun.close()

@@ -1,4 +1,4 @@
-"""The action server `~/wait_for_action`: many clients, each waiting for an event of its own."""
+"""The action server `~/wait_for_action`: each client waits for an event that matches its goal."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from step_ros.streaming.pipeline import PostprocessedHypothesis
 from step_ros.streaming.postprocessing.event_goal import ActionWait, WaitGoal
 from step_ros.streaming.postprocessing.events import Event
 
-# How often feedback is sent and clocks are looked at, in seconds.
+# Seconds between two feedback messages, and between two checks of timeouts.
 TICK = 0.1
 
 Result = WaitForAction.Result
@@ -34,8 +34,16 @@ class _Outcome:
 _DEACTIVATED = _Outcome(reason=Result.PREEMPTED, message='the node was deactivated')
 
 
-class _Waiting:
-    """A goal that has been accepted."""
+class _PendingGoal:
+    """An accepted goal without a result.
+
+    Attributes:
+        handle: The goal in rclpy.
+        wait: Finds the event that matches it.
+        accepted_ns: When it was accepted, by the node's clock.
+        timeout_ns: Longest time to wait; 0 for none.
+        outcome: How the goal ends; None while it waits.
+    """
 
     def __init__(self, handle: ServerGoalHandle, wait: ActionWait, *, accepted_ns: int) -> None:
         self.handle, self.wait, self.accepted_ns = handle, wait, accepted_ns
@@ -44,8 +52,8 @@ class _Waiting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Stream:
-    """What there is to wait for while the node is active."""
+class _ActiveStream:
+    """The tasks, cameras and events that goals may ask for while the node is active."""
 
     tasks: Sequence[TaskSpec]
     cameras: Sequence[str]
@@ -56,9 +64,9 @@ class _Stream:
 class WaitServer:
     """Serves `WaitForAction` for a node.
 
-    Goals are accepted, ended and given feedback in the executor's thread; the teller's thread
-    only looks for matches. A goal is executed when its result is there, so that none blocks the
-    executor, however many wait.
+    The executor's thread accepts goals, sends feedback and ends goals. The publisher thread only
+    looks for matches. A goal is executed once its outcome is known, so that no number of pending
+    goals blocks the executor.
 
     Args:
         node: The node.
@@ -67,20 +75,20 @@ class WaitServer:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._lock = threading.Lock()
-        self._waiting: list[_Waiting] = []
-        self._stream: _Stream | None = None
+        self._pending: list[_PendingGoal] = []
+        self._stream: _ActiveStream | None = None
         self._server = ActionServer(
             node,
             WaitForAction,
             '~/wait_for_action',
-            execute_callback=self._result,
-            goal_callback=self._accept,
-            handle_accepted_callback=self._begin,
-            cancel_callback=self._cancel,
+            execute_callback=self._no_outcome,
+            goal_callback=self._on_goal,
+            handle_accepted_callback=self._on_accepted,
+            cancel_callback=self._on_cancel,
         )
-        # Clients may cancel while simulated time stands still.
+        # By the steady clock: clients may cancel while simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = node.create_timer(TICK, self._tick, clock=steady)
+        self._timer = node.create_timer(TICK, self._on_tick, clock=steady)
 
     def activate(
         self,
@@ -90,15 +98,15 @@ class WaitServer:
         open_events: Callable[[], list[Event]],
         watch: StaleCameraDetector,
     ) -> None:
-        """Take goals from now on.
+        """Start to accept goals.
 
         Args:
-            tasks: The tasks that are answered.
-            cameras: The cameras that are looked at, by the names in the answers.
-            open_events: Tells what is open.
-            watch: Tells which cameras are lost.
+            tasks: The tasks of the bundle.
+            cameras: Names of the cameras, as in the hypotheses.
+            open_events: Returns the open events.
+            watch: Finds lost cameras.
         """
-        self._stream = _Stream(
+        self._stream = _ActiveStream(
             tasks=tasks,
             cameras=cameras,
             open_events=open_events,
@@ -106,21 +114,21 @@ class WaitServer:
         )
 
     def deactivate(self) -> None:
-        """Take no more goals, and end those that wait."""
+        """Stop accepting goals, and end the pending ones."""
         self._stream = None
         with self._lock:
-            for waiting in self._waiting:
-                waiting.outcome = waiting.outcome or _DEACTIVATED
+            for pending in self._pending:
+                pending.outcome = pending.outcome or _DEACTIVATED
         self._end_goals()
 
-    def update(self, answer: PostprocessedHypothesis) -> None:
-        """Look for matches; called in the teller's thread."""
+    def update(self, processed: PostprocessedHypothesis) -> None:
+        """Match a hypothesis and its events with the goals; called in the publisher thread."""
         found = False
         with self._lock:
-            for waiting in self._waiting:
-                event = waiting.wait.add_hypothesis(answer.hypothesis, answer.open_events)
-                if event is not None and waiting.outcome is None:
-                    waiting.outcome = _Outcome(
+            for pending in self._pending:
+                event = pending.wait.add_hypothesis(processed.hypothesis, processed.open_events)
+                if event is not None and pending.outcome is None:
+                    pending.outcome = _Outcome(
                         reason=Result.FOUND,
                         message=f'{event.label!r} on camera {event.camera!r}',
                         event=event,
@@ -130,98 +138,101 @@ class WaitServer:
             call_soon(self._node, self._end_goals)
 
     def close(self) -> None:
-        """Leave the graph."""
+        """Destroy the action server and its timer."""
         self._node.destroy_timer(self._timer)
         self._server.destroy()
 
     @property
-    def waiting(self) -> int:
-        """How many goals wait."""
-        return len(self._waiting)
+    def pending(self) -> int:
+        """Number of pending goals."""
+        return len(self._pending)
 
-    def _accept(self, request: WaitForAction.Goal) -> GoalResponse:
+    def _on_goal(self, request: WaitForAction.Goal) -> GoalResponse:
         if self._stream is None:
-            self._node.get_logger().warning('wait_for_action: rejected, the node is not active')
+            self._node.get_logger().warning(
+                'wait_for_action: goal rejected, the node is not active'
+            )
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 
-    def _begin(self, handle: ServerGoalHandle) -> None:
+    def _on_accepted(self, handle: ServerGoalHandle) -> None:
         stream = self._stream
         goal, outcome = WaitGoal(), None
         try:
-            goal = _goal(handle.request)
+            goal = _wait_goal(handle.request)
             if stream is not None:
                 goal.check_names(stream.tasks, stream.cameras)
         except ValueError as error:
-            # A rejected goal would not say why.
+            # Accepted all the same: a rejection carries no reason, a result does.
             outcome = _Outcome(reason=Result.INVALID, message=str(error))
-            self._node.get_logger().warning(f'wait_for_action: {error}')
+            self._node.get_logger().warning(f'wait_for_action: goal is invalid: {error}')
         if stream is None:
             outcome = _DEACTIVATED
         current = [] if stream is None else stream.open_events()
-        waiting = _Waiting(handle, ActionWait(goal, current), accepted_ns=self._now_ns())
-        waiting.outcome = outcome
+        pending = _PendingGoal(handle, ActionWait(goal, current), accepted_ns=self._now_ns())
+        pending.outcome = outcome
         with self._lock:
-            self._waiting.append(waiting)
+            self._pending.append(pending)
         call_soon(self._node, self._end_goals)
 
-    def _cancel(self, handle: ServerGoalHandle) -> CancelResponse:
-        # The goal is ended by the next tick, when it is known to be canceling.
+    def _on_cancel(self, handle: ServerGoalHandle) -> CancelResponse:
+        # The next tick ends the goal, once its handle is in the state CANCELING.
         return CancelResponse.ACCEPT
 
-    def _tick(self) -> None:
+    def _on_tick(self) -> None:
         now_ns = self._now_ns()
         stream = self._stream
         lost = frozenset() if stream is None else stream.watch.lost(now_ns)
         with self._lock:
-            for waiting in self._waiting:
-                waiting.outcome = waiting.outcome or self._ended_by_clock(waiting, now_ns, lost)
-                if waiting.outcome is None:
-                    waiting.handle.publish_feedback(_feedback(waiting, now_ns))
+            for pending in self._pending:
+                pending.outcome = pending.outcome or self._outcome_by_clock(pending, now_ns, lost)
+                if pending.outcome is None:
+                    pending.handle.publish_feedback(_feedback(pending, now_ns))
         self._end_goals()
 
-    def _ended_by_clock(
-        self, waiting: _Waiting, now_ns: int, lost: frozenset[str]
+    def _outcome_by_clock(
+        self, pending: _PendingGoal, now_ns: int, lost: frozenset[str]
     ) -> _Outcome | None:
-        if waiting.handle.is_cancel_requested:
+        if pending.handle.is_cancel_requested:
             return _Outcome(reason=Result.CANCELED, message='canceled by the client')
-        # Time may jump back: a looped bag, a simulation that begins anew.
-        waiting.accepted_ns = min(waiting.accepted_ns, now_ns)
-        waited_ns = now_ns - waiting.accepted_ns
-        if 0 < waiting.timeout_ns <= waited_ns:
+        # The clock jumped back: a looped bag or a restarted simulation.
+        pending.accepted_ns = min(pending.accepted_ns, now_ns)
+        waited_ns = now_ns - pending.accepted_ns
+        if 0 < pending.timeout_ns <= waited_ns:
             return _Outcome(
                 reason=Result.TIMEOUT,
-                message=f'nothing matched for {waiting.timeout_ns / 1e9:g} s',
+                message=f'no event matched within {pending.timeout_ns / 1e9:g} s',
             )
-        stream, camera = self._stream, waiting.wait.goal.camera
+        stream, camera = self._stream, pending.wait.goal.camera
         if stream is None or not lost >= ({camera} if camera else set(stream.cameras)):
             return None
-        # A goal that comes while the stream is lost waits as long as any other.
+        # A goal accepted while the camera is already lost gets the whole stream_timeout, too.
         if waited_ns < stream.watch.timeout_ns:
             return None
         which = f'camera {camera!r}' if camera else 'any camera'
         return _Outcome(
             reason=Result.STREAM_LOST,
-            message=f'no frame of {which} for {stream.watch.timeout_ns / 1e9:g} s',
+            message=f'no frame from {which} for {stream.watch.timeout_ns / 1e9:g} s',
         )
 
     def _end_goals(self) -> None:
         with self._lock:
-            ended = [waiting for waiting in self._waiting if waiting.outcome is not None]
-            self._waiting = [waiting for waiting in self._waiting if waiting.outcome is None]
-        for waiting in ended:
-            outcome = waiting.outcome
+            ended = [pending for pending in self._pending if pending.outcome is not None]
+            self._pending = [pending for pending in self._pending if pending.outcome is None]
+        for pending in ended:
+            outcome = pending.outcome
             assert outcome is not None
-            waiting.handle.execute(lambda handle, outcome=outcome: _end(handle, outcome))
+            pending.handle.execute(lambda handle, outcome=outcome: _end(handle, outcome))
 
-    def _result(self, handle: ServerGoalHandle) -> WaitForAction.Result:
-        raise AssertionError('a goal is executed with its outcome')
+    def _no_outcome(self, handle: ServerGoalHandle) -> WaitForAction.Result:
+        # `execute` is always called with the function that ends the goal.
+        raise AssertionError('a goal was executed without its outcome')
 
     def _now_ns(self) -> int:
         return int(self._node.get_clock().now().nanoseconds)
 
 
-def _goal(request: WaitForAction.Goal) -> WaitGoal:
+def _wait_goal(request: WaitForAction.Goal) -> WaitGoal:
     return WaitGoal(
         task=request.task,
         labels=frozenset(request.labels),
@@ -233,9 +244,9 @@ def _goal(request: WaitForAction.Goal) -> WaitGoal:
     )
 
 
-def _feedback(waiting: _Waiting, now_ns: int) -> WaitForAction.Feedback:
-    feedback = WaitForAction.Feedback(waited=to_duration(max(0, now_ns - waiting.accepted_ns)))
-    best = waiting.wait.best
+def _feedback(pending: _PendingGoal, now_ns: int) -> WaitForAction.Feedback:
+    feedback = WaitForAction.Feedback(waited=to_duration(max(0, now_ns - pending.accepted_ns)))
+    best = pending.wait.best
     if best is not None:
         feedback.camera, feedback.task, feedback.label = best.camera, best.task, best.label
         feedback.score, feedback.order_evidence = best.score, best.order_evidence

@@ -39,15 +39,16 @@ class Watched:
             cameras=['front', 'rear'],
             frames=FRAMES,
             about={'model_id': 'tiny@1', 'device': 'cpu'},
-            trouble=lambda camera: self.troubles.get(camera, ''),
+            problem=lambda camera: self.troubles.get(camera, ''),
             newest_ns={'front': 1 + PERIOD_NS}.get,
-            listens=lambda camera: True,
+            is_active=lambda camera: True,
         )
 
     def put(self, slot, *, camera='front', load=lambda: np.full((32, 48, 3), 90, np.uint8)):
         stamp_ns = 1 + int(slot * PERIOD_NS)
-        now_ns = time.monotonic_ns()
-        self.worker.put_frame(Frame(camera=camera, stamp_ns=stamp_ns, received_ns=now_ns, load=load))
+        self.worker.put_frame(
+            Frame(camera=camera, stamp_ns=stamp_ns, received_ns=time.monotonic_ns(), load=load)
+        )
 
     def work(self):
         while (batch := self.worker.queue.next_batch(wait=False)) is not None:
@@ -131,10 +132,10 @@ def test_overload_is_a_warning_in_words_and_passes(watched):
         watched.put(slot)
     front, _, model = watched.say()
     assert model.level == WARN
-    assert model.message.startswith('overloaded: needs 900.0 ms per grid frame, has ')
+    assert model.message.startswith('overloaded: a grid frame costs 900.0 ms, one arrives every ')
     assert values(model)['state'] == 'overloaded'
     assert front.level == WARN
-    assert front.message == 'waits for its turn; lost: overload_dropped 14'
+    assert front.message == 'paused by load shedding; lost: overload_dropped 14'
     watched.work()
     # Where nothing comes any more, nothing is left out; no clock is waited for.
     assert not watched.worker.queue.overloaded(time.monotonic_ns() + 100 * PERIOD_NS)
@@ -151,7 +152,7 @@ def test_failures_are_an_error_once_and_stay_in_the_words(watched, monkeypatch):
     watched.put(0)
     watched.work()
     first, again = watched.say()[2], watched.say()[2]
-    assert first.message.startswith('1 failures of the model; needs ')
+    assert first.message.startswith('the model failed on 1 batches; a grid frame costs ')
     assert (first.level, again.level) == (ERROR, OK)
     assert values(watched.say()[0])['failed'] == '1'
 
@@ -183,6 +184,7 @@ def test_a_silent_camera_is_a_warning_with_the_reason(watched):
 def test_the_node_tells_what_has_brought_it_down():
     sound = node_status('/perception', 'active', error='')
     assert (sound.level, sound.message) == (DiagnosticStatus.OK, 'active')
-    down = node_status('/perception', 'unconfigured', error='the worker ended by OSError: no')
+    down = node_status('/perception', 'unconfigured', error='the worker stopped with OSError: no')
     assert down.level == DiagnosticStatus.ERROR
-    assert down.message.startswith('the worker ended by OSError: no; configure and activate it')
+    reason = 'the worker stopped with OSError: no; configure and activate the node again'
+    assert down.message == reason

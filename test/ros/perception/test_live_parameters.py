@@ -15,8 +15,8 @@ TASKS = ['action', 'verb', 'object']
 REFUSED = [
     ({'off_threshold': 0.9}, 'off_threshold=0.9 is above on_threshold=0.6'),
     ({'on_threshold': 0.3}, 'off_threshold=0.4 is above on_threshold=0.3'),
-    ({'active_tasks': ['smell']}, "active_tasks=['smell']: tiny@"),
-    ({'active_cameras': ['rear']}, "active_cameras=['rear']; cameras are camera"),
+    ({'active_tasks': ['smell']}, "active_tasks=['smell']: the tasks of tiny@"),
+    ({'active_cameras': ['rear']}, "active_cameras=['rear']: the cameras are camera"),
     ({'top_k': 0}, 'top_k'),
     ({'top_k': 1.5}, 'Wrong parameter type'),
     ({'top_k': None}, 'Static parameter cannot be undeclared'),
@@ -116,7 +116,7 @@ def test_cameras_are_switched_off_and_on(managed_node, user):
     user.wait_for(lambda: len(user.events) == len(TASKS), 'an END of each task')
     assert {(each.camera, each.type) for each in user.events} == {('right', ActionEvent.END)}
     user.wait_for(lambda: not user.subscribed_as(topics[1]), 'the end of the subscription')
-    status = user.wait_for_words('right', 'not looked at: it is none of active_cameras')
+    status = user.wait_for_words('right', 'inactive: not in the parameter active_cameras')
     assert status.level == status.OK
     right.show(3)
     left.show()

@@ -32,7 +32,7 @@ def test_each_camera_says_why_nothing_comes(managed_node, user):
         (
             'no frame received yet: no publisher on topic /nobody/image_raw',
             'topic /packed/image_raw carries sensor_msgs/msg/CompressedImage, not '
-            'sensor_msgs/msg/Image; look at the parameters image_topics and transport',
+            'sensor_msgs/msg/Image; check the parameters image_topics and transport',
             'topic /lossy/image_raw is published as best effort, incompatible with '
             "reliability=reliable; set it to 'auto'",
             'no frame received yet',
@@ -89,9 +89,10 @@ def test_a_worker_that_crashes_leaves_a_node_that_can_go_on(managed_node, user, 
     with monkeypatch.context() as patch:
         patch.setattr(publishers, 'hypothesis_message', broken)
         film.show()
-        status = user.wait_for_words('node', 'the worker ended by OverflowError: too much to say')
+        reason = 'the worker stopped with OverflowError: too much to say'
+        status = user.wait_for_words('node', reason)
     assert status.level == status.ERROR
-    assert status.message.endswith('configure and activate it to go on')
+    assert status.message.endswith('configure and activate the node again')
     assert values(status)['state'] == 'unconfigured'
     assert user.state == State.PRIMARY_STATE_UNCONFIGURED
     user.wait_for(lambda: len(user.events) == 6, 'an END of each task')
@@ -135,9 +136,9 @@ def test_a_transition_that_raises_says_why(managed_node, user, monkeypatch):
         ({'overlay_attention': 'smell'}, "overlay_attention='smell'; expected one of: action"),
         ({'max_gap': 0.01}, 'gap'),
         ({'image_topics': ['/not a topic']}, "parameter image_topics: '/not a topic': Invalid"),
-        ({'cameras': ['fused']}, "parameter cameras=['fused']: 'fused' is what all are together"),
-        ({'active_cameras': ['rear']}, "active_cameras=['rear']; cameras are camera"),
-        ({'active_tasks': ['smell']}, "active_tasks=['smell']: tiny@"),
+        ({'cameras': ['fused']}, "parameter cameras=['fused']: the name 'fused' is reserved"),
+        ({'active_cameras': ['rear']}, "active_cameras=['rear']: the cameras are camera"),
+        ({'active_tasks': ['smell']}, "active_tasks=['smell']: the tasks of tiny@"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_words(managed_node, user, capfd, parameters, reason):

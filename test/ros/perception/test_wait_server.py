@@ -69,7 +69,7 @@ class Source:
         )
 
     def wait_for_goals(self, count):
-        self.side.wait_for(lambda: self.server.waiting == count, f'{count} goals to wait')
+        self.side.wait_for(lambda: self.server.pending == count, f'{count} goals to wait')
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_a_wait_can_be_canceled_and_others_go_on(source, client, user):
 def test_a_wait_times_out(source, client):
     ended, result = client.result(client.send(seconds=0.3))
     assert (ended, result.reason) == (status('ABORTED'), result.TIMEOUT)
-    assert result.message == 'nothing matched for 0.3 s'
+    assert result.message == 'no event matched within 0.3 s'
 
 
 def test_deactivation_ends_all_waits_and_takes_no_more(source, client):
@@ -207,17 +207,20 @@ def test_a_lost_stream_ends_the_waits_for_it_alone(source, client):
     while not future.done():
         source.frames += 1
     assert future.result().result.reason == future.result().result.STREAM_LOST
-    assert future.result().result.message == "no frame of camera 'front' for 0.5 s"
-    assert source.server.waiting == 1
+    assert future.result().result.message == "no frame from camera 'front' for 0.5 s"
+    assert source.server.pending == 1
     ended, result = client.result(anybody)
-    assert (ended, result.message) == (status('ABORTED'), 'no frame of any camera for 0.5 s')
+    assert (ended, result.message) == (status('ABORTED'), 'no frame from any camera for 0.5 s')
 
 
 @pytest.mark.parametrize(
     ('fields', 'expected'),
     [
         ({'task': 'verb'}, "task='verb'; expected one of: action"),
-        ({'labels': ['fly']}, "labels=['fly'] are no labels of any task; expected some of: close,"),
+        (
+            {'labels': ['fly']},
+            "labels=['fly'] are no labels of any task; expected some of: close,",
+        ),
         ({'camera': 'back'}, "camera='back'; expected one of: front, side"),
         ({'minimum_score': 2.0}, 'minimum_score=2; expected 0 to 1'),
         ({'minimum_order_evidence': math.nan}, 'minimum_order_evidence=nan; expected 0 to 1'),
@@ -235,6 +238,6 @@ def test_what_is_open_counts_where_it_is_asked_for(source, client):
     source.wait_for_goals(2)
     source.say('open', begun=SECOND)
     assert client.result(eager)[1].event.label == 'open'
-    assert source.server.waiting == 1
+    assert source.server.pending == 1
     source.say('close', begun=2 * SECOND)
     assert client.result(patient)[1].event.label == 'close'
