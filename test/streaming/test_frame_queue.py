@@ -1,4 +1,4 @@
-"""The queue: grid frames alone, in order, never blocking the cameras, and none unaccounted for."""
+"""The frame queue: grid frames in order, cameras never blocked, every frame accounted for."""
 
 import threading
 
@@ -12,7 +12,7 @@ from step_ros.streaming.frame_queue import FrameQueue
 from step_ros.streaming.grid import GridSettings, Placement
 from step_ros.streaming.timing import FrameTiming
 
-PATIENCE = 30.0  # seconds after which a thread is taken to hang
+PATIENCE = 30.0  # seconds after which a thread counts as hanging
 PERIOD = 100
 FRAMES = 4
 START = 1_000_000
@@ -20,7 +20,7 @@ IMAGE = np.zeros((1, 1, 3), np.uint8)
 
 
 class Cameras(dict):
-    """Streams of cameras, made when they are asked for."""
+    """The states of cameras, each made on first access."""
 
     def __missing__(self, name):
         self[name] = CameraState(
@@ -66,7 +66,7 @@ def slots(frames, camera='front'):
     return [each.slot for each in frames if each.camera == camera]
 
 
-def test_grid_frames_are_taken_in_order_and_loaded(queue):
+def test_grid_frames_come_out_loaded_and_in_order(queue):
     for slot in range(3):
         queue.enqueue(frame(slot))
     taken = take_all(queue)
@@ -77,7 +77,7 @@ def test_grid_frames_are_taken_in_order_and_loaded(queue):
     assert slots(take_all(queue)) == [3]
 
 
-def test_a_frame_off_the_grid_is_counted_neither_loaded_nor_waiting(queue):
+def test_frame_off_the_grid_is_only_counted(queue):
     loaded = []
     for slot in (0, 0.2, 0.5, 0.8, 1, 1.4):
         queue.enqueue(frame(slot, load=lambda slot=slot: loaded.append(slot) or IMAGE))
@@ -87,7 +87,7 @@ def test_a_frame_off_the_grid_is_counted_neither_loaded_nor_waiting(queue):
     assert (counts['received'], counts['off_grid']) == (6, 4)
 
 
-def test_a_late_frame_takes_its_place(queue):
+def test_late_frame_fills_its_slot(queue):
     for slot in (0, 1, 2.2, 1.9):
         queue.enqueue(frame(slot))
     taken = take_all(queue)
@@ -95,7 +95,7 @@ def test_a_late_frame_takes_its_place(queue):
     assert taken[-1].placement is Placement.REORDERED
 
 
-def test_an_unreadable_frame_leaves_its_slot_to_the_next(queue):
+def test_unreadable_frame_leaves_its_slot_to_the_next(queue):
     def unreadable():
         raise FrameError('undecodable', 'no image')
 
@@ -108,17 +108,17 @@ def test_an_unreadable_frame_leaves_its_slot_to_the_next(queue):
     assert (counts['received'], counts['undecodable'], counts['waiting']) == (3, 1, 2)
 
 
-def test_each_round_takes_from_every_camera(queue):
+def test_batch_has_one_frame_of_every_camera(queue):
     for slot in range(3):
         queue.enqueue(frame(slot))
     queue.enqueue(frame(0, 'side'))
-    # Before it is known what a frame costs, a batch is one round.
+    # Until the cost of a frame is known, a batch has one frame of each camera.
     first = queue.next_batch(wait=False).frames
     assert sorted(each.camera for each in first) == ['front', 'side']
     assert slots(queue.next_batch(wait=False).frames) == [1]
 
 
-def test_a_batch_is_as_long_as_a_frame_period_bears(cameras):
+def test_batch_fits_one_frame_period(cameras):
     timing = FrameTiming()
     queue = FrameQueue(
         cameras.__getitem__, capacity=20, frames=FRAMES, frame_period_ns=PERIOD, timing=timing
@@ -129,7 +129,7 @@ def test_a_batch_is_as_long_as_a_frame_period_bears(cameras):
     assert [len(queue.next_batch(wait=False).frames) for _ in range(3)] == [5, 5, 2]
 
 
-def test_what_the_worker_has_in_hand_is_waiting_until_it_is_used(queue, cameras):
+def test_taken_frame_counts_as_waiting_until_used(queue, cameras):
     for slot in range(3):
         queue.enqueue(frame(slot))
     (first,) = queue.next_batch(wait=False).frames
@@ -138,7 +138,7 @@ def test_what_the_worker_has_in_hand_is_waiting_until_it_is_used(queue, cameras)
     assert queue.counts('front')['waiting'] == 2
 
 
-def test_after_a_failure_every_window_begins_anew(queue, cameras):
+def test_restart_drops_the_backlog_and_restarts_windows(queue, cameras):
     for camera in ('front', 'side'):
         for slot in range(3):
             queue.enqueue(frame(slot, camera))
@@ -159,7 +159,7 @@ def test_after_a_failure_every_window_begins_anew(queue, cameras):
     assert counts['received'] == 5
 
 
-def test_a_failure_while_a_frame_is_being_loaded_drops_that_too(queue):
+def test_restart_drops_a_frame_that_is_loading(queue):
     queue.enqueue(frame(0))
     queue.enqueue(frame(1, load=lambda: queue.restart() or IMAGE))
     assert queue.next_batch(wait=False) is None
@@ -169,34 +169,34 @@ def test_a_failure_while_a_frame_is_being_loaded_drops_that_too(queue):
     assert [each.placement for each in take_all(queue)] == [Placement.START]
 
 
-def test_taking_waits_for_a_frame(queue):
+def test_next_batch_waits_for_a_frame(queue):
     taken = []
-    taker = threading.Thread(target=lambda: taken.append(queue.next_batch()), daemon=True)
-    taker.start()
+    worker = threading.Thread(target=lambda: taken.append(queue.next_batch()), daemon=True)
+    worker.start()
     assert taken == []
     queue.enqueue(frame(0))
-    taker.join(PATIENCE)
-    assert not taker.is_alive()
+    worker.join(PATIENCE)
+    assert not worker.is_alive()
     assert slots(taken[0].frames) == [0]
 
 
-def test_closing_wakes_a_waiting_taker(queue):
+def test_close_wakes_a_waiting_worker(queue):
     taken, waiting = [], threading.Event()
 
     def take():
         waiting.set()
         taken.append(queue.next_batch())
 
-    taker = threading.Thread(target=take, daemon=True)
-    taker.start()
+    worker = threading.Thread(target=take, daemon=True)
+    worker.start()
     assert waiting.wait(PATIENCE)
     queue.close()
-    taker.join(PATIENCE)
-    assert not taker.is_alive()
+    worker.join(PATIENCE)
+    assert not worker.is_alive()
     assert taken == [None]
 
 
-def test_a_closed_queue_is_empty_and_takes_no_more(queue):
+def test_closed_queue_is_empty_and_accepts_no_frame(queue):
     queue.enqueue(frame(0))
     queue.close()
     queue.enqueue(frame(1))
@@ -206,12 +206,12 @@ def test_a_closed_queue_is_empty_and_takes_no_more(queue):
 
 
 @pytest.mark.parametrize('capacity', [4, 5000])
-def test_threads_lose_nothing_but_what_is_counted(cameras, capacity):
+def test_two_threads_account_for_every_frame(cameras, capacity):
     queue, names, count = make_queue(cameras, capacity), ('front', 'side', 'wrist'), 1500
-    taken, filmed = [], threading.Event()
+    taken, all_enqueued = [], threading.Event()
 
     def work():
-        while not filmed.is_set():
+        while not all_enqueued.is_set():
             while (batch := queue.next_batch(wait=False)) is not None:
                 for each in batch.frames:
                     cameras[each.camera].counts[each.placement.value] += 1
@@ -223,7 +223,7 @@ def test_threads_lose_nothing_but_what_is_counted(cameras, capacity):
         for name in names:
             queue.enqueue(frame(slot, name))
             queue.enqueue(frame(slot + 0.5, name))
-    filmed.set()
+    all_enqueued.set()
     worker.join(PATIENCE)
     assert not worker.is_alive()
     for name in names:
@@ -238,6 +238,6 @@ def test_threads_lose_nothing_but_what_is_counted(cameras, capacity):
 
 
 @pytest.mark.parametrize('capacity', [0, -1])
-def test_a_queue_without_room_is_refused(cameras, capacity):
+def test_capacity_below_one_is_refused(cameras, capacity):
     with pytest.raises(ValueError, match='capacity'):
         make_queue(cameras, capacity)

@@ -1,4 +1,4 @@
-"""Frames are timed on windows that fill, as on a robot."""
+"""The frame timer: it fills windows, as on a robot."""
 
 import torch
 

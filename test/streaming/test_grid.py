@@ -1,4 +1,4 @@
-"""The temporal grid: stamps alone decide which frames are looked at."""
+"""The temporal grid: stamps alone choose the grid frames."""
 
 import itertools
 
@@ -13,7 +13,7 @@ PERIOD = 1000
 
 
 class Model:
-    """What a consumer of the grid holds: the frame of each of the newest slots."""
+    """A consumer of the grid: it holds the stamp of each of the newest slots."""
 
     def __init__(self, stream_settings, *, keep):
         self.grid, self.keep = FrameGrid(stream_settings), keep
@@ -34,7 +34,7 @@ class Model:
 
 
 def slot_by_counting(stamp, anchor, period):
-    """Find the slot whose beginning is the last one not after the stamp."""
+    """Return the slot with the latest start that is not after the stamp."""
     begin, slot = anchor - round(0.1 * period), 0
     while begin + period <= stamp:
         begin, slot = begin + period, slot + 1
@@ -70,7 +70,7 @@ def ascending(draw, *, most=60):
         (1900, 2),
     ],
 )
-def test_a_slot_begins_a_tenth_of_a_period_early(after_anchor, slot):
+def test_slot_begins_a_tenth_of_a_period_early(after_anchor, slot):
     assert slot_of(5000 + after_anchor, anchor_ns=5000, frame_period_ns=PERIOD) == slot
 
 
@@ -89,11 +89,11 @@ def test_at_most_one_frame_per_slot_and_the_earliest(period_stamps):
 
 
 @given(ascending())
-def test_arrays_and_lists_are_the_same(period_stamps):
+def test_arrays_and_lists_give_the_same_indices(period_stamps):
     period, stamps = period_stamps
     expected = grid_indices(stamps, frame_period_ns=period)
     assert grid_indices(np.array(stamps), frame_period_ns=period) == expected
-    # Nothing but differences counts.
+    # Only differences between stamps matter.
     moved = [stamp + 12345 for stamp in stamps]
     assert grid_indices(moved, frame_period_ns=period) == expected
 
@@ -106,16 +106,16 @@ def test_no_frames_give_no_indices():
     ('frame_rate', 'frame_period', 'step'),
     [(30, 0.1, 3), (60, 0.1, 6), (25, 0.2, 5), (10, 0.1, 1)],
 )
-def test_a_camera_at_a_multiple_of_the_grids_rate(frame_rate, frame_period, step):
+def test_camera_at_a_multiple_of_the_grids_rate(frame_rate, frame_period, step):
     stamps = [round(index * NANOSECONDS / frame_rate) for index in range(200)]
     chosen = grid_indices(stamps, frame_period_ns=round(frame_period * NANOSECONDS))
     assert chosen == list(range(0, 200, step))
 
 
 @given(data=st.data())
-def test_a_camera_at_the_grids_own_rate_may_jitter(grid_settings, feed, data):
+def test_camera_at_the_grids_own_rate_may_jitter(grid_settings, feed, data):
     period = data.draw(periods)
-    # Any two frames less than a tenth of a period nearer or further apart than they should be.
+    # The distance of any two frames is less than a tenth of a period off.
     jitter = st.integers(0, max(0, period // 10 - 1))
     stamps = [1 + index * period + data.draw(jitter) for index in range(40)]
     assert grid_indices(stamps, frame_period_ns=period) == list(range(40))
@@ -129,7 +129,7 @@ def test_a_camera_at_the_grids_own_rate_may_jitter(grid_settings, feed, data):
 
 
 @given(ascending(), st.integers(1, 8))
-def test_a_stream_in_order_selects_what_a_clip_selects(grid_settings, feed, period_stamps, keep):
+def test_stream_in_order_selects_what_a_clip_selects(grid_settings, feed, period_stamps, keep):
     period, stamps = period_stamps
     placements = feed(FrameGrid(grid_settings(frame_period_ns=period)), stamps, keep=keep)
     chosen = [index for index, placement in enumerate(placements) if placement.on_grid]
@@ -144,7 +144,7 @@ def test_a_stream_in_order_selects_what_a_clip_selects(grid_settings, feed, peri
 
 
 @given(ascending(), st.integers(0, 5 * PERIOD))
-def test_looking_changes_nothing(grid_settings, period_stamps, other):
+def test_place_changes_nothing(grid_settings, period_stamps, other):
     period, stamps = period_stamps
     grid, watched = (FrameGrid(grid_settings(frame_period_ns=period)) for _ in range(2))
     for stamp in stamps:
@@ -156,9 +156,7 @@ def test_looking_changes_nothing(grid_settings, period_stamps, other):
 
 
 @given(ascending(), st.integers(1, 60))
-def test_a_frame_that_is_not_committed_leaves_its_slot_to_the_next(
-    grid_settings, period_stamps, at
-):
+def test_uncommitted_frame_leaves_its_slot_to_the_next(grid_settings, period_stamps, at):
     period, stamps = period_stamps
     at = min(at, len(stamps) - 1)
     grid, chosen = FrameGrid(grid_settings(frame_period_ns=period)), []
@@ -179,18 +177,18 @@ def test_a_frame_that_is_not_committed_leaves_its_slot_to_the_next(
 
 @st.composite
 def out_of_order(draw):
-    """Draw stamps as they arrive: no frame further behind the newest than the tolerance."""
+    """Draw stamps in order of arrival: no frame lags by more than the tolerance."""
     period, stamps = draw(ascending(most=40))
     tolerance = draw(st.integers(0, 4 * period))
     stamps = sorted(set(stamps))
-    # Sorted by stamp plus delay, a frame comes behind one that is newer by at most its delay.
+    # Sorted by stamp plus delay, a frame arrives after newer frames by at most its delay.
     delays = st.integers(0, tolerance)
     arrivals = sorted(stamps[1:], key=lambda stamp: stamp + draw(delays))
     return period, tolerance, [stamps[0], *arrivals]
 
 
 @given(out_of_order(), st.integers(1, 8))
-def test_the_order_of_arrival_does_not_matter(grid_settings, stream, keep):
+def test_order_of_arrival_does_not_matter(grid_settings, stream, keep):
     period, tolerance, arrivals = stream
     options = grid_settings(frame_period_ns=period, order_tolerance_ns=tolerance)
     assert Model(options, keep=keep).feed(arrivals) == Model(options, keep=keep).feed(
@@ -220,9 +218,7 @@ def test_arrival_within_the_tolerance_is_no_restart(grid_settings, feed, stream,
     st.integers(3 * PERIOD, 9 * PERIOD),
     st.integers(1, 6),
 )
-def test_never_two_frames_in_a_slot_whatever_comes(
-    grid_settings, stamps, tolerance, max_gap, jump, keep
-):
+def test_slot_has_one_frame_for_any_stamps(grid_settings, stamps, tolerance, max_gap, jump, keep):
     options = grid_settings(order_tolerance_ns=tolerance, max_gap_ns=max_gap, jump_ns=jump)
     grid, held, anchor = FrameGrid(options), {}, None
     for stamp in stamps:
@@ -236,7 +232,7 @@ def test_never_two_frames_in_a_slot_whatever_comes(
         if not placement.on_grid:
             continue
         assert slot == slot_of(stamp, anchor_ns=anchor, frame_period_ns=PERIOD)
-        # A slot changes hands only for an earlier frame; a new slot is newer than all.
+        # Only an earlier frame replaces the one in a slot; a new slot is newer than all others.
         assert slot not in held or stamp < held[slot]
         assert (placement is Placement.NEW) == (bool(held) and slot > max(held))
         held[slot] = stamp

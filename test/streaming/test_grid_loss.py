@@ -1,4 +1,4 @@
-"""Lost grid frames are counted by what came."""
+"""Lost grid frames are counted from the stamps of the hypotheses."""
 
 import pytest
 from hypothesis import given
@@ -19,8 +19,8 @@ def loss(stamps, end=FRAMES * PERIOD):
     missing=st.sets(st.integers(1, FRAMES - 2)),
     data=st.data(),
 )
-def test_each_frame_of_the_grid_is_found_or_lost(phase, missing, data):
-    # Frames jitter by a tenth of a period; the first and the last are there.
+def test_each_grid_frame_is_found_or_lost(phase, missing, data):
+    # Frames jitter by a tenth of a period; the first and the last are not missing.
     stamps = [
         index * PERIOD + phase + data.draw(st.integers(-PERIOD // 10, PERIOD // 10))
         for index in range(FRAMES)
@@ -32,15 +32,15 @@ def test_each_frame_of_the_grid_is_found_or_lost(phase, missing, data):
     assert lost == len(missing)
 
 
-def test_what_is_missing_at_the_edges_is_lost_too():
+def test_missing_frames_at_the_edges_are_lost():
     assert loss([index * PERIOD + 100 for index in range(10, 30)]) == (20, 20)
 
 
-def test_without_any_hypothesis_all_is_lost():
+def test_without_hypotheses_all_frames_are_lost():
     assert loss([]) == (0, FRAMES)
     assert loss([-PERIOD, FRAMES * PERIOD]) == (0, FRAMES)
 
 
-def test_a_time_that_ends_before_it_begins_is_refused():
+def test_interval_that_ends_before_it_starts_is_refused():
     with pytest.raises(ValueError, match='from 0 to -1 ns'):
         loss([], end=-1)

@@ -1,4 +1,4 @@
-"""Any head of the registry streams by changing the bundle alone, adapters of images too."""
+"""Every head of the registry, and every image adapter, streams from a bundle."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ IMAGE_METHODS = [name for name, method in PEFT_METHODS.items() if not method.tem
 
 
 def whole_clips(model, images):
-    """Encode and decide every window of the film at once, without the stream."""
+    """Return the logits of every window of the images, without the stream."""
     x_b3hw = normalise(
         torch.from_numpy(np.stack(images)), mean=model.backbone.mean, std=model.backbone.std
     )
@@ -32,24 +32,22 @@ def check_stream(bundle, film):
     recogniser = StreamingRecogniser(
         bundle, TorchEncoder(bundle.model.backbone, device=CPU), order_evidence=True
     )
-    said = [hypothesis for frame in frames for hypothesis in recogniser.process([frame])]
+    hypotheses = [hypothesis for frame in frames for hypothesis in recogniser.process([frame])]
     expected = whole_clips(bundle.model, images)
-    assert len(said) == 4
+    assert len(hypotheses) == 4
     for spec_index, spec in enumerate(bundle.spec.tasks):
-        scores = np.stack([hypothesis.tasks[spec_index].scores_k for hypothesis in said])
-        wanted = (expected[spec.name] / spec.temperature).softmax(dim=-1).numpy()
-        np.testing.assert_allclose(scores, wanted, atol=1e-4)
-    return said
+        scores = np.stack([hypothesis.tasks[spec_index].scores_k for hypothesis in hypotheses])
+        expected_scores = (expected[spec.name] / spec.temperature).softmax(dim=-1).numpy()
+        np.testing.assert_allclose(scores, expected_scores, atol=1e-4)
+    return hypotheses
 
 
 @pytest.mark.parametrize('name', HEADS)
-def test_every_head_goes_through_a_bundle_into_the_stream(
-    name, tiny_model, save_tiny_bundle, film, tmp_path
-):
+def test_every_head_streams_from_a_bundle(name, tiny_model, save_tiny_bundle, film, tmp_path):
     bundle = save_tiny_bundle(tmp_path, tiny_model(head=name))
     assert bundle.spec.heads.name == name
-    said = check_stream(load_bundle(tmp_path), film)
-    evidence = max(task.order_evidence for hypothesis in said for task in hypothesis.tasks)
+    hypotheses = check_stream(load_bundle(tmp_path), film)
+    evidence = max(task.order_evidence for hypothesis in hypotheses for task in hypothesis.tasks)
     if bundle.model.heads['action'].order_aware:
         assert evidence > 1e-5
     else:
@@ -63,7 +61,7 @@ def test_every_head_goes_through_a_bundle_into_the_stream(
         {'positions': 'hybrid', 'block': 'full', 'pooling': 'cls', 'classifier': 'mlp'},
     ],
 )
-def test_options_of_a_head_come_back_with_the_bundle(
+def test_head_options_are_kept_in_the_bundle(
     options, tiny_model, save_tiny_bundle, film, tmp_path
 ):
     save_tiny_bundle(tmp_path, tiny_model(options=options))
@@ -82,7 +80,7 @@ def test_options_of_a_head_come_back_with_the_bundle(
         pytest.param({'head': 'linear'}, id='cls alone'),
     ],
 )
-def test_fewer_tokens_go_through_a_bundle_into_the_stream(
+def test_fewer_tokens_stream_from_a_bundle(
     head, token_grid, tiny_model, save_tiny_bundle, film, tmp_path
 ):
     save_tiny_bundle(tmp_path, tiny_model(token_grid=token_grid, **head))
@@ -104,7 +102,7 @@ def adapted(tiny_model, method, **options):
 
 @pytest.mark.parametrize('weights', ['backbone.safetensors', 'random'])
 @pytest.mark.parametrize('method', IMAGE_METHODS)
-def test_image_adapters_go_through_a_bundle_into_the_stream(
+def test_image_adapters_stream_from_a_bundle(
     method, weights, tiny_model, save_tiny_bundle, film, tmp_path
 ):
     model = adapted(tiny_model, method)
@@ -122,17 +120,13 @@ def test_image_adapters_go_through_a_bundle_into_the_stream(
 
 
 @pytest.mark.parametrize('method', sorted(PEFT_METHODS.keys() - set(IMAGE_METHODS)))
-def test_adapters_that_mix_frames_are_refused_by_a_bundle(
-    method, tiny_model, save_tiny_bundle, tmp_path
-):
+def test_bundle_refuses_adapters_that_mix_frames(method, tiny_model, save_tiny_bundle, tmp_path):
     model = adapted(tiny_model, method)
     with pytest.raises(ValueError, match=r'mix the frames.*these stream: vpt-deep'):
         save_tiny_bundle(tmp_path, model)
 
 
-def test_loading_a_bundle_with_adapters_leaves_the_random_numbers_alone(
-    tiny_model, save_tiny_bundle, tmp_path
-):
+def test_loading_adapters_keeps_the_random_state(tiny_model, save_tiny_bundle, tmp_path):
     save_tiny_bundle(tmp_path, adapted(tiny_model, 'vpt-deep'))
     torch.manual_seed(5)
     load_bundle(tmp_path)
@@ -159,7 +153,7 @@ def rewrite(folder, change):
         (('prompts: 8', 'frames: 8'), 'backbone.adapters', 'frames'),
     ],
 )
-def test_a_damaged_description_of_adapters_is_named(
+def test_damaged_description_of_adapters_is_named(
     change, field, why, tiny_model, save_tiny_bundle, tmp_path
 ):
     save_tiny_bundle(tmp_path, adapted(tiny_model, 'vpt-deep'))

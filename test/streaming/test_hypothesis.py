@@ -1,4 +1,4 @@
-"""Hypotheses: probabilities, their order, and how much the frames' order mattered."""
+"""Hypotheses: best labels, calibrated probabilities and the Jensen-Shannon divergence."""
 
 import math
 
@@ -49,7 +49,7 @@ def distributions(draw, count=2):
         ((0.2, 0.4, 0.4), 'open', 'close'),
     ],
 )
-def test_the_best_label_and_its_counterpart(scores, label, counterpart):
+def test_best_label_and_its_counterpart(scores, label, counterpart):
     hypothesis = task_hypothesis(*scores)
     assert (hypothesis.label, hypothesis.counterpart) == (label, counterpart)
 
@@ -64,7 +64,7 @@ def test_scores_are_found_by_label():
     ]
 
 
-def test_top_is_best_first_and_a_tie_in_the_bundles_order():
+def test_top_is_best_first_with_ties_in_bundle_order():
     hypothesis = task_hypothesis(0.2, 0.4, 0.4)
     assert hypothesis.top(2) == [('open', 0.4), ('close', 0.4)]
     assert hypothesis.top(9) == [('open', 0.4), ('close', 0.4), ('idle', 0.2)]
@@ -74,7 +74,7 @@ def test_top_is_best_first_and_a_tie_in_the_bundles_order():
 # ---- calibration
 
 
-def test_probabilities_are_the_softmax_of_the_logits_over_the_temperature():
+def test_probabilities_are_the_tempered_softmax():
     logits_bk = torch.tensor([[1.0, 2.0, -1.0], [0.0, 0.0, 0.0]])
     expected = np.exp(logits_bk.double().numpy() / 2.5)
     expected /= expected.sum(axis=1, keepdims=True)
@@ -91,7 +91,7 @@ def test_probabilities_sum_to_one_and_keep_the_order(logits, temperature):
     assert (np.diff(scores_k[np.argsort(logits)]) >= 0).all()
 
 
-def test_a_higher_temperature_is_less_sure():
+def test_higher_temperature_gives_flatter_scores():
     logits_bk = torch.tensor([[1.0, 2.0, -1.0]])
     best = [probabilities(logits_bk, temperature).max() for temperature in (0.5, 1.0, 2.0, 100.0)]
     assert best == sorted(best, reverse=True)
@@ -102,7 +102,7 @@ def test_a_higher_temperature_is_less_sure():
 
 
 @given(distributions())
-def test_the_divergence_is_symmetric_and_between_0_and_1(pair):
+def test_divergence_is_symmetric_and_between_0_and_1(pair):
     p_bk, q_bk = pair
     (divergence,) = jensen_shannon(p_bk, q_bk)
     assert 0.0 <= divergence <= 1.0
@@ -110,7 +110,7 @@ def test_the_divergence_is_symmetric_and_between_0_and_1(pair):
 
 
 @given(distributions())
-def test_the_divergence_equals_the_formula(pair):
+def test_divergence_equals_the_formula(pair):
     p_bk, q_bk = pair
     expected = 0.0
     for p, q in zip(p_bk[0], q_bk[0], strict=True):
@@ -121,7 +121,7 @@ def test_the_divergence_equals_the_formula(pair):
 
 
 @given(distributions(count=1))
-def test_no_divergence_from_itself(single):
+def test_divergence_from_itself_is_zero(single):
     assert jensen_shannon(single[0], single[0].copy())[0] == 0.0
 
 

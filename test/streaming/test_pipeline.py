@@ -26,7 +26,7 @@ SETTINGS = replace(
 )
 
 
-def said(number, score, camera='front'):
+def make_hypothesis(number, score, camera='front'):
     scores_k = np.array([(1 - score) / 2, score, (1 - score) / 2])
     return Hypothesis(
         camera=camera,
@@ -40,52 +40,59 @@ def said(number, score, camera='front'):
     )
 
 
-def told(answers, *hypotheses):
+def process(postprocessor, *hypotheses):
     return [
-        answer for hypothesis in hypotheses for answer in answers.process_hypothesis(hypothesis)
+        processed
+        for hypothesis in hypotheses
+        for processed in postprocessor.process_hypothesis(hypothesis)
     ]
 
 
-def test_each_camera_is_answered_by_itself():
-    answers = Postprocessor(SETTINGS, max_gap_ns=500 * MS)
-    course = [said(n, 0.9, camera) for n in range(3) for camera in ('front', 'side')]
-    given = told(answers, *course)
-    assert [answer.hypothesis.camera for answer in given] == ['front', 'side'] * 3
-    assert [len(answer.events) for answer in given] == [0, 0, 0, 0, 2, 2]
+def test_each_camera_has_its_own_events():
+    postprocessor = Postprocessor(SETTINGS, max_gap_ns=500 * MS)
+    course = [make_hypothesis(n, 0.9, camera) for n in range(3) for camera in ('front', 'side')]
+    given = process(postprocessor, *course)
+    assert [processed.hypothesis.camera for processed in given] == ['front', 'side'] * 3
+    assert [len(processed.events) for processed in given] == [0, 0, 0, 0, 2, 2]
     assert given[-1].open_events == given[-1].events
-    assert {event.camera for event in answers.open_events()} == {'front', 'side'}
-    assert [event.type for event in answers.close('side')] == [EventType.END] * 2
-    assert {event.camera for event in answers.open_events()} == {'front'}
+    assert {event.camera for event in postprocessor.open_events()} == {'front', 'side'}
+    assert [event.type for event in postprocessor.close('side')] == [EventType.END] * 2
+    assert {event.camera for event in postprocessor.open_events()} == {'front'}
 
 
-def test_fused_cameras_are_answered_as_one():
+def test_fused_cameras_give_one_stream_of_events():
     fusion = CameraFusion(['front', 'side'], tolerance_ns=PERIOD // 2, stale_ns=5 * PERIOD)
-    answers = Postprocessor(SETTINGS, max_gap_ns=500 * MS, fusion=fusion)
+    postprocessor = Postprocessor(SETTINGS, max_gap_ns=500 * MS, fusion=fusion)
     course = [
-        said(n, score, camera) for n in range(4) for camera, score in (('front', 1), ('side', 0.5))
+        make_hypothesis(n, score, camera)
+        for n in range(4)
+        for camera, score in (('front', 1), ('side', 0.5))
     ]
-    given = told(answers, *course)
-    assert [answer.hypothesis.camera for answer in given] == [FUSED] * 4
+    given = process(postprocessor, *course)
+    assert [processed.hypothesis.camera for processed in given] == [FUSED] * 4
     assert given[0].hypothesis.tasks[0].score_of('open') == pytest.approx(0.75)
-    assert {event.camera for answer in given for event in answer.events} == {FUSED}
+    assert {event.camera for processed in given for event in processed.events} == {FUSED}
 
 
-def test_settings_hold_from_the_next_hypothesis_on():
-    answers = Postprocessor(replace(SETTINGS, on_threshold=0.95), max_gap_ns=500 * MS)
-    assert not any(answer.events for answer in told(answers, *(said(n, 0.9) for n in range(9))))
-    answers.change(replace(SETTINGS, on_threshold=0.8, smoothing=1.0))
-    given = told(answers, *(said(n, 0.9) for n in range(9, 12)))
-    assert [len(answer.events) for answer in given] == [0, 0, 2]
-    [lower] = answers.process_hypothesis(said(12, 0.5))
-    # exp(-0.2) of the way is still to go.
+def test_new_settings_apply_from_the_next_hypothesis():
+    postprocessor = Postprocessor(replace(SETTINGS, on_threshold=0.95), max_gap_ns=500 * MS)
+    assert not any(
+        processed.events
+        for processed in process(postprocessor, *(make_hypothesis(n, 0.9) for n in range(9)))
+    )
+    postprocessor.change(replace(SETTINGS, on_threshold=0.8, smoothing=1.0))
+    given = process(postprocessor, *(make_hypothesis(n, 0.9) for n in range(9, 12)))
+    assert [len(processed.events) for processed in given] == [0, 0, 2]
+    [lower] = postprocessor.process_hypothesis(make_hypothesis(12, 0.5))
+    # After 0.2 s with a time constant of 1 s, exp(-0.2) of the step remains.
     assert lower.hypothesis.tasks[0].score_of('open') == pytest.approx(0.5 + 0.4 * np.exp(-0.2))
 
 
-def test_a_task_that_is_not_active_any_more_is_not_told_and_what_it_had_open_ends():
-    answers = Postprocessor(SETTINGS, max_gap_ns=500 * MS)
-    told(answers, *(said(n, 0.9) for n in range(4)))
-    answers.change(SETTINGS, active_tasks=frozenset({'verb'}))
-    [answer] = answers.process_hypothesis(said(4, 0.9))
-    assert [task.spec.name for task in answer.hypothesis.tasks] == ['verb']
-    assert [(event.task, event.type) for event in answer.events] == [('action', EventType.END)]
-    assert [event.task for event in answer.open_events] == ['verb']
+def test_inactive_task_is_not_published_and_its_events_end():
+    postprocessor = Postprocessor(SETTINGS, max_gap_ns=500 * MS)
+    process(postprocessor, *(make_hypothesis(n, 0.9) for n in range(4)))
+    postprocessor.change(SETTINGS, active_tasks=frozenset({'verb'}))
+    [processed] = postprocessor.process_hypothesis(make_hypothesis(4, 0.9))
+    assert [task.spec.name for task in processed.hypothesis.tasks] == ['verb']
+    assert [(event.task, event.type) for event in processed.events] == [('action', EventType.END)]
+    assert [event.task for event in processed.open_events] == ['verb']

@@ -1,29 +1,29 @@
-"""The teller: what it is given is done in order, beside the worker, and its end is told."""
+"""The publisher thread: jobs run in order, the queue is bounded, crashes are reported."""
 
 import threading
 
 from step_ros.streaming.worker import MAX_WAITING_JOBS, PublisherThread
 
 
-def test_jobs_are_done_in_order_and_all_before_it_ends():
+def test_jobs_run_in_order_and_before_stop_returns():
     done, first = [], threading.Event()
-    teller = PublisherThread(on_crash=done.append)
-    teller.post(first.wait)
+    publisher = PublisherThread(on_crash=done.append)
+    publisher.post(first.wait)
     for number in range(MAX_WAITING_JOBS):
-        teller.post(lambda number=number: done.append(number))
-    assert done == []  # whoever posts does not wait for what is done
+        publisher.post(lambda number=number: done.append(number))
+    assert done == []  # post does not wait for the job
     first.set()
-    teller.stop()
+    publisher.stop()
     assert done == list(range(MAX_WAITING_JOBS))
 
 
-def test_too_much_that_waits_makes_the_worker_wait():
+def test_post_blocks_while_too_many_jobs_wait():
     first, posted = threading.Event(), threading.Semaphore(0)
-    teller = PublisherThread(on_crash=print)
+    publisher = PublisherThread(on_crash=print)
 
     def post():
         for _ in range(MAX_WAITING_JOBS + 3):
-            teller.post(first.wait)
+            publisher.post(first.wait)
             posted.release()
 
     poster = threading.Thread(target=post)
@@ -35,15 +35,15 @@ def test_too_much_that_waits_makes_the_worker_wait():
     first.set()
     poster.join(timeout=20)
     assert not poster.is_alive()
-    teller.stop()
+    publisher.stop()
 
 
-def test_what_ends_it_is_told_and_keeps_nobody_waiting():
+def test_crash_is_reported_and_post_does_not_block():
     crashes, done = [], []
-    teller = PublisherThread(on_crash=crashes.append)
-    teller.post(lambda: 1 / 0)
+    publisher = PublisherThread(on_crash=crashes.append)
+    publisher.post(lambda: 1 / 0)
     for _ in range(3 * MAX_WAITING_JOBS):
-        teller.post(lambda: done.append(1))
-    teller.stop()
+        publisher.post(lambda: done.append(1))
+    publisher.stop()
     assert [type(error) for error in crashes] == [ZeroDivisionError]
     assert done == []

@@ -1,4 +1,4 @@
-"""The streaming recogniser: equals the whole clip, and encodes each grid frame once."""
+"""The streaming recogniser: it equals whole clips, and encodes each grid frame once."""
 
 from collections import Counter
 
@@ -56,39 +56,39 @@ def test_every_window_of_a_long_stream_equals_the_whole_clip(
         hypotheses += recogniser.process(batch)
         calls += 1
         assert not recogniser.problems
-    windows, looked_at = expected_windows(frames)
+    windows, loaded = expected_windows(frames)
     assert Counter(each.camera for each in windows).keys() == {'front', 'side'}
     assert len(windows) > 50
-    # Each grid frame is looked at once and encoded once; the others never are.
-    assert Counter(front.loaded + side.loaded) == Counter(looked_at)
-    assert len(counting_encoder.images) == len(looked_at)
-    assert len({image.tobytes() for image in counting_encoder.images}) == len(looked_at)
+    # Each grid frame is loaded and encoded once; other frames never are.
+    assert Counter(front.loaded + side.loaded) == Counter(loaded)
+    assert len(counting_encoder.images) == len(loaded)
+    assert len({image.tobytes() for image in counting_encoder.images}) == len(loaded)
     assert len(counting_encoder.calls) <= calls
     assert_equals_whole_clips(tiny_bundle, _in_order(hypotheses), _in_order(windows))
     for camera, stream in recogniser.cameras.items():
         received = sum(frame.camera == camera for frame in frames)
         assert stream.counts['received'] == received
         placed = set(stream.counts) - {'received', 'missed_slots'}
-        assert sum(stream.counts[word] for word in placed) == received
+        assert sum(stream.counts[key] for key in placed) == received
         assert {'start', 'gap', 'jump', 'new', 'off_grid', 'duplicate', 'late'} >= placed
 
 
 def _in_order(results):
-    """Sort by camera alone: a batch may mix cameras, but each must keep its order."""
+    """Sort by camera only: a batch may mix cameras, but each camera must keep its order."""
     return sorted(results, key=lambda each: each.camera)
 
 
-def test_these_windows_would_show_a_mistake(tiny_bundle, film, whole_clip_answers):
-    # A frame too many, or two that changed places, weigh far more than the tolerance of 1e-4.
+def test_wrong_frames_exceed_the_tolerance(tiny_bundle, film, whole_clip_scores):
+    # One wrong frame, or two swapped frames, change scores far more than the tolerance of 1e-4.
     clip = film.steady(FRAMES + 1)
     wrong = [clip[1:], [clip[1], clip[0], *clip[2:FRAMES]], [clip[0], clip[0], *clip[2:FRAMES]]]
-    right = whole_clip_answers(tiny_bundle, [clip[:FRAMES]])
-    for answers in (whole_clip_answers(tiny_bundle, [each]) for each in wrong):
-        assert max(np.abs(answers[task] - right[task]).max() for task in right) > 1e-2
+    right = whole_clip_scores(tiny_bundle, [clip[:FRAMES]])
+    for scores in (whole_clip_scores(tiny_bundle, [each]) for each in wrong):
+        assert max(np.abs(scores[task] - right[task]).max() for task in right) > 1e-2
 
 
 @pytest.mark.parametrize('seed', range(3))
-def test_frames_out_of_order_take_their_places(
+def test_frames_out_of_order_fill_their_slots(
     seed,
     tiny_bundle,
     counting_encoder,
@@ -124,7 +124,7 @@ def test_frames_out_of_order_take_their_places(
 
 @settings(max_examples=15)
 @given(data=st.data())
-def test_how_the_stream_is_cut_into_batches_does_not_matter(tiny_bundle, make_film, data):
+def test_batching_does_not_change_hypotheses(tiny_bundle, make_film, data):
     film = make_film()
     frames = [
         frame
@@ -147,11 +147,11 @@ def test_how_the_stream_is_cut_into_batches_does_not_matter(tiny_bundle, make_fi
             np.testing.assert_allclose(task.scores_k, same.scores_k, rtol=0, atol=1e-5)
 
 
-def test_a_hypothesis_for_each_new_grid_frame_of_a_full_window(recogniser, film):
+def test_full_window_gives_a_hypothesis_per_grid_frame(recogniser, film):
     frames = film.steady(7, frame_id='lens', received_ns=12)
-    given_back = [recogniser.process([frame]) for frame in frames]
-    assert [len(hypotheses) for hypotheses in given_back] == [0, 0, 0, 1, 1, 1, 1]
-    (hypothesis,) = given_back[4]
+    per_frame = [recogniser.process([frame]) for frame in frames]
+    assert [len(hypotheses) for hypotheses in per_frame] == [0, 0, 0, 1, 1, 1, 1]
+    (hypothesis,) = per_frame[4]
     assert (hypothesis.camera, hypothesis.frame_id) == ('front', 'lens')
     assert hypothesis.stamp_ns == START + 4 * PERIOD
     assert hypothesis.window_start_ns == START + PERIOD
@@ -171,7 +171,7 @@ def test_a_hypothesis_for_each_new_grid_frame_of_a_full_window(recogniser, film)
 # ---- each grid frame once
 
 
-def test_a_batch_is_encoded_at_once_and_cameras_share_it(recogniser, counting_encoder, film):
+def test_cameras_share_one_encoder_batch(recogniser, counting_encoder, film):
     frames = [
         film.frame(START + slot * PERIOD, camera=camera)
         for slot in range(3)
@@ -181,7 +181,7 @@ def test_a_batch_is_encoded_at_once_and_cameras_share_it(recogniser, counting_en
     assert [len(images) for images in counting_encoder.calls] == [9]
 
 
-def test_frames_off_the_grid_cost_nothing(recogniser, counting_encoder, film):
+def test_frames_off_the_grid_are_not_loaded(recogniser, counting_encoder, film):
     recogniser.process(film.steady(1))
     for stamp in (0, 30, 89):
         assert recogniser.process([film.frame(START + stamp * MS)]) == []
@@ -189,7 +189,7 @@ def test_frames_off_the_grid_cost_nothing(recogniser, counting_encoder, film):
     assert len(counting_encoder.calls) == 1
 
 
-def test_the_window_does_not_keep_a_whole_batch_alive(tiny_bundle, counting_encoder, film):
+def test_window_does_not_keep_a_batch_in_memory(tiny_bundle, counting_encoder, film):
     recogniser = StreamingRecogniser(tiny_bundle, counting_encoder, streaming=False)
     recogniser.process(film.steady(12))
     tokens_nd = recogniser.cameras['front'].window.newest.tokens_nd
@@ -199,9 +199,7 @@ def test_the_window_does_not_keep_a_whole_batch_alive(tiny_bundle, counting_enco
 # ---- cameras
 
 
-def test_cameras_do_not_disturb_each_other(
-    tiny_bundle, counting_encoder, make_film, random_stamps, batches
-):
+def test_cameras_are_independent(tiny_bundle, counting_encoder, make_film, random_stamps, batches):
     random = np.random.default_rng(9)
     films = {camera: make_film(seed=seed) for seed, camera in enumerate(('front', 'side'))}
     streams = {
@@ -217,10 +215,10 @@ def test_cameras_do_not_disturb_each_other(
     for camera, frames in streams.items():
         alone = StreamingRecogniser(tiny_bundle, counting_encoder)
         expected = alone.process(frames)
-        given_back = [each for each in mixed if each.camera == camera]
+        of_camera = [each for each in mixed if each.camera == camera]
         assert len(expected) > 10
-        assert [each.stamp_ns for each in given_back] == [each.stamp_ns for each in expected]
-        for one, other in zip(given_back, expected, strict=True):
+        assert [each.stamp_ns for each in of_camera] == [each.stamp_ns for each in expected]
+        for one, other in zip(of_camera, expected, strict=True):
             for task, same in zip(one.tasks, other.tasks, strict=True):
                 np.testing.assert_allclose(task.scores_k, same.scores_k, rtol=0, atol=1e-5)
         assert together.cameras[camera].counts == alone.cameras[camera].counts
@@ -240,7 +238,7 @@ def test_cameras_do_not_disturb_each_other(
         ({'jump_back': -1.0}, 'order_tolerance'),
     ],
 )
-def test_times_that_do_not_fit_are_refused(options, why, tiny_bundle, counting_encoder):
+def test_invalid_times_are_refused(options, why, tiny_bundle, counting_encoder):
     with pytest.raises(ValueError, match=why):
         StreamingRecogniser(tiny_bundle, counting_encoder, **options)
 

@@ -1,4 +1,4 @@
-"""The streaming recogniser: frames that cannot be used leave their slots to others."""
+"""The streaming recogniser: unusable frames leave their slots to others."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def unreadable():
     return FrameError('unknown_encoding', "encoding 'odd'; expected rgb8")
 
 
-def test_the_next_frame_takes_the_slot_of_an_unreadable_one(
+def test_next_frame_takes_the_slot_of_an_unreadable_one(
     tiny_bundle, recogniser, counting_encoder, film, expected_hypothesis, assert_equals_whole_clips
 ):
     frames = film.steady(3)
@@ -42,7 +42,7 @@ def test_the_next_frame_takes_the_slot_of_an_unreadable_one(
 
 
 @pytest.mark.parametrize('seed', range(2))
-def test_a_long_stream_with_unreadable_frames(
+def test_long_stream_with_unreadable_frames_equals_whole_clips(
     seed,
     tiny_bundle,
     counting_encoder,
@@ -63,21 +63,21 @@ def test_a_long_stream_with_unreadable_frames(
     for batch in batches(random, frames):
         hypotheses += recogniser.process(batch)
         problems += len(recogniser.problems)
-    windows, looked_at = expected_windows(frames, broken=broken)
-    assert film.loaded == looked_at
-    assert problems == len(broken.intersection(looked_at)) > 10
+    windows, loaded = expected_windows(frames, broken=broken)
+    assert film.loaded == loaded
+    assert problems == len(broken.intersection(loaded)) > 10
     assert recogniser.cameras['front'].counts['unknown_encoding'] == problems
     assert_equals_whole_clips(tiny_bundle, hypotheses, windows)
 
 
-def test_an_unreadable_first_frame_does_not_start_the_grid(recogniser, film):
+def test_unreadable_first_frame_does_not_start_the_grid(recogniser, film):
     frames = [film.frame(START, broken=unreadable()), *film.steady(4, start=START + 50 * MS)]
     (hypothesis,) = recogniser.process(frames)
     assert hypothesis.window_start_ns == START + 50 * MS
     assert recogniser.cameras['front'].counts['start'] == 1
 
 
-def test_an_unreadable_frame_after_a_gap_keeps_the_gap_open(recogniser, film):
+def test_unreadable_frame_after_a_gap_keeps_the_gap_open(recogniser, film):
     frames = film.steady(4)
     frames += [film.frame(START + 900 * MS, broken=unreadable())]
     frames += film.steady(4, start=START + 930 * MS)
@@ -86,7 +86,7 @@ def test_an_unreadable_frame_after_a_gap_keeps_the_gap_open(recogniser, film):
     assert recogniser.cameras['front'].counts['gap'] == 1
 
 
-def test_stamps_that_no_message_can_carry_are_refused(recogniser, film):
+def test_stamps_beyond_ros_time_are_refused(recogniser, film):
     end_ns = 2**31 * 1_000_000_000
     frames = film.steady(4, start=end_ns - 4 * 100 * MS)
     (hypothesis,) = recogniser.process([*frames, film.frame(end_ns)])
@@ -105,13 +105,13 @@ def test_frames_without_a_stamp_are_refused(stamp_ns, recogniser, film):
         assert 'stamp' in problem.detail
     assert recogniser.cameras['side'].counts == {'received': 2, 'zero_stamp': 2}
     assert film.loaded == []
-    # In the midst of a stream they do it no harm.
+    # They do not disturb a running stream.
     frames = film.steady(4)
     frames.insert(2, film.frame(stamp_ns))
     assert len(recogniser.process(frames)) == 1
 
 
-def test_after_a_failure_of_the_encoder_a_reset_is_enough(
+def test_reset_recovers_from_an_encoder_failure(
     tiny_bundle,
     recogniser,
     counting_encoder,
@@ -122,7 +122,7 @@ def test_after_a_failure_of_the_encoder_a_reset_is_enough(
 ):
     recogniser.process(film.steady(2))
     with monkeypatch.context() as patch:
-        patch.setattr(counting_encoder, '_encoder', None)
+        patch.setattr(counting_encoder, 'encoder', None)
         with pytest.raises(AttributeError):
             recogniser.process(film.steady(2, start=START + 2 * PERIOD))
     recogniser.reset()

@@ -14,7 +14,7 @@ def evidences(hypotheses):
     return np.array([[task.order_evidence for task in each.tasks] for each in hypotheses])
 
 
-def test_order_evidence_is_in_its_range_and_above_nothing(recogniser, film):
+def test_order_evidence_is_in_range_and_positive(recogniser, film):
     evidence = evidences(recogniser.process(film.steady(40)))
     assert evidence.shape == (37, 3)
     assert (evidence > 1e-6).all()
@@ -44,9 +44,9 @@ def test_order_evidence_is_symmetric(tiny_bundle, counting_encoder, make_film):
 
 
 @pytest.mark.parametrize('streaming', [True, False])
-@pytest.mark.parametrize('wanted', [True, False])
-def test_the_reversed_window_is_run_only_when_asked_for(
-    wanted, streaming, tiny_bundle, counting_encoder, film, monkeypatch
+@pytest.mark.parametrize('order_evidence', [True, False])
+def test_reversed_window_runs_only_for_order_evidence(
+    order_evidence, streaming, tiny_bundle, counting_encoder, film, monkeypatch
 ):
     classified = []
     classifier = tiny_bundle.model.heads['action'].classifier
@@ -59,13 +59,13 @@ def test_the_reversed_window_is_run_only_when_asked_for(
 
     monkeypatch.setattr(StreamingHeads, 'classify', counted)
     recogniser = StreamingRecogniser(
-        tiny_bundle, counting_encoder, order_evidence=wanted, streaming=streaming
+        tiny_bundle, counting_encoder, order_evidence=order_evidence, streaming=streaming
     )
     hypotheses = recogniser.process(film.steady(6))
     hook.remove()
     assert len(hypotheses) == 3
-    assert sum(classified) == 3 * (2 if wanted else 1)
+    assert sum(classified) == 3 * (2 if order_evidence else 1)
     for hypothesis in hypotheses:
         for task in hypothesis.tasks:
-            assert math.isnan(task.order_evidence) != wanted
+            assert math.isnan(task.order_evidence) != order_evidence
             assert task.scores_k.sum() == pytest.approx(1.0)

@@ -1,4 +1,4 @@
-"""From windows to hypotheses: streaming heads and plain ones say the same."""
+"""From windows to hypotheses: streaming and plain heads give the same scores."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ FRAMES = 4
 
 @pytest.fixture
 def heads(tiny_bundle):
-    """Take the tiny bundle's heads apart."""
+    """Make streaming heads of the tiny bundle."""
     backbone = tiny_bundle.model.backbone
     return StreamingHeads(dict(tiny_bundle.model.heads.items()), tokens=backbone.tokens)
 
@@ -28,7 +28,7 @@ def clips_btnd(tiny_bundle):
 
 
 def windows_of(clips_btnd):
-    """Describe windows of two cameras that hold these tokens."""
+    """Make full windows of two cameras with these tokens."""
     return [
         FullWindow(
             newest=FrameHeader(
@@ -42,22 +42,22 @@ def windows_of(clips_btnd):
 
 
 def attended(heads, clips_btnd):
-    """Let streaming heads look at both, forwards and reversed."""
-    found = []
+    """Return the attended values of each window, forwards and reversed."""
+    values = []
     for x_tnd in clips_btnd:
         cache = HeadCache(heads, kept='float32')
         for place, qkv_3gnc in enumerate(heads.project(x_tnd)):
             cache.store_frame(place, qkv_3gnc)
-        found.append(cache.attend([range(FRAMES), range(FRAMES)[::-1]]))
-    return found
+        values.append(cache.attend([range(FRAMES), range(FRAMES)[::-1]]))
+    return values
 
 
-def test_streaming_and_plain_heads_say_the_same_of_each_window(tiny_bundle, heads, clips_btnd):
+def test_streaming_heads_predict_what_plain_heads_predict(tiny_bundle, heads, clips_btnd):
     plain = WindowClassifier(tiny_bundle, None, order_evidence=True)
     streaming = WindowClassifier(tiny_bundle, heads, order_evidence=True)
     expected = plain.predict(windows_of(clips_btnd), [])
-    said = streaming.predict(windows_of(clips_btnd), attended(heads, clips_btnd))
-    for index, (one, other) in enumerate(zip(said, expected, strict=True)):
+    streamed = streaming.predict(windows_of(clips_btnd), attended(heads, clips_btnd))
+    for index, (one, other) in enumerate(zip(streamed, expected, strict=True)):
         assert (one.camera, one.frame_id) == (f'camera{index}', 'lens')
         assert (one.stamp_ns, one.window_start_ns, one.received_ns) == (
             400 + index,
@@ -68,19 +68,19 @@ def test_streaming_and_plain_heads_say_the_same_of_each_window(tiny_bundle, head
             assert task.spec is wanted.spec
             np.testing.assert_allclose(task.scores_k, wanted.scores_k, atol=1e-5)
             assert task.order_evidence == pytest.approx(wanted.order_evidence, abs=1e-5)
-    assert not np.allclose(said[0].tasks[0].scores_k, said[1].tasks[0].scores_k)
+    assert not np.allclose(streamed[0].tasks[0].scores_k, streamed[1].tasks[0].scores_k)
 
 
-def test_order_evidence_that_was_not_asked_for_is_no_number(tiny_bundle, clips_btnd):
-    decider = WindowClassifier(tiny_bundle, None, order_evidence=False)
-    for hypothesis in decider.predict(windows_of(clips_btnd), []):
+def test_order_evidence_is_nan_if_switched_off(tiny_bundle, clips_btnd):
+    classifier = WindowClassifier(tiny_bundle, None, order_evidence=False)
+    for hypothesis in classifier.predict(windows_of(clips_btnd), []):
         assert all(np.isnan(task.order_evidence) for task in hypothesis.tasks)
 
 
-def test_scores_that_are_no_numbers_stay_so(tiny_bundle, clips_btnd):
+def test_nan_tokens_give_nan_scores(tiny_bundle, clips_btnd):
     clips_btnd[0, 1, 2, 3] = float('nan')
-    spoilt, other = WindowClassifier(tiny_bundle, None, order_evidence=True).predict(
+    broken, other = WindowClassifier(tiny_bundle, None, order_evidence=True).predict(
         windows_of(clips_btnd), []
     )
-    assert np.isnan(spoilt.tasks[0].scores_k).all()
+    assert np.isnan(broken.tasks[0].scores_k).all()
     assert np.isfinite(other.tasks[0].scores_k).all()

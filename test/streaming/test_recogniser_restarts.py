@@ -1,4 +1,4 @@
-"""The streaming recogniser: when windows start again, and which slots they miss."""
+"""The streaming recogniser: when windows restart, and which slots they miss."""
 
 import pytest
 
@@ -13,7 +13,7 @@ START = 1_700_000_000_000_000_000
 # ---- restarts
 
 
-def test_a_looped_stream_starts_again_each_time(
+def test_each_loop_of_a_stream_restarts_the_window(
     tiny_bundle, recogniser, make_film, expected_windows, assert_equals_whole_clips
 ):
     film = make_film()
@@ -27,7 +27,7 @@ def test_a_looped_stream_starts_again_each_time(
     assert (counts['start'], counts['jump'], counts['gap'], counts['late']) == (1, 2, 0, 0)
 
 
-def test_a_short_step_back_is_late_and_a_long_one_is_a_jump(tiny_bundle, counting_encoder, film):
+def test_short_step_back_is_late_and_a_long_one_a_jump(tiny_bundle, counting_encoder, film):
     recogniser = StreamingRecogniser(tiny_bundle, counting_encoder, jump_back=0.5)
     recogniser.process(film.steady(12))
     newest = START + 11 * PERIOD
@@ -41,7 +41,7 @@ def test_a_short_step_back_is_late_and_a_long_one_is_a_jump(tiny_bundle, countin
 
 
 @pytest.mark.parametrize(('options', 'longest'), [({}, 250 * MS), ({'max_gap': 0.8}, 800 * MS)])
-def test_a_long_gap_starts_again(options, longest, tiny_bundle, counting_encoder, film):
+def test_long_gap_restarts_the_window(options, longest, tiny_bundle, counting_encoder, film):
     for gap, restarts in ((longest, False), (longest + 1, True)):
         recogniser = StreamingRecogniser(tiny_bundle, counting_encoder, **options)
         recogniser.process(film.steady(5))
@@ -54,15 +54,15 @@ def test_a_long_gap_starts_again(options, longest, tiny_bundle, counting_encoder
         assert (hypotheses[0].window_start_ns == begin) == restarts
 
 
-def test_reset_empties_all_windows_and_counters_go_on(recogniser, film):
+def test_reset_empties_windows_and_keeps_counters(recogniser, film):
     for camera in ('front', 'side'):
         recogniser.process(film.steady(5, camera=camera))
     recogniser.reset()
     assert [len(stream.window) for stream in recogniser.cameras.values()] == [0, 0]
     # The same stamps again are no duplicates.
     for camera in ('front', 'side'):
-        given_back = [len(recogniser.process([f])) for f in film.steady(5, camera=camera)]
-        assert given_back == [0, 0, 0, 1, 1]
+        counts_per_frame = [len(recogniser.process([f])) for f in film.steady(5, camera=camera)]
+        assert counts_per_frame == [0, 0, 0, 1, 1]
         counts = recogniser.cameras[camera].counts
         assert (counts['received'], counts['start'], counts['new']) == (10, 2, 8)
 
@@ -70,7 +70,7 @@ def test_reset_empties_all_windows_and_counters_go_on(recogniser, film):
 # ---- missed slots
 
 
-def test_missed_slots_are_counted_within_a_window_only(recogniser, film):
+def test_missed_slots_count_within_a_window_only(recogniser, film):
     def process(*tenths):
         recogniser.process([film.frame(START + tenth * PERIOD) for tenth in tenths])
         return recogniser.cameras['front'].counts['missed_slots']
@@ -78,11 +78,11 @@ def test_missed_slots_are_counted_within_a_window_only(recogniser, film):
     assert process(0, 1, 2) == 0
     assert process(4) == 1
     assert process(6, 7) == 2
-    assert process(20, 21) == 2  # a gap: the window starts again
-    assert process(5, 7) == 3  # so it does when time jumps back
+    assert process(20, 21) == 2  # a gap: the window restarts
+    assert process(5, 7) == 3  # a jump back: the window restarts
 
 
-def test_a_slot_that_a_late_frame_fills_is_not_missed(tiny_bundle, counting_encoder, film):
+def test_slot_filled_by_a_late_frame_is_not_missed(tiny_bundle, counting_encoder, film):
     recogniser = StreamingRecogniser(tiny_bundle, counting_encoder, order_tolerance=0.2)
     recogniser.process([film.frame(START + tenth * PERIOD) for tenth in (0, 2, 1, 3)])
     stream = recogniser.cameras['front']

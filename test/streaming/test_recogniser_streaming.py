@@ -1,4 +1,4 @@
-"""The recogniser with streaming heads: says what it says with plain ones, whatever is kept."""
+"""The recogniser with streaming heads predicts what plain heads predict."""
 
 import logging
 
@@ -21,8 +21,8 @@ def run(bundle, encoder, batches, **options):
     return each, [hypothesis for batch in batches for hypothesis in each.process(batch)]
 
 
-def restless(make_film, random_stamps, *, seed, count=120):
-    """Make frames of two cameras with gaps, jumps, repeats and many that come late."""
+def irregular_frames(make_film, random_stamps, *, seed, count=120):
+    """Make frames of two cameras with gaps, jumps, repeats and many late frames."""
     random = np.random.default_rng(seed)
     frames = []
     for camera in ('front', 'side'):
@@ -39,9 +39,9 @@ def assert_same(one, other, *, atol):
         (x.camera, x.stamp_ns, x.window_start_ns) for x in other
     ]
     for mine, theirs in zip(one, other, strict=True):
-        for task, wanted in zip(mine.tasks, theirs.tasks, strict=True):
-            np.testing.assert_allclose(task.scores_k, wanted.scores_k, rtol=0, atol=atol)
-            assert task.order_evidence == pytest.approx(wanted.order_evidence, abs=atol)
+        for task, expected in zip(mine.tasks, theirs.tasks, strict=True):
+            np.testing.assert_allclose(task.scores_k, expected.scores_k, rtol=0, atol=atol)
+            assert task.order_evidence == pytest.approx(expected.order_evidence, abs=atol)
 
 
 @pytest.mark.parametrize('seed', range(2))
@@ -54,7 +54,7 @@ def assert_same(one, other, *, atol):
         (0, 10**9, 'none', 1e-4),
     ],
 )
-def test_it_says_what_plain_heads_say(
+def test_streaming_equals_plain_heads_for_each_kept_type(
     seed,
     compiled,
     budget,
@@ -71,33 +71,33 @@ def test_it_says_what_plain_heads_say(
     monkeypatch.setattr(storage, 'FLOAT32_LIMIT_BYTES', float32_bytes)
     if not compiled:
         monkeypatch.setattr(recogniser, 'find_native', lambda: None)
-    frames = restless(make_film, random_stamps, seed=seed)
+    frames = irregular_frames(make_film, random_stamps, seed=seed)
     parts = list(batches(np.random.default_rng(seed), frames))
-    plain, wanted = run(tiny_bundle, counting_encoder, parts, streaming=False)
-    streaming, said = run(tiny_bundle, counting_encoder, parts, memory_budget=budget)
+    plain, expected = run(tiny_bundle, counting_encoder, parts, streaming=False)
+    streaming, streamed = run(tiny_bundle, counting_encoder, parts, memory_budget=budget)
     assert plain.not_streaming_reason == 'streaming is switched off'
     assert not streaming.not_streaming_reason
     cache = streaming.cameras['front'].cache
     assert (cache.kept, cache.compiled) == (kept, compiled)
-    assert len(wanted) > 20
+    assert len(expected) > 20
     counts = streaming.cameras['front'].counts
     assert counts['reordered']
     assert counts['gap'] + counts['jump']
     assert counts == plain.cameras['front'].counts
-    assert_same(said, wanted, atol=atol)
+    assert_same(streamed, expected, atol=atol)
 
 
-def test_a_reset_forgets_the_frames_before(tiny_bundle, counting_encoder, make_film):
+def test_reset_forgets_the_frames_before(tiny_bundle, counting_encoder, make_film):
     first, second = make_film(seed=1).steady(6), make_film(seed=2).steady(6)
     streaming = StreamingRecogniser(tiny_bundle, counting_encoder)
     streaming.process(first)
     streaming.reset()
-    said = streaming.process(second)
-    wanted = StreamingRecogniser(tiny_bundle, counting_encoder, streaming=False).process(second)
-    assert_same(said, wanted, atol=1e-4)
+    streamed = streaming.process(second)
+    expected = StreamingRecogniser(tiny_bundle, counting_encoder, streaming=False).process(second)
+    assert_same(streamed, expected, atol=1e-4)
 
 
-def test_other_heads_run_on_whole_windows_and_say_so(
+def test_other_heads_run_on_whole_windows_and_log_why(
     tiny_model, save_tiny_bundle, counting_encoder, tmp_path, caplog
 ):
     save_tiny_bundle(tmp_path, tiny_model(head='linear'))
@@ -108,9 +108,7 @@ def test_other_heads_run_on_whole_windows_and_say_so(
     assert plain.prepare('front').cache is None
 
 
-def test_memory_is_taken_when_a_camera_is_prepared_and_stated(
-    tiny_bundle, counting_encoder, film, caplog
-):
+def test_prepare_allocates_all_memory_and_logs_it(tiny_bundle, counting_encoder, film, caplog):
     streaming = StreamingRecogniser(tiny_bundle, counting_encoder)
     with caplog.at_level(logging.INFO, logger='step_ros'):
         stream = streaming.prepare('front')
@@ -120,30 +118,30 @@ def test_memory_is_taken_when_a_camera_is_prepared_and_stated(
     assert streaming.cameras == {'front': stream}
     assert stream.cache is cache
     assert cache.bytes == stated
-    # The tokens themselves are not kept beside it.
+    # The window does not keep the tokens as well.
     assert stream.window.newest.tokens_nd is None
 
 
-def test_a_negative_budget_is_refused(tiny_bundle, counting_encoder):
+def test_negative_budget_is_refused(tiny_bundle, counting_encoder):
     with pytest.raises(ValueError, match=r'memory_budget=-1: expected 0 or more'):
         StreamingRecogniser(tiny_bundle, counting_encoder, memory_budget=-1)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
 @pytest.mark.parametrize('float32_bytes', [10**9, 0])
-def test_it_says_the_same_on_a_gpu(
+def test_gpu_predicts_what_the_cpu_predicts(
     float32_bytes, tiny_bundle, counting_encoder, film, monkeypatch
 ):
     from step_ros.encoders.base import TorchEncoder
 
     monkeypatch.setattr(storage, 'FLOAT32_LIMIT_BYTES', float32_bytes)
     frames = film.steady(12)
-    wanted = StreamingRecogniser(tiny_bundle, counting_encoder, streaming=False).process(frames)
+    expected = StreamingRecogniser(tiny_bundle, counting_encoder, streaming=False).process(frames)
     heads = tiny_bundle.model.heads
     try:
         encoder = TorchEncoder(tiny_bundle.model.backbone, device=torch.device('cuda'))
-        said = StreamingRecogniser(tiny_bundle, encoder).process(frames)
+        streamed = StreamingRecogniser(tiny_bundle, encoder).process(frames)
     finally:
         heads.to('cpu')
         tiny_bundle.model.backbone.to('cpu')
-    assert_same(said, wanted, atol=2e-3)
+    assert_same(streamed, expected, atol=2e-3)

@@ -1,4 +1,4 @@
-"""The streaming recogniser: what frames cost, what may be left out, what is lost when it fails."""
+"""The streaming recogniser: cost of frames, skipped hypotheses, and losses by failure."""
 
 import pytest
 
@@ -10,7 +10,7 @@ START = 1_700_000_000_000_000_000
 
 
 @pytest.mark.parametrize('head', ['step', 'linear'])
-def test_in_a_backlog_the_newest_window_alone_may_be_decided_on(
+def test_newest_only_skips_older_windows(
     head,
     tiny_model,
     save_tiny_bundle,
@@ -28,14 +28,14 @@ def test_in_a_backlog_the_newest_window_alone_may_be_decided_on(
     (hypothesis,) = recogniser.recognise(admitted, newest_only=True)
     assert stream.counts['skipped_hypotheses'] == 3
     assert stream.used == 7
-    # The window is the one that all frames give: nothing but answers was left out.
+    # All frames entered the window: only hypotheses were skipped.
     expected = expected_hypothesis('front', frames[-1], frames[3:], frames[3].stamp_ns)
     assert_equals_whole_clips(bundle, [hypothesis], [expected])
     (following,) = recogniser.process([film.frame(START + 7 * PERIOD)])
     assert following.window_start_ns == frames[4].stamp_ns
 
 
-def test_a_failing_model_loses_frames_by_count(recogniser, counting_encoder, film, monkeypatch):
+def test_failing_model_counts_lost_frames(recogniser, counting_encoder, film, monkeypatch):
     def fail(images):
         raise MemoryError('no room')
 
@@ -47,7 +47,7 @@ def test_a_failing_model_loses_frames_by_count(recogniser, counting_encoder, fil
     assert recogniser.cameras['front'].used == 0
 
 
-def test_what_cannot_be_loaded_for_any_reason_is_counted(recogniser, film):
+def test_any_error_of_load_is_counted_as_unreadable(recogniser, film):
     broken = film.frame(START, broken=MemoryError('no room'))
     assert recogniser.process([broken]) == []
     (problem,) = recogniser.problems
@@ -55,7 +55,7 @@ def test_what_cannot_be_loaded_for_any_reason_is_counted(recogniser, film):
     assert recogniser.cameras['front'].counts['unreadable'] == 1
 
 
-def test_what_frames_cost_is_measured(recogniser, film):
+def test_cost_of_frames_is_measured(recogniser, film):
     recogniser.process(film.steady(4))
     assert recogniser.timing.encode_ms > 0
     assert recogniser.timing.predict_ms > 0

@@ -1,4 +1,4 @@
-"""Stream settings: they are the node's parameters, and reach what they are for."""
+"""Stream settings: they come from the node's parameters and reach recogniser and events."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from step_ros.streaming.settings import StreamSettings
 DEFAULTS = load_defaults('perception.yaml')
 
 
-def test_the_node_s_defaults_are_settings():
+def test_default_parameters_are_valid_settings():
     settings = StreamSettings.from_values(DEFAULTS)
     events = settings.events()
     assert events.on_threshold == DEFAULTS['on_threshold']
@@ -17,14 +17,14 @@ def test_the_node_s_defaults_are_settings():
     assert 'idle' in events.ignored_labels
 
 
-def test_the_recogniser_gets_them(tiny_bundle):
+def test_recogniser_gets_the_settings(tiny_bundle):
     settings = StreamSettings.from_values({**DEFAULTS, 'order_tolerance': 0.25, 'max_gap': 0.75})
     encoder = TorchEncoder(tiny_bundle.model.backbone, device=choose_device('cpu'))
     grid = settings.recogniser(tiny_bundle, encoder).settings
     assert (grid.order_tolerance_ns, grid.max_gap_ns) == (250_000_000, 750_000_000)
 
 
-def test_an_empty_name_ignores_nothing():
+def test_empty_name_ignores_nothing():
     settings = StreamSettings.from_values({**DEFAULTS, 'ignored_labels': ['']})
     assert settings.events().ignored_labels == frozenset()
 
@@ -37,6 +37,6 @@ def test_an_empty_name_ignores_nothing():
         ({'order_evidence': False, 'minimum_order_evidence': 0.1}, 'without order_evidence'),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(change, named):
+def test_invalid_stream_settings_are_refused(change, named):
     with pytest.raises(ValueError, match=named):
         StreamSettings.from_values({**DEFAULTS, **change})

@@ -1,4 +1,4 @@
-"""How many threads a model gets is measured, and what was measured is said."""
+"""The number of threads of a model is measured, and the measurement is described."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from step_ros.streaming.threads import set_threads, start_encoder
 
 @pytest.fixture
 def count(monkeypatch):
-    """Have two threads, whatever the machine has, and leave the number as it was."""
+    """Pretend that the machine has two threads; restore the number afterwards."""
     before = torch.get_num_threads()
     monkeypatch.setattr(threads, 'ALL_THREADS', 2)
     yield torch.get_num_threads
@@ -23,14 +23,14 @@ def count(monkeypatch):
 
 @pytest.fixture
 def starts(tiny_bundle) -> tuple[Callable, list[int]]:
-    """Start encoders, and note how many threads there were each time."""
-    noted = []
+    """Start encoders, and record the number of threads at each start."""
+    thread_counts = []
 
     def start():
-        noted.append(torch.get_num_threads())
+        thread_counts.append(torch.get_num_threads())
         return TorchEncoder(tiny_bundle.model.backbone, device=torch.device('cpu'))
 
-    return start, noted
+    return start, thread_counts
 
 
 def pretend(monkeypatch, *, one_ms, all_ms):
@@ -41,38 +41,38 @@ def pretend(monkeypatch, *, one_ms, all_ms):
 
 
 @pytest.mark.parametrize(
-    ('one_ms', 'all_ms', 'wanted'), [(4.0, 3.0, 1), (4.5, 3.0, 1), (4.6, 3.0, 2), (3.0, 9.0, 1)]
+    ('one_ms', 'all_ms', 'expected'), [(4.0, 3.0, 1), (4.5, 3.0, 1), (4.6, 3.0, 2), (3.0, 9.0, 1)]
 )
-def test_one_thread_unless_all_are_worth_it(
-    one_ms, all_ms, wanted, count, starts, tiny_bundle, monkeypatch
+def test_one_thread_is_chosen_unless_all_are_faster(
+    one_ms, all_ms, expected, count, starts, tiny_bundle, monkeypatch
 ):
     pretend(monkeypatch, one_ms=one_ms, all_ms=all_ms)
-    start, noted = starts
+    start, thread_counts = starts
     encoder = start_encoder(0, start, lambda each: StreamingRecogniser(tiny_bundle, each))
-    assert count() == wanted
-    assert noted == [2, 1]
-    assert f'threads: {wanted} (a frame takes {one_ms} ms with 1, {all_ms} with 2)' in (
+    assert count() == expected
+    assert thread_counts == [2, 1]
+    assert f'threads: {expected} (a frame takes {one_ms} ms with 1, {all_ms} with 2)' in (
         encoder.description
     )
 
 
-def test_a_slow_model_gets_all_threads_without_a_long_measurement(
+def test_slow_model_gets_all_threads_without_measuring_one(
     count, starts, tiny_bundle, monkeypatch
 ):
     pretend(monkeypatch, one_ms=0.1, all_ms=26.0)
-    start, noted = starts
+    start, thread_counts = starts
     torch.set_num_threads(1)
     encoder = start_encoder(0, start, lambda each: StreamingRecogniser(tiny_bundle, each))
-    assert (count(), noted) == (2, [2])
+    assert (count(), thread_counts) == (2, [2])
     assert 'threads' not in encoder.description
 
 
-def test_who_asks_for_a_number_gets_it(count, starts, tiny_bundle):
-    start, noted = starts
+def test_requested_number_of_threads_is_used(count, starts, tiny_bundle):
+    start, thread_counts = starts
     start_encoder(1, start, lambda each: StreamingRecogniser(tiny_bundle, each))
-    assert (count(), noted) == (1, [1])
+    assert (count(), thread_counts) == (1, [1])
 
 
-def test_the_real_measurement_chooses_one_of_both(count, starts, tiny_bundle):
+def test_real_measurement_chooses_one_or_all(count, starts, tiny_bundle):
     start_encoder(0, starts[0], lambda each: StreamingRecogniser(tiny_bundle, each))
     assert count() in (1, 2)

@@ -29,7 +29,7 @@ def window_of(*slots, frames=3):
     return window
 
 
-def test_it_fills_up_and_then_slides():
+def test_window_fills_up_and_then_slides():
     window = Window(3)
     assert len(window) == 0
     assert not window.full
@@ -46,21 +46,21 @@ def test_it_fills_up_and_then_slides():
         )
 
 
-def test_a_late_frame_enters_at_its_slot():
+def test_late_frame_enters_at_its_slot():
     window = window_of(4, 7, 5)
     assert [window.oldest.slot, window.newest.slot] == [4, 7]
     assert window.stamps_ns == (1400, 1500, 1700)
 
 
-def test_a_late_frame_pushes_the_oldest_out():
+def test_late_frame_pushes_the_oldest_out():
     assert window_of(4, 7, 8, 5).stamps_ns == (1500, 1700, 1800)
 
 
-def test_a_frame_older_than_a_full_window_does_not_enter():
+def test_frame_older_than_a_full_window_does_not_enter():
     assert window_of(4, 7, 8, 3).stamps_ns == (1400, 1700, 1800)
 
 
-def test_a_frame_takes_the_place_of_the_one_in_its_slot():
+def test_frame_replaces_the_one_in_its_slot():
     window = window_of(4, 5, 6)
     window.insert(encoded(5, stamp_ns=1490))
     assert window.stamps_ns == (1400, 1490, 1600)
@@ -74,7 +74,7 @@ def test_tokens_are_oldest_first(slots):
     assert tokens_tnd[:, 0, 0].tolist() == [1400.0, 1500.0, 1600.0]
 
 
-def test_tokens_once_given_do_not_change():
+def test_stacked_tokens_do_not_change_later():
     window = window_of(4, 5, 6)
     tokens_tnd = window.tokens_tnd()
     window.insert(encoded(7))
@@ -82,7 +82,7 @@ def test_tokens_once_given_do_not_change():
     assert tokens_tnd[:, 0, 0].tolist() == [1400.0, 1500.0, 1600.0]
 
 
-def test_clearing_empties_it():
+def test_clear_empties_the_window():
     window = window_of(4, 5, 6)
     window.clear()
     assert len(window) == 0
@@ -100,7 +100,7 @@ def test_frames_without_tokens_cannot_be_stacked():
 
 
 @given(st.lists(st.integers(0, 12)), st.integers(1, 6))
-def test_a_frame_keeps_its_place_and_no_two_share_one(slots, frames):
+def test_frame_keeps_a_place_of_its_own(slots, frames):
     window, place_of = Window(frames), {}
     for slot in slots:
         place = window.insert(encoded(slot))
@@ -114,7 +114,7 @@ def test_a_frame_keeps_its_place_and_no_two_share_one(slots, frames):
 
 
 @given(st.lists(st.integers(0, 12)), st.integers(1, 6))
-def test_it_holds_the_newest_slots_in_any_order_of_arrival(slots, frames):
+def test_window_holds_the_newest_slots_in_any_order_of_arrival(slots, frames):
     window = window_of(*slots, frames=frames)
     newest = sorted(set(slots))[-frames:]
     assert window.stamps_ns == tuple(1000 + 100 * slot for slot in newest)

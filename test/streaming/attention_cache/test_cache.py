@@ -1,6 +1,9 @@
 """Streaming heads: equal to the plain head on every window, in fixed memory."""
 
+import ctypes
+import gc
 import random
+from types import FunctionType, ModuleType
 
 import pytest
 import torch
@@ -25,7 +28,7 @@ def per_frame(heads, tokens):
 
 
 class Film:
-    """Random frames that are put in a cache at places of their own."""
+    """Stores random frames in a cache, and compares its logits with the plain heads'."""
 
     def __init__(self, heads, cache, *, seed=0, scale=1.0):
         self.heads, self.cache = heads, cache
@@ -33,7 +36,7 @@ class Film:
         self._scale = scale
         self.frames = {}
 
-    def put(self, place):
+    def store(self, place):
         streaming = self.cache.heads
         width = next(iter(self.heads.values())).width
         x_1nd = self._scale * torch.randn(1, streaming.tokens, width, generator=self._generator)
@@ -42,13 +45,15 @@ class Film:
 
     @torch.inference_mode()
     def worst(self, orders):
-        """Return the greatest difference of a logit from the plain head, by the logits' size."""
-        said = self.cache.logits(orders)
+        """Return the greatest relative difference of a logit from the plain head."""
+        logits = self.cache.logits(orders)
         x_btnd = torch.stack([torch.stack([self.frames[p] for p in order]) for order in orders])
         differences = []
         for task, head in self.heads.items():
-            wanted = head(x_btnd)
-            difference = (said[task] - wanted).abs().max() / wanted.abs().max().clamp(min=1.0)
+            expected = head(x_btnd)
+            difference = (logits[task] - expected).abs().max() / expected.abs().max().clamp(
+                min=1.0
+            )
             differences.append(float(difference))
         return max(differences)
 
@@ -57,10 +62,10 @@ def check_stream(heads, cache, *, kept, chance, steps=9, scale=1.0):
     film = Film(heads, cache, scale=scale, seed=chance.randrange(1000))
     places = list(range(cache.heads.frames))
     for place in places:
-        film.put(place)
+        film.store(place)
     for _ in range(steps):
         place = places.pop(0)
-        film.put(place)
+        film.store(place)
         places.append(place)
         if chance.random() < 0.3:
             chance.shuffle(places)  # late frames
@@ -99,7 +104,7 @@ def test_every_window_equals_the_plain_head(
     if positions == 'after' and pooling == 'cls':
         cls = 'frame'
     if kept == 'bfloat16':
-        tokens += 12  # kept so for large windows alone, over which its rounding evens out
+        tokens += 12  # bfloat16 is for large windows, in which its rounding evens out
     heads = make_heads(
         tasks=tasks,
         tokens=tokens,
@@ -120,7 +125,9 @@ def test_every_window_equals_the_plain_head(
 def greatest_score(heads, x_btnd):
     scores = []
     for head in heads.values():
-        q, k, _ = head.block.attention._project(head.sequence(x_btnd))
+        attention, x_bld = head.block.attention, head.sequence(x_btnd)
+        qkv = attention.qkv(x_bld).unflatten(-1, (3, attention.attention_heads, -1))
+        q, k, _ = qkv.permute(2, 0, 3, 1, 4)
         scores.append((q @ k.mT * q.shape[-1] ** -0.5).abs().max())
     return max(scores).item()
 
@@ -135,17 +142,17 @@ def test_large_scores_stay_exact_from_kept_exponentials(make_heads, kept, compil
     cache = HeadCache(streaming, kept=kept, native=load_native() if compiled else None)
     film = Film(heads, cache, scale=5.0)
     for place in range(4):
-        film.put(place)
+        film.store(place)
     x_btnd = torch.stack([film.frames[place] for place in range(4)])[None]
     assert greatest_score(heads, x_btnd) > 100
     if kept != 'none':
-        # The blocks would be exact anyhow: they must not be what answers.
+        # Blocks are exact for any scores: make sure that they are not used.
         monkeypatch.setattr(HeadCache, 'sum_in_blocks', None)
     check_stream(heads, cache, kept=kept, chance=random.Random(1), scale=5.0)
 
 
 @pytest.mark.parametrize('compiled', [True, False])
-def test_positions_that_outweigh_the_kept_range_are_computed_in_blocks(make_heads, compiled):
+def test_spread_positions_are_summed_in_blocks(make_heads, compiled):
     heads = make_heads(tokens=20, frames=4, std=2.0)
     streaming = StreamingHeads(heads, tokens=20)
     cache = HeadCache(streaming, kept='float32', native=load_native() if compiled else None)
@@ -154,25 +161,23 @@ def test_positions_that_outweigh_the_kept_range_are_computed_in_blocks(make_head
 
 
 @pytest.mark.parametrize('compiled', [True, False])
-def test_a_frame_that_is_no_number_spoils_its_own_windows_alone(make_heads, compiled):
+def test_nan_frame_spoils_only_its_own_windows(make_heads, compiled):
     heads = make_heads(frames=3)
     native = load_native() if compiled else None
     cache = HeadCache(StreamingHeads(heads, tokens=5), kept='float32', native=native)
     film = Film(heads, cache)
     for place in range(3):
-        film.put(place)
+        film.store(place)
     cache.store_frame(1, torch.full((3, 4, 5, 6), float('nan')))
     assert not torch.isfinite(cache.logits([(0, 1, 2)])['task0']).all()
-    film.put(1)
+    film.store(1)
     assert film.worst([(2, 0, 1), (1, 0, 2)]) < 1e-4
 
 
 @pytest.mark.parametrize('compiled', [True, False])
 @pytest.mark.parametrize('cls', ['global', 'frame'])
 @pytest.mark.parametrize('kept', ['float32', 'bfloat16', 'none'])
-def test_the_attention_to_the_newest_frame_is_that_of_the_plain_head(
-    make_heads, kept, cls, compiled
-):
+def test_newest_attention_equals_the_plain_head(make_heads, kept, cls, compiled):
     heads = make_heads(tasks=3, tokens=6, frames=3, cls=cls)
     native = load_native() if compiled else None
     streaming = StreamingHeads(heads, tokens=per_frame(heads, 6))
@@ -180,17 +185,40 @@ def test_the_attention_to_the_newest_frame_is_that_of_the_plain_head(
     assert not cache.newest_attention('task0').any()
     film = Film(heads, cache)
     for place in range(3):
-        film.put(place)
+        film.store(place)
     for order in [(0, 1, 2), (1, 2, 0), (2, 0, 1)]:
         cache.logits([order, order[::-1]])
         x_btnd = torch.stack([film.frames[place] for place in order])[None]
         for task, head in heads.items():
-            said_n = cache.newest_attention(task)
+            attention_n = cache.newest_attention(task)
             with torch.inference_mode():
-                wanted_n = head.attention_maps(x_btnd).columns_btn[0, -1]
-            torch.testing.assert_close(said_n[-6:], wanted_n, rtol=2e-2, atol=TOLERANCE[kept])
+                expected_n = head.attention_maps(x_btnd).columns_btn[0, -1]
+            torch.testing.assert_close(
+                attention_n[-6:], expected_n, rtol=2e-2, atol=TOLERANCE[kept]
+            )
     with pytest.raises(ValueError, match=r"no task 'gait'; there are task0, task1, task2"):
         cache.newest_attention('gait')
+
+
+def tensors_within(owner, *, shared):
+    """Return all tensors that an object holds at any depth, but not those of a shared object."""
+    of_shared = {
+        x.data_ptr()
+        for value in vars(shared).values()
+        for x in (value if isinstance(value, tuple) else (value,))
+        if isinstance(x, torch.Tensor)
+    }
+    found, seen, left = [], {id(shared)}, [owner]
+    while left:
+        each = left.pop()
+        if id(each) in seen or isinstance(each, (type, ModuleType, FunctionType, ctypes.CDLL)):
+            continue
+        seen.add(id(each))
+        if isinstance(each, torch.Tensor):
+            found += [] if each.data_ptr() in of_shared else [each]
+        else:
+            left += gc.get_referents(each)
+    return found
 
 
 @pytest.mark.parametrize('compiled', [True, False])
@@ -201,29 +229,25 @@ def test_memory_is_fixed_from_the_start(make_heads, kept, compiled):
     cache = HeadCache(StreamingHeads(heads, tokens=5), kept=kept, native=native)
 
     def memory():
-        owners = [vars(cache._tensors)]
-        if kept != 'none':
-            owners.append(vars(cache._tensors.exponentials))
-            owners.append({} if cache._passes is None else vars(cache._passes))
-        tensors = [x for owner in owners for x in owner.values() if isinstance(x, torch.Tensor)]
-        return {x.data_ptr(): x.untyped_storage().nbytes() for x in tensors}
+        found = tensors_within(cache, shared=cache.heads)
+        return {x.data_ptr(): x.untyped_storage().nbytes() for x in found}
 
     before, stated = memory(), cache.bytes
     film = Film(heads, cache)
     for step in range(20):
-        film.put(step % 3)
+        film.store(step % 3)
         cache.logits([(0, 1, 2), (2, 1, 0)])
     assert memory() == before
     assert cache.bytes == stated
-    # What is stated is all there is, but for the constants.
+    # The stated bytes are all memory but for the constants.
     assert stated <= sum(before.values()) <= stated + 1000
     assert cache.bytes_per_task == stated // 2
 
 
-# ---- what is kept
+# ---- how exponentials are kept
 
 
-def test_the_budget_decides_what_is_kept(make_heads, monkeypatch):
+def test_budget_chooses_how_exponentials_are_kept(make_heads, monkeypatch):
     streaming = StreamingHeads(make_heads(), tokens=5)
     entries = 4 * 3 * 5 * 3 * 16  # groups, frames, tokens, frames, tokens in a row
     assert exponentials_bytes(streaming, 'float32') == 4 * entries
@@ -241,7 +265,7 @@ def test_the_budget_decides_what_is_kept(make_heads, monkeypatch):
     'options',
     [{'positions': 'token-wise'}, {'pooling': 'cls'}, {'pooling': 'cls', 'cls': 'frame'}],
 )
-def test_nothing_is_kept_where_it_does_not_help(make_heads, options):
+def test_no_exponentials_are_kept_if_they_do_not_help(make_heads, options):
     heads = make_heads(**options)
     assert choose_kept(StreamingHeads(heads, tokens=per_frame(heads, 5)), 10**9) == 'none'
 
@@ -255,7 +279,7 @@ def test_token_wise_positions_refuse_kept_exponentials(make_heads):
 # ---- which heads stream
 
 
-def test_heads_that_cannot_be_taken_apart_say_why(make_heads):
+def test_heads_that_cannot_stream_give_the_reason(make_heads):
     assert find_not_streaming_reason(make_heads()) == ''
     assert 'norm' in find_not_streaming_reason(make_heads(block='attn+ln+skip'))
     assert 'norm' in find_not_streaming_reason(make_heads(block='full'))
@@ -270,7 +294,7 @@ def test_heads_may_differ_in_their_labels(make_heads):
     cache = HeadCache(StreamingHeads(heads, tokens=5), kept='float32')
     film = Film(heads, cache)
     for place in range(3):
-        film.put(place)
+        film.store(place)
     assert film.worst([(0, 1, 2)]) < 1e-4
     assert cache.logits([(0, 1, 2)])['other'].shape == (1, 7)
 

@@ -1,4 +1,4 @@
-"""Waiting for an action: what ends the wait, what cannot be waited for, what is best so far."""
+"""Waiting for an action: what ends the wait, invalid goals, and the best candidate."""
 
 import math
 from dataclasses import replace
@@ -23,32 +23,32 @@ SETTINGS = EventSettings(
 )
 
 
-def answer(number, label, score, *, camera='front', evidence=0.5):
+def make_hypothesis(number, label, score, *, camera='front', evidence=0.5):
     rest = (1 - score) / 2
     scores_k = np.array([score if name == label else rest for name in ACTION.labels])
-    turns = TaskHypothesis(spec=VERB, scores_k=np.array([0.9, 0.1]), order_evidence=evidence)
+    verb = TaskHypothesis(spec=VERB, scores_k=np.array([0.9, 0.1]), order_evidence=evidence)
     return Hypothesis(
         camera=camera,
         frame_id='',
         stamp_ns=ZERO + number * PERIOD,
         window_start_ns=ZERO + (number - 3) * PERIOD,
         received_ns=0,
-        tasks=(TaskHypothesis(spec=ACTION, scores_k=scores_k, order_evidence=evidence), turns),
+        tasks=(TaskHypothesis(spec=ACTION, scores_k=scores_k, order_evidence=evidence), verb),
     )
 
 
 class Stream:
-    """Hypotheses with the events that they bring."""
+    """Hypotheses of one detector, with their events."""
 
     def __init__(self):
         self.detector = EventDetector(SETTINGS, max_gap_ns=250 * MS)
         self.number = 0
 
     def play(self, label, score, *, times=1, wait=None, **fields):
-        """Go on; return the number of the hypothesis at which the wait ends, and its event."""
+        """Add hypotheses; return the number of the one that ends the wait, and its event."""
         for _ in range(times):
             self.number += 1
-            hypothesis = answer(self.number, label, score, **fields)
+            hypothesis = make_hypothesis(self.number, label, score, **fields)
             self.detector.add_hypothesis(hypothesis)
             events = self.detector.open_events(hypothesis.camera)
             if wait is not None and (event := wait.add_hypothesis(hypothesis, events)):
@@ -56,7 +56,7 @@ class Stream:
         return None
 
 
-def test_the_wait_ends_when_the_event_begins():
+def test_wait_ends_when_the_event_starts():
     wait = ActionWait(WaitGoal(task='action', labels=frozenset({'open'})))
     number, event = Stream().play('open', 0.8, times=9, wait=wait)
     assert number == 3
@@ -76,11 +76,11 @@ def test_the_wait_ends_when_the_event_begins():
         WaitGoal(task='action', minimum_duration_ns=10 * PERIOD),
     ],
 )
-def test_another_event_does_not_end_it(goal):
+def test_another_event_does_not_end_the_wait(goal):
     assert Stream().play('open', 0.8, times=9, wait=ActionWait(goal)) is None
 
 
-def test_it_lasts_until_the_event_is_long_and_sure_enough():
+def test_wait_lasts_until_duration_and_score_suffice():
     goal = WaitGoal(task='action', minimum_score=0.85, minimum_duration_ns=3 * PERIOD)
     stream, wait = Stream(), ActionWait(goal)
     assert stream.play('open', 0.8, times=3, wait=wait) is None
@@ -88,7 +88,7 @@ def test_it_lasts_until_the_event_is_long_and_sure_enough():
     assert stream.play('open', 0.95, times=9, wait=wait)[0] == 5
 
 
-def test_unknown_order_evidence_is_no_evidence():
+def test_missing_order_evidence_does_not_suffice():
     stream = Stream()
     wait = ActionWait(WaitGoal(task='action', minimum_order_evidence=0.01))
     assert stream.play('open', 0.8, times=5, wait=wait, evidence=math.nan) is None
@@ -97,22 +97,22 @@ def test_unknown_order_evidence_is_no_evidence():
     )
 
 
-def test_an_event_that_is_open_counts_only_where_it_is_asked_for():
+def test_open_event_counts_only_with_include_current():
     stream = Stream()
     stream.play('open', 0.8, times=4)
     current = stream.detector.open_events('front')
     assert [event.label for event in current if event.task == 'action'] == ['open']
     goal = WaitGoal(task='action')
     assert stream.play('open', 0.8, times=4, wait=ActionWait(goal, current)) is None
-    patient = ActionWait(replace(goal, include_current=True), current)
-    assert stream.play('open', 0.8, wait=patient)[1].label == 'open'
-    # The next one counts for everybody.
+    inclusive = ActionWait(replace(goal, include_current=True), current)
+    assert stream.play('open', 0.8, wait=inclusive)[1].label == 'open'
+    # The next event counts in either case.
     other = ActionWait(goal, current)
     assert stream.play('close', 0.8, times=4, wait=other)[1].label == 'close'
     assert stream.play('open', 0.8, times=4, wait=ActionWait(goal))[1].label == 'open'
 
 
-def test_the_best_candidate_is_over_all_cameras_and_wanted_labels_alone():
+def test_best_candidate_is_a_wanted_label_of_any_camera():
     stream = Stream()
     wait = ActionWait(WaitGoal(task='action', labels=frozenset({'open', 'close'})))
     assert wait.best is None
@@ -138,12 +138,12 @@ def test_the_best_candidate_is_over_all_cameras_and_wanted_labels_alone():
         ),
     ],
 )
-def test_what_cannot_happen_is_not_waited_for(goal, expected):
+def test_goal_with_unknown_names_is_refused(goal, expected):
     with pytest.raises(ValueError, match=expected):
         goal.check_names([ACTION, VERB], ['front', 'side'])
 
 
-def test_what_can_happen_is():
+def test_goal_with_known_names_is_accepted():
     WaitGoal().check_names([ACTION, VERB], ['front'])
     WaitGoal(labels=frozenset({'open', 'turn'}), camera='front').check_names(
         [ACTION, VERB], ['front']
@@ -154,7 +154,7 @@ def test_what_can_happen_is():
     'fields',
     [{'minimum_score': 1.1}, {'minimum_order_evidence': math.nan}, {'minimum_duration_ns': -1}],
 )
-def test_a_goal_that_makes_no_sense_is_refused(fields):
+def test_goal_with_invalid_values_is_refused(fields):
     with pytest.raises(ValueError, match=next(iter(fields)).removesuffix('_ns')):
         WaitGoal(**fields)
 
@@ -165,9 +165,7 @@ def test_a_goal_that_makes_no_sense_is_refused(fields):
     st.floats(0, 1),
     st.integers(0, 5),
 )
-def test_what_ends_the_wait_is_the_first_event_that_is_good_enough(
-    course, joins, minimum_score, periods
-):
+def test_wait_ends_with_the_first_event_that_meets_the_goal(course, joins, minimum_score, periods):
     goal = WaitGoal(
         task='action', minimum_score=minimum_score, minimum_duration_ns=periods * PERIOD
     )
@@ -177,7 +175,7 @@ def test_what_ends_the_wait_is_the_first_event_that_is_good_enough(
             before = stream.detector.open_events('front')
             wait = ActionWait(goal, before)
         found = stream.play(label, score, wait=wait)
-        good = [
+        expected = [
             event
             for event in stream.detector.open_events('front')
             if event.task == 'action'
@@ -185,7 +183,7 @@ def test_what_ends_the_wait_is_the_first_event_that_is_good_enough(
             and event.score >= minimum_score
             and ZERO + stream.number * PERIOD - event.start_ns >= periods * PERIOD
         ]
-        assert (found is not None) == (wait is not None and bool(good))
+        assert (found is not None) == (wait is not None and bool(expected))
         if found:
-            assert found[1] == good[0]
+            assert found[1] == expected[0]
             return

@@ -1,4 +1,4 @@
-"""Events: hysteresis by cases, and what holds for any scores, stamps and changes of settings."""
+"""Events: hysteresis by cases, and laws for any scores, stamps and changes of settings."""
 
 import math
 from collections import defaultdict
@@ -31,7 +31,7 @@ SETTINGS = EventSettings(
 
 
 def scores_of(label, score):
-    """Give a label a score; the others share what is left, so that above 1/3 it is the best."""
+    """Give a label a score; the other labels share the rest, so above 1/3 it is the best."""
     return np.array([score if name == label else (1 - score) / 2 for name in LABELS])
 
 
@@ -49,18 +49,20 @@ def make(stamp_ns, *scores, camera='front', evidence=0.5, frames=4):
     )
 
 
-def run(answers, settings=SETTINGS):
-    """Give one task's answers (label, score), a period apart; None leaves a period out."""
+def run(scored_labels, settings=SETTINGS):
+    """Detect events in one task's best `(label, score)`, a period apart; None skips a period."""
     detector = EventDetector(settings, max_gap_ns=250 * MS)
     events = []
-    for number, answer in enumerate(answers):
-        if answer is not None:
-            events += detector.add_hypothesis(make(ZERO + number * PERIOD, scores_of(*answer)))
+    for number, scored_label in enumerate(scored_labels):
+        if scored_label is not None:
+            events += detector.add_hypothesis(
+                make(ZERO + number * PERIOD, scores_of(*scored_label))
+            )
     return events, detector
 
 
 def brief(events):
-    """Say what happened, with stamps in periods."""
+    """Return type, label, stamp in periods and score of each event."""
     return [
         (event.type.name, event.label, (event.stamp_ns - ZERO) / PERIOD, event.score)
         for event in events
@@ -70,9 +72,11 @@ def brief(events):
 # ---- hysteresis
 
 
-def test_a_label_begins_once_it_has_held_and_ends_once_it_has_not():
-    answers = 2 * [('idle', 0.9)] + 3 * [('open', 0.7)] + [('open', 0.5)] + 3 * [('idle', 0.9)]
-    events, _ = run(answers)
+def test_label_starts_after_holding_and_ends_after_a_gap():
+    scored_labels = (
+        2 * [('idle', 0.9)] + 3 * [('open', 0.7)] + [('open', 0.5)] + 3 * [('idle', 0.9)]
+    )
+    events, _ = run(scored_labels)
     assert brief(events) == [
         ('START', 'open', 2, pytest.approx(0.7)),
         ('END', 'open', 5, pytest.approx(0.65)),
@@ -85,7 +89,7 @@ def test_a_label_begins_once_it_has_held_and_ends_once_it_has_not():
     )
 
 
-def test_a_break_before_it_begins_counts_anew_and_a_short_one_afterwards_is_bridged():
+def test_short_break_is_bridged_only_after_the_start():
     events, detector = run(
         [('open', 0.7), ('open', 0.7), ('open', 0.5)]  # too short
         + 3 * [('open', 0.7)]
@@ -97,7 +101,7 @@ def test_a_break_before_it_begins_counts_anew_and_a_short_one_afterwards_is_brid
     assert detector.close() == []
 
 
-def test_a_label_that_has_held_long_enough_ends_another_at_once():
+def test_starting_label_ends_another_at_once():
     settings = replace(SETTINGS, minimum_gap_ns=10_000 * MS)
     events, _ = run(3 * [('open', 0.7)] + 3 * [('close', 0.8)], settings)
     assert [row[:3] for row in brief(events)] == [
@@ -107,12 +111,12 @@ def test_a_label_that_has_held_long_enough_ends_another_at_once():
     ]
 
 
-def test_a_label_below_the_lower_threshold_ends_though_it_is_the_best():
+def test_best_label_below_off_threshold_ends():
     events, _ = run(3 * [('open', 0.7)] + 3 * [('open', 0.39)])
     assert [row[:3] for row in brief(events)] == [('START', 'open', 0), ('END', 'open', 2)]
 
 
-def test_ignored_labels_never_begin():
+def test_ignored_labels_never_start():
     assert run(9 * [('idle', 1.0)])[0] == []
     events, _ = run(9 * [('idle', 1.0)], replace(SETTINGS, ignored_labels=frozenset()))
     assert [row[:2] for row in brief(events)] == [('START', 'idle')]
@@ -130,7 +134,7 @@ def test_without_minima_each_change_is_an_event():
 
 
 @pytest.mark.parametrize(('evidence', 'count'), [(0.3, 1), (0.29, 0), (math.nan, 0)])
-def test_order_evidence_is_asked_of_labels_with_a_counterpart(evidence, count):
+def test_order_evidence_applies_to_labels_with_a_counterpart(evidence, count):
     settings = replace(SETTINGS, minimum_order_evidence=0.3, ignored_labels=frozenset())
     for label, expected in (('open', count), ('idle', 1)):
         detector = EventDetector(settings, max_gap_ns=250 * MS)
@@ -144,11 +148,11 @@ def test_order_evidence_is_asked_of_labels_with_a_counterpart(evidence, count):
         assert len(events) == expected
 
 
-# ---- what breaks off
+# ---- jumps, restarts and missing tasks
 
 
 @pytest.mark.parametrize('stamp_ns', [ZERO - 5_000 * MS, ZERO + 200 * MS - 1])
-def test_a_jump_back_ends_what_is_open(stamp_ns):
+def test_jump_back_ends_the_open_label(stamp_ns):
     _, detector = run(3 * [('open', 0.7)])
     assert brief(detector.add_hypothesis(make(stamp_ns, scores_of('open', 0.9)))) == [
         ('END', 'open', 2, pytest.approx(0.7))
@@ -156,7 +160,7 @@ def test_a_jump_back_ends_what_is_open(stamp_ns):
 
 
 @pytest.mark.parametrize('frames', [1, 4])
-def test_a_window_begun_anew_ends_what_is_open(frames):
+def test_window_restart_ends_the_open_label(frames):
     _, detector = run(3 * [('open', 0.7)])
     stamp_ns = ZERO + 2 * PERIOD + 251 * MS + (frames - 1) * PERIOD
     events = detector.add_hypothesis(make(stamp_ns, scores_of('open', 0.9), frames=frames))
@@ -164,7 +168,7 @@ def test_a_window_begun_anew_ends_what_is_open(frames):
 
 
 @pytest.mark.parametrize('frames', [1, 4])
-def test_a_lost_frame_breaks_nothing(frames):
+def test_lost_frame_does_not_break_a_label(frames):
     detector = EventDetector(SETTINGS, max_gap_ns=250 * MS)
     events = [
         event
@@ -176,7 +180,7 @@ def test_a_lost_frame_breaks_nothing(frames):
     assert [row[:3] for row in brief(events)] == [('START', 'open', 0)]
 
 
-def test_a_task_that_is_not_answered_any_more_ends():
+def test_open_label_of_a_missing_task_ends():
     detector = EventDetector(SETTINGS, max_gap_ns=250 * MS)
     both = (scores_of('open', 0.7), scores_of('close', 0.7))
     for number in range(3):
@@ -218,12 +222,12 @@ def test_closing_one_camera_leaves_the_others_open():
         ({'minimum_order_evidence': 2.0}, 'minimum_order_evidence=2.0'),
     ],
 )
-def test_settings_that_cannot_be_are_refused(change, named):
+def test_invalid_event_settings_are_refused(change, named):
     with pytest.raises(ValueError, match=named):
         replace(SETTINGS, **change)
 
 
-def test_new_settings_hold_for_what_is_open():
+def test_new_settings_apply_to_the_open_label():
     _, detector = run(3 * [('open', 0.7)])
     detector.settings = replace(SETTINGS, ignored_labels=frozenset({'open'}), minimum_gap_ns=0)
     events = detector.add_hypothesis(make(ZERO + 3 * PERIOD, scores_of('open', 0.9)))
@@ -244,12 +248,12 @@ settings_of_any_kind = st.builds(
     minimum_order_evidence=st.sampled_from([0.0, 0.2]),
     ignored_labels=st.sampled_from([frozenset(), frozenset({'idle'}), frozenset({'open'})]),
 )
-answers_of_one_task = st.tuples(st.sampled_from(LABELS), shares)
+scored_labels_of_a_task = st.tuples(st.sampled_from(LABELS), shares)
 steps = st.tuples(
     st.sampled_from(['front', 'side']),
     # Mostly a period on; now and then a gap, a repeated stamp or a jump back.
     st.sampled_from(12 * [1] + [2, 7, 40, 0, -1, -9]).map(lambda count: count * PERIOD),
-    st.lists(answers_of_one_task, min_size=1, max_size=2),
+    st.lists(scored_labels_of_a_task, min_size=1, max_size=2),
     st.sampled_from([0.1, 0.5, math.nan]),
     st.one_of(st.none(), st.none(), st.none(), settings_of_any_kind),
     st.integers(0, 30).map(lambda chance: chance == 0),
@@ -257,17 +261,17 @@ steps = st.tuples(
 
 
 @given(settings_of_any_kind, st.lists(steps, max_size=60), st.sampled_from([1, 2, 4]))
-def test_start_and_end_alternate_whatever_comes(settings, course, frames):
+def test_start_and_end_alternate_for_any_input(settings, course, frames):
     detector = EventDetector(settings, max_gap_ns=250 * MS)
     stamps = dict.fromkeys(('front', 'side'), ZERO)
     tracks = defaultdict(list)
     seen = defaultdict(set)
-    for camera, step_ns, answers, evidence, change, deactivated in course:
+    for camera, step_ns, scored_labels, evidence, change, deactivated in course:
         if change is not None:
             detector.settings = change
         stamps[camera] += step_ns
         seen[camera].add(stamps[camera])
-        scores = [scores_of(*answer) for answer in answers]
+        scores = [scores_of(*scored_label) for scored_label in scored_labels]
         events = detector.add_hypothesis(
             make(stamps[camera], *scores, camera=camera, evidence=evidence, frames=frames)
         )
@@ -276,9 +280,9 @@ def test_start_and_end_alternate_whatever_comes(settings, course, frames):
             if event.type is EventType.START:
                 assert event.label not in detector.settings.ignored_labels
         begun = {event.task: event for event in detector.open_events(camera)}
-        for (name, task), told in tracks.items():
+        for (name, task), events in tracks.items():
             if name == camera:
-                assert (task in begun) == (told[-1].type is EventType.START)
+                assert (task in begun) == (events[-1].type is EventType.START)
         for task, event in begun.items():
             assert event.label == tracks[camera, task][-1].label
             assert event.stamp_ns == event.start_ns == tracks[camera, task][-1].stamp_ns
@@ -297,9 +301,9 @@ def test_start_and_end_alternate_whatever_comes(settings, course, frames):
             assert start.stamp_ns == start.start_ns == end.start_ns <= end.stamp_ns
 
 
-@given(settings_of_any_kind, st.lists(answers_of_one_task, max_size=60))
-def test_events_of_a_steady_stream_do_not_overlap_and_last_long_enough(settings, answers):
-    events, detector = run(answers, settings)
+@given(settings_of_any_kind, st.lists(scored_labels_of_a_task, max_size=60))
+def test_events_do_not_overlap_and_keep_the_minima(settings, scored_labels):
+    events, detector = run(scored_labels, settings)
     events += detector.close()
     for start, end in zip(events[::2], events[1::2], strict=True):
         assert end.stamp_ns - start.stamp_ns >= settings.minimum_duration_ns
@@ -311,14 +315,14 @@ def test_events_of_a_steady_stream_do_not_overlap_and_last_long_enough(settings,
             assert following.stamp_ns - end.stamp_ns > settings.minimum_gap_ns
 
 
-@given(settings_of_any_kind, st.lists(answers_of_one_task, max_size=60))
-def test_tasks_and_cameras_do_not_disturb_each_other(settings, answers):
-    alone, _ = run(answers, settings)
+@given(settings_of_any_kind, st.lists(scored_labels_of_a_task, max_size=60))
+def test_tasks_and_cameras_are_independent(settings, scored_labels):
+    alone, _ = run(scored_labels, settings)
     detector = EventDetector(settings, max_gap_ns=250 * MS)
     among = []
-    for number, answer in enumerate(answers):
-        others = scores_of(*answers[-1 - number])
+    for number, scored_label in enumerate(scored_labels):
+        others = scores_of(*scored_labels[-1 - number])
         stamp_ns = ZERO + number * PERIOD
-        among += detector.add_hypothesis(make(stamp_ns, scores_of(*answer), others))
+        among += detector.add_hypothesis(make(stamp_ns, scores_of(*scored_label), others))
         detector.add_hypothesis(make(ZERO - number * PERIOD, others, others, camera='side'))
     assert [event for event in among if event.task == 'action'] == alone

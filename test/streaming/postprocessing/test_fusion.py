@@ -1,4 +1,4 @@
-"""Camera fusion: which views belong together, and what they say together."""
+"""Camera fusion: which views belong to one moment, and their mean scores."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ CAMERAS = ('front', 'side', 'top')
 SPEC = TaskSpec(name='action', labels=('open', 'close'))
 
 
-def said(camera, stamp_ms, score=0.5, evidence=0.5):
+def make_view(camera, stamp_ms, score=0.5, evidence=0.5):
     return Hypothesis(
         camera=camera,
         frame_id=f'{camera}_optical',
@@ -36,8 +36,8 @@ def fusion(cameras=CAMERAS[:2]):
 
 def test_scores_of_one_moment_are_averaged():
     views = fusion()
-    assert views.add_hypothesis(said('front', 5200, 0.9, evidence=0.2)) == []
-    [fused] = views.add_hypothesis(said('side', 5250, 0.5, evidence=0.4))
+    assert views.add_hypothesis(make_view('front', 5200, 0.9, evidence=0.2)) == []
+    [fused] = views.add_hypothesis(make_view('side', 5250, 0.5, evidence=0.4))
     assert fused.camera == FUSED
     assert (fused.stamp_ns, fused.window_start_ns) == (5250 * MS, 5200 * MS - 3 * PERIOD)
     assert (fused.frame_id, fused.received_ns) == ('side_optical', 5250)
@@ -46,45 +46,47 @@ def test_scores_of_one_moment_are_averaged():
     assert task.order_evidence == pytest.approx(0.3)
 
 
-def test_a_camera_that_is_silent_is_waited_for_once_and_then_not_any_more():
+def test_dead_camera_is_waited_for_only_until_stale():
     views = fusion()
     for stamp_ms in (0, 200):
-        views.add_hypothesis(said('front', 5000 + stamp_ms))
-        views.add_hypothesis(said('side', 5000 + stamp_ms))
-    answers = [len(views.add_hypothesis(said('front', 5400 + 200 * n, n / 10))) for n in range(8)]
-    # Each is answered when the next comes, until the side counts as dead.
-    assert answers == [0, 1, 1, 1, 1, 2, 1, 1]
+        views.add_hypothesis(make_view('front', 5000 + stamp_ms))
+        views.add_hypothesis(make_view('side', 5000 + stamp_ms))
+    fused_views = [
+        len(views.add_hypothesis(make_view('front', 5400 + 200 * n, n / 10))) for n in range(8)
+    ]
+    # Each view completes when the next one comes, until the side camera counts as dead.
+    assert fused_views == [0, 1, 1, 1, 1, 2, 1, 1]
 
 
-def test_a_view_that_comes_after_its_moment_is_left_out():
+def test_late_view_is_dropped():
     views = fusion()
-    views.add_hypothesis(said('front', 5000))
-    views.add_hypothesis(said('side', 5000))
-    views.add_hypothesis(said('front', 5200))
-    [alone] = views.add_hypothesis(said('front', 5400))
+    views.add_hypothesis(make_view('front', 5000))
+    views.add_hypothesis(make_view('side', 5000))
+    views.add_hypothesis(make_view('front', 5200))
+    [alone] = views.add_hypothesis(make_view('front', 5400))
     assert alone.stamp_ns == 5200 * MS
-    assert views.add_hypothesis(said('side', 5200)) == []
+    assert views.add_hypothesis(make_view('side', 5200)) == []
     assert views.late == 1
-    [fused] = views.add_hypothesis(said('side', 5400))
+    [fused] = views.add_hypothesis(make_view('side', 5400))
     assert fused.stamp_ns == 5400 * MS
 
 
-def test_views_too_far_apart_are_answered_one_by_one():
+def test_views_too_far_apart_are_not_fused():
     views = fusion()
     stamps = [
-        [fused.stamp_ns // MS for fused in views.add_hypothesis(said(camera, stamp_ms))]
+        [fused.stamp_ns // MS for fused in views.add_hypothesis(make_view(camera, stamp_ms))]
         for camera, stamp_ms in [('front', 5000), ('side', 5150), ('front', 5200), ('side', 5350)]
     ]
-    # Then pairs of those that are nearest to each other.
+    # The next moment pairs the views that are nearest to each other.
     assert stamps == [[], [5000], [5200], []]
 
 
-def test_when_time_jumps_back_all_begins_anew():
+def test_jump_back_resets_the_fusion():
     views = fusion()
     for stamp_ms in (5000, 5200, 100, 300):
-        views.add_hypothesis(said('front', stamp_ms, 0.1))
-        answers = views.add_hypothesis(said('side', stamp_ms, 0.9))
-    [fused] = answers
+        views.add_hypothesis(make_view('front', stamp_ms, 0.1))
+        fused_views = views.add_hypothesis(make_view('side', stamp_ms, 0.9))
+    [fused] = fused_views
     assert fused.stamp_ns == 300 * MS
     assert fused.tasks[0].scores_k == pytest.approx([0.5, 0.5])
 
@@ -98,7 +100,7 @@ def test_when_time_jumps_back_all_begins_anew():
         ({'stale_ns': -1}, 'stale_ns=-1'),
     ],
 )
-def test_what_makes_no_sense_is_refused(fields, expected):
+def test_invalid_arguments_are_refused(fields, expected):
     given_fields = {'cameras': CAMERAS, 'tolerance_ns': PERIOD, 'stale_ns': PERIOD}
     with pytest.raises(ValueError, match=expected):
         CameraFusion(**(given_fields | fields))
@@ -108,33 +110,33 @@ steps = st.tuples(st.sampled_from(CAMERAS), st.integers(1, 1500), st.floats(0, 1
 
 
 @given(st.lists(steps, max_size=60))
-def test_whatever_comes_moments_follow_each_other_and_each_view_counts_once(course):
+def test_moments_ascend_and_each_view_counts_once(course):
     views = fusion(CAMERAS)
     stamps = dict.fromkeys(CAMERAS, 5000)
-    answers, given_views = [], []
+    fused_views, given_views = [], []
     for camera, step_ms, score in course:
         stamps[camera] += step_ms
-        given_views.append(said(camera, stamps[camera], score))
-        answers += views.add_hypothesis(given_views[-1])
-    newest = [answer.stamp_ns for answer in answers]
+        given_views.append(make_view(camera, stamps[camera], score))
+        fused_views += views.add_hypothesis(given_views[-1])
+    newest = [fused.stamp_ns for fused in fused_views]
     assert newest == sorted(set(newest))
-    assert len(answers) <= len(given_views) - views.late
+    assert len(fused_views) <= len(given_views) - views.late
     scores = [view.tasks[0].scores_k[0] for view in given_views]
-    for answer in answers:
-        assert answer.stamp_ns in [view.stamp_ns for view in given_views]
-        assert answer.stamp_ns - answer.window_start_ns <= 3 * PERIOD + 2 * 120 * MS
-        score = answer.tasks[0].scores_k[0]
+    for fused in fused_views:
+        assert fused.stamp_ns in [view.stamp_ns for view in given_views]
+        assert fused.stamp_ns - fused.window_start_ns <= 3 * PERIOD + 2 * 120 * MS
+        score = fused.tasks[0].scores_k[0]
         assert min(scores) - 1e-9 <= score <= max(scores) + 1e-9
 
 
 @given(st.permutations(CAMERAS), st.integers(2, 6))
-def test_in_step_every_moment_has_all_views_in_whatever_order_they_come(order, moments):
+def test_moment_has_all_views_in_any_order_of_arrival(order, moments):
     views = fusion(CAMERAS)
     fused = []
     for moment in range(moments):
         for number, camera in enumerate(order):
             score = (moment + number) / 10
-            fused += views.add_hypothesis(said(camera, 5000 + 200 * moment, score))
+            fused += views.add_hypothesis(make_view(camera, 5000 + 200 * moment, score))
     assert [each.stamp_ns // MS for each in fused] == [5000 + 200 * n for n in range(moments)]
     for moment, each in enumerate(fused):
         assert each.tasks[0].scores_k[0] == pytest.approx((moment + 1) / 10)

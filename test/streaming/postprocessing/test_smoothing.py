@@ -1,4 +1,4 @@
-"""Smoothing: the exponential's own laws, and where it begins anew."""
+"""Smoothing: laws of the exponential, and where it starts afresh."""
 
 import math
 
@@ -32,7 +32,7 @@ def scores_of(hypothesis):
     return hypothesis.tasks[0].scores_k
 
 
-def test_a_step_is_followed_by_an_exponential_in_time():
+def test_step_is_followed_exponentially():
     smoother = ScoreSmoother(0.5, max_gap_ns=250 * MS)
     smoother.smooth(make(ZERO, [1, 0, 0]))
     for number in range(1, 8):
@@ -44,7 +44,7 @@ def test_a_step_is_followed_by_an_exponential_in_time():
 
 
 @given(st.integers(1, 249), st.floats(0.01, 10))
-def test_a_lost_hypothesis_changes_nothing_while_scores_stay(step_ms, tau):
+def test_lost_hypothesis_does_not_change_constant_scores(step_ms, tau):
     with_it, without_it = (ScoreSmoother(tau, max_gap_ns=500 * MS) for _ in range(2))
     for smoother in (with_it, without_it):
         smoother.smooth(make(ZERO, [0.2, 0.8, 0]))
@@ -76,7 +76,7 @@ def test_smoothed_scores_stay_probabilities(course):
         assert scores_k.sum() == pytest.approx(1)
 
 
-def test_without_a_time_constant_nothing_is_changed():
+def test_time_constant_zero_changes_nothing():
     smoother = ScoreSmoother(0.0, max_gap_ns=250 * MS)
     for number, scores in enumerate(([1, 0, 0], [0, 1, 0])):
         given_one = make(ZERO + number * 100 * MS, scores)
@@ -84,13 +84,13 @@ def test_without_a_time_constant_nothing_is_changed():
 
 
 @pytest.mark.parametrize('stamp_ns', [ZERO - 1, ZERO - 9_000 * MS, ZERO + 551 * MS])
-def test_it_begins_anew_after_a_jump_or_a_gap(stamp_ns):
+def test_scores_start_afresh_after_a_jump_or_gap(stamp_ns):
     smoother = ScoreSmoother(0.5, max_gap_ns=250 * MS)
     smoother.smooth(make(ZERO, [1, 0, 0]))
     np.testing.assert_array_equal(scores_of(smoother.smooth(make(stamp_ns, [0, 1, 0]))), [0, 1, 0])
 
 
-def test_it_begins_anew_after_a_reset_and_for_another_camera_or_task():
+def test_scores_start_afresh_per_reset_camera_and_task():
     smoother = ScoreSmoother(0.5, max_gap_ns=250 * MS)
     smoother.smooth(make(ZERO, [1, 0, 0]))
     later = ZERO + 100 * MS
@@ -103,7 +103,7 @@ def test_it_begins_anew_after_a_reset_and_for_another_camera_or_task():
 
 
 @pytest.mark.parametrize('seconds', [-0.1, math.nan, math.inf])
-def test_a_time_constant_that_is_none_is_refused(seconds):
+def test_invalid_time_constant_is_refused(seconds):
     with pytest.raises(ValueError, match='expected a time constant'):
         ScoreSmoother(seconds, max_gap_ns=1)
     smoother = ScoreSmoother(1.0, max_gap_ns=1)
