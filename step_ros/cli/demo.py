@@ -135,7 +135,9 @@ def _show_live(
         if observer.observations and time.monotonic() - last_line >= LINE_SECONDS:
             last_line = time.monotonic()
             newest = observer.observations[-1]
-            labels = ', '.join(f'{task}: {best.label}' for task, best in newest.predictions.items())
+            labels = ', '.join(
+                f'{task}: {best.label}' for task, best in newest.predictions.items()
+            )
             console.print(f'{last_line - started:5.0f} s  {labels}')
         time.sleep(REFRESH_SECONDS)
 
