@@ -10,7 +10,7 @@ are on shift as the machine can bear:
     side     [s7 s8]      on shift  ---+--> next_frames(): [f7 s7], then perhaps [f8 s8] ...
     wrist    []           resting: new frames are dropped as `overload_dropped`
 
-Three quantities decide who serves:
+Three quantities determine which cameras serve:
 - the backlog: how many frames of a camera wait;
 - the cost of a grid frame: the time to encode it and to run the heads on its window;
 - the interval of the served cameras: the time until the next grid frame of any of them arrives.
