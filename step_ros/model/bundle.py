@@ -55,11 +55,11 @@ class BundleError(RuntimeError):
     Args:
         path: The file at fault.
         field: The field or tensor at fault; empty for the file as a whole.
-        why: The fault and the expected content.
+        message: The fault and the expected content.
     """
 
-    def __init__(self, path: Path, field: str, why: str) -> None:
-        super().__init__(f'{path}: {field + ": " if field else ""}{why}')
+    def __init__(self, path: Path, field: str, message: str) -> None:
+        super().__init__(f'{path}: {field + ": " if field else ""}{message}')
         self.path, self.field = path, field
 
 

@@ -8,15 +8,19 @@ included, they leave out the products of the attention (query times key, weights
 head they count these products twice.
 """
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from step_ros.model.heads.base import Head
 from step_ros.model.tokens import tokens_per_frame
+
+# While it is imported, torch's counter warns of a missing triton, which it needs on a GPU alone.
+logging.getLogger('torch.utils.flop_counter').setLevel(logging.ERROR)
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 # Torch's names of the attention's products. The counter's other operations are linear layers and
 # convolutions.

@@ -112,8 +112,10 @@ def load_weights(vit: Any, path: Path, *, name: str, grid: tuple[int, int] | Non
             architecture.
     """
 
-    def refuse(tensor: str, why: str) -> NoReturn:
-        raise WeightsError(f'weights {path} do not fit backbone {name!r}: tensor {tensor!r} {why}')
+    def refuse(tensor: str, fault: str) -> NoReturn:
+        raise WeightsError(
+            f'weights {path} do not fit backbone {name!r}: tensor {tensor!r} {fault}'
+        )
 
     found = load_file(path)
     if grid is None:

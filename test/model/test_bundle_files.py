@@ -119,7 +119,7 @@ HEAD_TENSOR, BACKBONE_TENSOR = 'verb.block.attention.out.weight', 'blocks.0.attn
 
 
 @pytest.mark.parametrize(
-    ('name', 'tensor', 'value', 'why'),
+    ('name', 'tensor', 'value', 'message'),
     [
         pytest.param(HEADS, HEAD_TENSOR, None, 'missing', id='missing'),
         pytest.param(HEADS, 'verb.positions.learned_td', None, 'missing', id='positions missing'),
@@ -139,12 +139,12 @@ HEAD_TENSOR, BACKBONE_TENSOR = 'verb.block.attention.out.weight', 'blocks.0.attn
         ),
     ],
 )
-def test_wrong_tensor_is_named(name, tensor, value, why, copy):
+def test_wrong_tensor_is_named(name, tensor, value, message, copy):
     copy.edit_tensors(name, **{tensor: value})
     error = copy.error()
     assert str(copy.folder / name) in str(error)
     assert tensor in str(error)
-    assert why in str(error)
+    assert message in str(error)
 
 
 def test_single_nan_is_found(copy):

@@ -105,7 +105,7 @@ def test_invalid_field_is_named(field, value, copy):
 
 
 @pytest.mark.parametrize(
-    ('field', 'value', 'where', 'why'),
+    ('field', 'value', 'where', 'message'),
     [
         ('tasks.0.counterparts.open', 'shut', 'tasks.0', "counterpart 'shut' is not a label"),
         ('tasks.0.counterparts.shut', 'open', 'tasks.0', "counterpart 'shut' is not a label"),
@@ -127,11 +127,11 @@ def test_invalid_field_is_named(field, value, copy):
         ('backbone.digest', 'md5:0', 'backbone', 'expected sha256:'),
     ],
 )
-def test_contradicting_fields_are_named(field, value, where, why, copy):
+def test_contradicting_fields_are_named(field, value, where, message, copy):
     copy.edit(field, value)
     error = copy.error()
     assert (error.path, error.field) == (copy.folder / SPEC, where)
-    assert why in str(error)
+    assert message in str(error)
 
 
 def test_several_invalid_fields_are_counted(copy):
@@ -157,7 +157,7 @@ def test_backbone_weights_outside_the_bundle_are_refused(weights, copy, tmp_path
 
 
 @pytest.mark.parametrize(
-    ('field', 'value', 'why'),
+    ('field', 'value', 'message'),
     [
         ('heads.name', 'stepp', "head 'stepp' is unknown; expected one of step, linear, at"),
         ('heads.options.attention_heads', 3, 'attention_heads=3 does not divide width=32'),
@@ -168,12 +168,12 @@ def test_backbone_weights_outside_the_bundle_are_refused(weights, copy, tmp_path
         ('heads.options.heads', 2, "no option 'heads'; its options and their defaults are"),
     ],
 )
-def test_unknown_head_is_refused_with_the_valid_ones(copy, field, value, why):
+def test_unknown_head_is_refused_with_the_valid_ones(copy, field, value, message):
     copy.edit(field, value)
     error = copy.error()
     assert error.path == copy.folder / SPEC
     assert field.startswith(error.field)
-    assert why in str(error)
+    assert message in str(error)
 
 
 def test_attention_heads_must_divide_the_width(copy):
@@ -197,14 +197,14 @@ def test_image_that_patches_do_not_fill_is_refused(side, pixels, weights, copy):
 
 @pytest.mark.parametrize('weights', [BACKBONE, 'random'])
 @pytest.mark.parametrize(
-    ('name', 'why'),
+    ('name', 'message'),
     [
         ('no_such_backbone', 'unknown'),
         ('vit_tiny_patch16_224.no_such_weights', 'no_such_weights'),
         ('resnet18', 'resnet18'),
     ],
 )
-def test_unknown_backbone_is_refused(name, why, weights, copy):
+def test_unknown_backbone_is_refused(name, message, weights, copy):
     copy.edit('backbone.weights', weights)
     copy.edit('backbone.digest', 'random:0' if weights == 'random' else NO_DIGEST)
     copy.edit('backbone.name', name)
@@ -214,7 +214,7 @@ def test_unknown_backbone_is_refused(name, why, weights, copy):
     error = copy.error()
     assert error.path == copy.folder / SPEC
     assert error.field.startswith('backbone')
-    assert why in str(error)
+    assert message in str(error)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from step_ros.model.tokens import TokenKind, check_choice
 
+# Tokens of a frame that an attention covers: all, or only the CLS token.
+Attended = Literal['all', 'cls']
 Classifier = Literal['linear', 'mlp']
 
 

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from step_ros.model.attention import SelfAttention
-from step_ros.model.heads.base import Classifier, Head, create_classifier
+from step_ros.model.heads.base import Attended, Classifier, Head, create_classifier
 from step_ros.model.tokens import check_choice
 
-Attended = Literal['all', 'cls']
 AttendedPooling = Literal['avg', 'max', 'weighted']
 KERNEL = 3
 

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from step_ros.model.attention import CrossAttention, feed_forward
-from step_ros.model.heads.base import Classifier, Head, create_classifier
+from step_ros.model.heads.base import Attended, Classifier, Head, create_classifier
 from step_ros.model.positions import EMBEDDING_STD, Positions, create_positions
 from step_ros.model.tokens import check_choice
 
 FramePooling = Literal['avg', 'max']
-Attended = Literal['all', 'cls']
 
 
 class LinearProbe(Head):

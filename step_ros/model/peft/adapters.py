@@ -76,8 +76,8 @@ class AdaptFormerBlock(AdaptedLayer):
 
     def forward(self, x_bld: Tensor) -> Tensor:
         """Return the tokens after the block, `[b, l, d]`."""
-        x_bld = attend(self.frozen, x_bld)
-        out: Tensor = feed_forward(self.frozen, x_bld) + self.scale * self.adapter(x_bld)
+        x_bld = run_attention(self.frozen, x_bld)
+        out: Tensor = run_mlp(self.frozen, x_bld) + self.scale * self.adapter(x_bld)
         return out
 
 
@@ -142,7 +142,7 @@ class StAdapterBlock(AdaptedLayer):
         """Return the tokens after the block, `[b, l, d]`."""
         if self.before_attention is not None:
             x_bld = self.before_attention(x_bld)
-        return feed_forward(self.frozen, self.before_mlp(attend(self.frozen, x_bld)))
+        return run_mlp(self.frozen, self.before_mlp(run_attention(self.frozen, x_bld)))
 
 
 class AimBlock(AdaptedLayer):
@@ -209,7 +209,7 @@ class AimBlock(AdaptedLayer):
         return out
 
 
-class FramePositions(AdaptedLayer):
+class AimFramePositions(AdaptedLayer):
     """AIM's temporal embedding, added to all tokens of a frame.
 
     In CLIP it precedes the norm before the blocks, as in public code derived from AIM's. AIM's own
@@ -255,18 +255,18 @@ def insert_st_adapter(vit: Any, **options: Any) -> None:
 
 def insert_aim(vit: Any, *, frames: int, **options: Any) -> None:
     """Replace every block by an `AimBlock` with these options, and add frame positions."""
-    vit.norm_pre = FramePositions(vit.norm_pre, width=vit.embed_dim, frames=frames)
+    vit.norm_pre = AimFramePositions(vit.norm_pre, width=vit.embed_dim, frames=frames)
     for index, block in enumerate(vit.blocks):
         vit.blocks[index] = AimBlock(block, width=vit.embed_dim, frames=frames, **options)
 
 
-def attend(block: Any, x_bld: Tensor) -> Tensor:
+def run_attention(block: Any, x_bld: Tensor) -> Tensor:
     """Run the first half of a frozen block: attention and skip, `[b, l, d]` to `[b, l, d]`."""
     out: Tensor = x_bld + block.drop_path1(block.ls1(block.attn(block.norm1(x_bld))))
     return out
 
 
-def feed_forward(block: Any, x_bld: Tensor) -> Tensor:
+def run_mlp(block: Any, x_bld: Tensor) -> Tensor:
     """Run the second half of a frozen block: MLP and skip, `[b, l, d]` to `[b, l, d]`."""
     out: Tensor = x_bld + block.drop_path2(block.ls2(block.mlp(block.norm2(x_bld))))
     return out

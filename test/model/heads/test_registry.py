@@ -290,7 +290,7 @@ def test_heads_of_a_model_must_consume_the_same_tokens(tiny_model):
 
 
 @pytest.mark.parametrize(
-    ('name', 'options', 'why'),
+    ('name', 'options', 'message'),
     [
         ('setp', {}, r"head 'setp' is unknown; expected one of step, linear, attentive, se"),
         ('step', {'dropout': 0.1}, r"no option 'dropout'; its options .* attention_heads=None"),
@@ -307,8 +307,8 @@ def test_heads_of_a_model_must_consume_the_same_tokens(tiny_model):
         ('fusion-max', {'pooling': 'sum'}, r"pooling='sum': expected one of avg, max"),
     ],
 )
-def test_invalid_options_are_refused_with_the_valid_ones(name, options, why):
-    with pytest.raises(ValueError, match=why):
+def test_invalid_options_are_refused_with_the_valid_ones(name, options, message):
+    with pytest.raises(ValueError, match=message):
         create_head(name, width=16, frames=4, tokens=3, classes=2, **options)
 
 
