@@ -30,7 +30,7 @@ _T = TypeVar('_T', bound=Hashable)
 class TaskConfig(StrictModel):
     """The labels of one task and their relations."""
 
-    name: Label
+    name: Label = Field(description='name of the task')
     classes: Count = Field(description='number of labels, to detect a lost line')
     labels: tuple[Label, ...] = Field(min_length=2, description='labels in the published order')
     pairs: tuple[Pair, ...] = Field(
@@ -161,24 +161,24 @@ class View(StrictModel):
     """A camera."""
 
     name: str = Field(description='name in the file names; empty if the dataset has only one view')
-    meaning: str = Field(min_length=1)
+    meaning: str = Field(min_length=1, description='position or kind of the camera')
 
 
 class Split(StrictModel):
     """The assignment of clips to training, validation and test."""
 
-    name: Label
+    name: Label = Field(description='name of the split')
     unit: Literal['files', 'group', 'subject', 'setup', 'environment'] = Field(
         description='meaning of the numbers; files: the dataset lists the clips itself'
     )
-    train: tuple[Number, ...] = ()
-    val: tuple[Number, ...] = ()
-    test: tuple[Number, ...] = ()
+    train: tuple[Number, ...] = Field(default=(), description='numbers for training')
+    val: tuple[Number, ...] = Field(default=(), description='numbers for validation')
+    test: tuple[Number, ...] = Field(default=(), description='numbers for testing')
     rest: Part | None = Field(default=None, description='part of all numbers that are not listed')
     members: dict[Number, tuple[Number, ...]] = Field(
         default_factory=dict, description='numbers in file names that belong to each number'
     )
-    note: str = ''
+    note: str = Field(default='', description='remark about the split')
 
     @model_validator(mode='after')
     def _check(self) -> 'Split':
@@ -222,10 +222,16 @@ class Split(StrictModel):
 class Evaluation(StrictModel):
     """The test protocol of the papers: how they sample a clip."""
 
-    sampling: Literal['interval', 'segments']
-    frames: Count = Field(description='frames in a window (T)')
+    sampling: Literal['interval', 'segments'] = Field(
+        description='frames at equal distances in time, or one frame of each of equal segments'
+    )
+    frames: Count = Field(
+        description='frames in a window (T)', json_schema_extra={'unit': 'frames'}
+    )
     interval: Count | None = Field(
-        default=None, description='video frames from one frame of a window to the next'
+        default=None,
+        description='distance of two frames of a window in a video',
+        json_schema_extra={'unit': 'frames'},
     )
     clips: Count = Field(description='windows over time whose scores are averaged')
     crops: Count = Field(default=1, description='crops of the image whose scores are averaged')
@@ -244,24 +250,26 @@ class Evaluation(StrictModel):
 class Unknown(StrictModel):
     """A detail that is not published, and the default that replaces it."""
 
-    what: str = Field(min_length=1)
-    default: str = Field(min_length=1)
+    what: str = Field(min_length=1, description='the detail')
+    default: str = Field(min_length=1, description='the default that replaces it')
     option: str = Field(default='', description="the reader's option that changes the default")
 
 
 class DatasetConfig(StrictModel):
     """The content of a dataset's file."""
 
-    name: Label
-    title: str = Field(min_length=1)
-    source: str = ''
-    license: str = ''
+    name: Label = Field(description='name of the dataset, for `step_ros data`')
+    title: str = Field(min_length=1, description='full name, for reports')
+    source: str = Field(default='', description='where to get the dataset')
+    license: str = Field(default='', description='licence of the dataset')
     clips: Count | None = Field(default=None, description='number of published clips')
-    tasks: tuple[TaskConfig, ...] = Field(min_length=1)
-    views: tuple[View, ...] = Field(min_length=1)
-    splits: tuple[Split, ...] = Field(min_length=1)
-    evaluation: Evaluation
-    unknown: tuple[Unknown, ...] = ()
+    tasks: tuple[TaskConfig, ...] = Field(min_length=1, description='the tasks and their labels')
+    views: tuple[View, ...] = Field(min_length=1, description='the cameras')
+    splits: tuple[Split, ...] = Field(min_length=1, description='the published splits')
+    evaluation: Evaluation = Field(description="the papers' test protocol")
+    unknown: tuple[Unknown, ...] = Field(
+        default=(), description='details that are not published, and their defaults here'
+    )
 
     @model_validator(mode='after')
     def _check(self) -> 'DatasetConfig':

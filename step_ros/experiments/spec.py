@@ -40,11 +40,13 @@ Metric = Literal[
 class Column(StrictModel):
     """A column of a table, which holds one metric."""
 
-    title: str
+    title: str = Field(description='title of the column')
     metric: Metric = Field(description='a metric of `task_metrics`, `parameters` or `gflops`')
-    order: Order = 'correct'
-    view: Literal['all', 'trained', 'unseen'] = 'all'
-    task: str | None = Field(default=None, description="none: the table's task")
+    order: Order = Field(default='correct', description='order of the frames at test time')
+    view: Literal['all', 'trained', 'unseen'] = Field(
+        default='all', description='test clips: of all views, of trained or of unseen ones'
+    )
+    task: str | None = Field(default=None, description="task of the metric; none: the table's")
     published: str | None = Field(default=None, description="metric of the papers' figures")
 
 
@@ -54,7 +56,7 @@ class Row(StrictModel):
     Rows with the same settings are one run, also across tables.
     """
 
-    title: str
+    title: str = Field(description='title of the row')
     heads: dict[str, Any] = Field(
         default_factory=dict, description='values that replace those of `heads`'
     )
@@ -71,7 +73,7 @@ class Row(StrictModel):
         default=1.0, gt=0, le=1, description='share of the training clips of a label'
     )
     views: tuple[str, ...] = Field(default=(), description='views to train on; none: all')
-    tasks: tuple[str, ...] = Field(default=(), description="none: the table's task")
+    tasks: tuple[str, ...] = Field(default=(), description="tasks to fit; none: the table's task")
     tokens: CacheType | None = Field(
         default=None, description='read the cache as if it had this type; none: as it is'
     )
@@ -81,34 +83,36 @@ class Row(StrictModel):
 class TableSpec(StrictModel):
     """A table of the report."""
 
-    title: str
+    title: str = Field(description='title of the table')
     source: str = Field(default='', description='table of the papers that it follows')
     published: tuple[str, ...] = Field(
         default=(), description='tables with the papers\' figures, as "step-long/Table 11"'
     )
-    task: str
-    columns: tuple[Column, ...] = Field(min_length=1)
-    rows: dict[str, Row] = Field(min_length=1)
-    note: str = ''
+    task: str = Field(description='task that the table is about')
+    columns: tuple[Column, ...] = Field(min_length=1, description='the metrics')
+    rows: dict[str, Row] = Field(min_length=1, description='the runs, by name')
+    note: str = Field(default='', description='text below the table')
 
 
 class Side(StrictModel):
     """One side of a comparison: a figure of a table."""
 
-    table: str
-    row: str
-    column: str
+    table: str = Field(description='name of the table')
+    row: str = Field(description='name of the row')
+    column: str = Field(description='title of the column')
 
 
 class Finding(StrictModel):
     """A finding of the papers, as a comparison of two figures of this report."""
 
-    says: str
-    source: str
-    figure: Side
-    against: Side
+    says: str = Field(description='the finding, as a sentence')
+    source: str = Field(description='place in the papers')
+    figure: Side = Field(description='the figure that should be larger, or equal')
+    against: Side = Field(description='the figure it is compared with')
     at_least: float | None = Field(
-        default=None, description='least `figure` minus `against`, points'
+        default=None,
+        description='least difference, `figure` minus `against`',
+        json_schema_extra={'unit': 'percentage points'},
     )
     equal: bool = Field(default=False, description='both figures must be the same')
 
@@ -149,10 +153,12 @@ class RunSpec(StrictModel):
 class AblationSpec(StrictModel):
     """The content of an ablation file."""
 
-    name: str
-    title: str
-    intro: str = ''
-    recipe: Recipe
+    name: str = Field(description='name of the ablation')
+    title: str = Field(description='title of the report')
+    intro: str = Field(default='', description='text at the beginning of the report')
+    recipe: Recipe = Field(
+        description='the recipe that all rows start from; a file without one needs --recipe'
+    )
     datasets: tuple[str, ...] = Field(
         default=(), description='datasets for a file without a recipe; none: any'
     )
@@ -165,8 +171,10 @@ class AblationSpec(StrictModel):
         ge=1,
         description="frames of a head's window, if the row gives none; none: all",
     )
-    tables: dict[str, TableSpec] = Field(min_length=1)
-    findings: tuple[Finding, ...] = ()
+    tables: dict[str, TableSpec] = Field(min_length=1, description='the tables, by name')
+    findings: tuple[Finding, ...] = Field(
+        default=(), description="the papers' findings that the report checks"
+    )
     pictured: tuple[str, ...] = Field(
         default=(), description='"TABLE/ROW" of the runs in the confusion and t-SNE plots'
     )

@@ -40,20 +40,25 @@ class RandAugment(StrictModel):
     """How strongly RandAugment changes windows."""
 
     operations: int = Field(
-        default=2, ge=1, le=14, description='N, operations drawn, one after the other'
+        default=2, ge=1, le=14, description='N, number of operations, one after the other'
     )
     magnitude: float = Field(
-        default=9, ge=0, le=STRONGEST, description=f'M, their strength, of {STRONGEST}'
+        default=9,
+        ge=0,
+        le=STRONGEST,
+        description=f'M, strength of the operations, up to {STRONGEST}',
     )
     probability: float = Field(
-        default=1.0, gt=0, le=1, description='that a drawn operation is carried out'
+        default=1.0, gt=0, le=1, description='probability that a drawn operation is carried out'
     )
 
 
 class RandomErasing(StrictModel):
     """How often and how much random erasing covers; bounds as in its paper."""
 
-    probability: float = Field(default=0.25, gt=0, le=1, description='that a view is erased')
+    probability: float = Field(
+        default=0.25, gt=0, le=1, description='probability that a view is erased'
+    )
     smallest_area: float = Field(
         default=0.02, gt=0, lt=1, description='least share of the image that is erased'
     )

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
+from pydantic.config import JsonDict
 
 from step_ros.model.backbone import HUB
 from step_ros.schema import StrictModel
@@ -20,6 +21,8 @@ from step_ros.training.schema import TokenGrid
 
 TABLETOP = 'tabletop'
 
+PIXELS: JsonDict = {'unit': 'pixels'}
+
 View = Literal['front', 'side', 'top']
 
 
@@ -28,8 +31,8 @@ class Optimisation(StrictModel):
 
     epochs: int = Field(gt=0, description='passes over the training data')
     batch: int = Field(gt=0, description='samples in an optimiser step')
-    learning_rate: float = Field(gt=0, description='at its peak, cosine after that')
-    weight_decay: float = Field(ge=0, description='of AdamW')
+    learning_rate: float = Field(gt=0, description='peak learning rate; a half cosine follows')
+    weight_decay: float = Field(ge=0, description='weight decay of AdamW')
 
 
 class HeadOptimisation(StrictModel):
@@ -37,10 +40,13 @@ class HeadOptimisation(StrictModel):
 
     epochs: int = Field(default=60, gt=0, description='passes over the training clips')
     batch: int = Field(default=32, gt=0, description='windows in an optimiser step')
-    learning_rate: float = Field(default=1e-3, gt=0, description='at its peak, cosine after that')
-    weight_decay: float = Field(default=0.02, ge=0, description='of the optimiser')
+    learning_rate: float = Field(
+        default=1e-3, gt=0, description='peak learning rate; a half cosine follows'
+    )
+    weight_decay: float = Field(default=0.02, ge=0, description='weight decay of the optimiser')
     optimiser: Literal['adamw', 'sgd'] = Field(
-        default='adamw', description='the papers use SGD (momentum 0.9) for NTU RGB+D 120'
+        default='adamw',
+        description='optimiser; the papers use SGD (momentum 0.9) for NTU RGB+D 120',
     )
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description='share of a target that all labels divide'
@@ -53,7 +59,9 @@ class PretrainingRecipe(Optimisation):
     scenes: int = Field(gt=0, description='scenes to render')
     frames_per_scene: int = Field(gt=0, description='frames of each scene, at random times')
     views: tuple[View, ...] = Field(
-        default=('front', 'side', 'top'), min_length=1, description='cameras; scenes rotate them'
+        default=('front', 'side', 'top'),
+        min_length=1,
+        description='cameras; each scene takes the next one',
     )
 
 
@@ -61,32 +69,50 @@ class RenderingRecipe(StrictModel):
     """The clips of the synthetic tabletop to render if they are missing."""
 
     clips: dict[Literal['train', 'val', 'test'], Annotated[int, Field(gt=0)]] = Field(
-        default={'train': 100, 'val': 10, 'test': 30}, description='clips per action, by split'
+        default={'train': 100, 'val': 10, 'test': 30},
+        description='clips of each action, by split',
     )
     views: tuple[View, ...] = Field(
-        default=('front', 'side', 'top'), min_length=1, description='cameras; clips rotate them'
+        default=('front', 'side', 'top'),
+        min_length=1,
+        description='cameras; the clips of an action take them one after the other',
     )
-    width: int = Field(default=160, gt=0, description='pixels')
-    height: int = Field(default=120, gt=0, description='pixels')
-    rate: float = Field(default=10.0, gt=0, description='frames per second')
-    seed: int = Field(default=0, ge=0, description='another seed gives other scenes')
+    width: int = Field(
+        default=160, gt=0, description='width of the videos', json_schema_extra=PIXELS
+    )
+    height: int = Field(
+        default=120, gt=0, description='height of the videos', json_schema_extra=PIXELS
+    )
+    rate: float = Field(
+        default=10.0,
+        gt=0,
+        description='frame rate of the videos',
+        json_schema_extra={'unit': 'frames/s'},
+    )
+    seed: int = Field(default=0, ge=0, description='first scene; another seed gives other scenes')
 
 
 class DataRecipe(StrictModel):
     """The dataset to learn from."""
 
-    dataset: str = Field(description='a name of `step_ros data list`')
+    dataset: str = Field(description='name of the dataset, from `step_ros data list`')
     root: Path = Field(description="the dataset's folder")
-    options: dict[str, str] = Field(default_factory=dict, description="the reader's options")
+    options: dict[str, str] = Field(
+        default_factory=dict,
+        description="options of the dataset's reader, from `step_ros data list`",
+    )
     tasks: tuple[str, ...] = Field(
-        default=(), description='tasks to learn; none: all tasks of the dataset'
+        default=(), description='tasks to learn; empty: all tasks of the dataset'
     )
     counterparts: dict[str, dict[str, str]] = Field(
         default_factory=dict,
         description='nearly symmetric labels by task, both ways; for data that does not name them',
     )
     most_left_out: float = Field(
-        default=0.02, ge=0, lt=1, description='training stops if more of the clips are unusable'
+        default=0.02,
+        ge=0,
+        lt=1,
+        description='largest share of unusable clips; training stops above it',
     )
     rendering: RenderingRecipe | None = Field(
         default=None,
@@ -117,8 +143,18 @@ class BackboneRecipe(StrictModel):
         default=None,
         description='pre-train random weights on the tabletop; none: take `weights`',
     )
-    image_height: int = Field(default=224, gt=0, description='pixels')
-    image_width: int = Field(default=224, gt=0, description='pixels')
+    image_height: int = Field(
+        default=224,
+        gt=0,
+        description="height of the encoder's images; a bundle has its own",
+        json_schema_extra=PIXELS,
+    )
+    image_width: int = Field(
+        default=224,
+        gt=0,
+        description="width of the encoder's images; a bundle has its own",
+        json_schema_extra=PIXELS,
+    )
     token_grid: TokenGrid | None = Field(
         default=None,
         description='rows and columns onto which patch tokens are averaged, in training and in '
@@ -157,18 +193,22 @@ class SamplingRecipe(StrictModel):
         description='frames at equal distances in time, or one frame of each of `frames` equal '
         'segments',
     )
-    frames: int = Field(default=16, ge=1, description='T, frames in a window')
+    frames: int = Field(
+        default=16, ge=1, description='T, frames in a window', json_schema_extra={'unit': 'frames'}
+    )
     interval: int | None = Field(
         default=2,
         ge=1,
-        description='take every n-th frame of a video; none: frame_period, or segments (there '
-        'the default)',
+        description='distance of two frames of a window in a video; none: `frame_period` instead, '
+        'or segments',
+        json_schema_extra={'unit': 'frames'},
     )
     frame_period: float | None = Field(
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="seconds between two frames of the stream's windows; overrides the interval",
+        description="time between two frames of the stream's windows; overrides the interval",
+        json_schema_extra={'unit': 's'},
     )
     train_views: int = Field(default=4, ge=1, description='augmented windows kept of a clip')
     test_clips: int = Field(
@@ -213,9 +253,9 @@ class SamplingRecipe(StrictModel):
 class HeadRecipe(HeadOptimisation):
     """Kind of head, and how it is fitted."""
 
-    name: str = Field(default='step', description='a head of docs/heads.md')
+    name: str = Field(default='step', description='kind of head, see docs/heads.md')
     options: dict[str, Any] = Field(
-        default_factory=dict, description='its options, see docs/heads.md'
+        default_factory=dict, description='options of the head, see docs/heads.md'
     )
 
 
@@ -227,7 +267,8 @@ class CacheRecipe(StrictModel):
         description='folder of all token caches and pre-trained encoders',
     )
     dtype: CacheType = Field(
-        default='float16', description='int8 takes half the disk space of float16'
+        default='float16',
+        description='format of the tokens; int8 takes half the disk space of float16',
     )
     workers: int = Field(default=2, ge=0, description='processes that decode videos')
 
@@ -237,10 +278,12 @@ class Recipe(StrictModel):
 
     name: str = Field(description='name of the bundle')
     description: str = Field(
-        default='', description="text for the bundle; none: the dataset's title"
+        default='', description="text for the bundle; empty: the dataset's title"
     )
     license: str = Field(default='', description='SPDX identifier for the bundle')
-    seed: int = Field(default=0, description='of encoder, heads, order of clips and augmentation')
+    seed: int = Field(
+        default=0, description='seed of encoder, heads, order of clips and augmentation'
+    )
     data: DataRecipe = Field(description='the dataset to learn from')
     backbone: BackboneRecipe = Field(description='the frozen encoder')
     sampling: SamplingRecipe = Field(
@@ -253,7 +296,7 @@ class Recipe(StrictModel):
     grid: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description='runs to fit at once, by name: their changes to `heads`; the best run on the '
-        'validation clips becomes the bundle; none: `heads` alone',
+        'validation clips becomes the bundle; empty: `heads` alone',
     )
     cache: CacheRecipe = Field(default=CacheRecipe(), description='where encoded tokens are kept')
 

@@ -1,14 +1,13 @@
 """A cache of a frozen backbone's tokens: encoded once, read by every training run.
 
-Extraction can be killed at any time: finished shards stay, the rest is done when it runs again.
-Any number of processes may extract into one cache at once; each takes shards that no other holds.
+A cache is a folder of shards, files of up to 64 clips, and a manifest that names the clips of each
+shard. Extraction can be killed at any time: finished shards stay, and the next call encodes the
+others. Several processes may extract into one cache at once: each encodes the shards whose lock it
+gets.
 """
 
-import fcntl
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,9 +18,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from step_ros.datasets.clip import ClipRecord
+from step_ros.files import replace_file
 from step_ros.io.video import VideoError
 from step_ros.reporting.progress import track
-from step_ros.training.feature_cache.shard import Failure, Shard, ShardWriter, shard_files
+from step_ros.training.feature_cache.shard import Failure, Shard, shard_files, write_shard
 from step_ros.training.feature_cache.spec import (
     CacheError,
     CacheEstimate,
@@ -29,6 +29,7 @@ from step_ros.training.feature_cache.spec import (
     check_room,
     free_bytes,
 )
+from step_ros.training.lock import file_lock
 
 MANIFEST = 'manifest.json'
 SHARD_CLIPS = 64
@@ -41,23 +42,23 @@ class FeatureCache:
     """A finished cache, for reading.
 
     Args:
-        folder: Its folder, as `extract` returned it.
-        spec: What is expected in it; None takes what is there.
+        folder: Folder of the cache, as `extract` returned it.
+        spec: The expected content; None accepts any.
 
     Attributes:
-        folder: Its folder.
-        spec: What it holds.
+        folder: Folder of the cache.
+        spec: The content.
         clips: Names of the clips in it.
         failures: Clips that could not be encoded.
 
     Raises:
-        CacheError: It is missing, unfinished, damaged or holds something else.
+        CacheError: The cache is missing, unfinished, damaged or holds other tokens.
     """
 
     def __init__(self, folder: Path, spec: CacheSpec | None = None) -> None:
         manifest = folder / MANIFEST
         if not manifest.is_file():
-            raise CacheError(manifest, 'no such file; a cache is a folder that extraction made')
+            raise CacheError(manifest, 'no such file; expected the folder of a token cache')
         content = json.loads(manifest.read_text(encoding='utf-8'))
         self.folder = folder
         self.spec = CacheSpec.model_validate(content['spec'])
@@ -84,16 +85,16 @@ class FeatureCache:
 
         Raises:
             KeyError: The clip is not in the cache.
-            CacheError: Its tokens are not finite.
+            CacheError: The clip's tokens are not finite.
         """
         shard, place = self._places[clip_id]
         return torch.from_numpy(shard.read(place, view))
 
     def verify(self) -> None:
-        """Compare all checksums.
+        """Compare the checksums of all shards.
 
         Raises:
-            CacheError: One differs; names the file.
+            CacheError: A checksum differs; names the file.
         """
         for shard in track(self._shards, 'verify the cache', len(self._shards)):
             shard.verify()
@@ -102,13 +103,13 @@ class FeatureCache:
 def estimate(
     root: Path, spec: CacheSpec, records: Sequence[ClipRecord], *, shard_clips: int = SHARD_CLIPS
 ) -> CacheEstimate:
-    """Say how much a cache will hold and how much of it is there already; nothing is written.
+    """Return the size of a cache and how much of it is encoded already; writes nothing.
 
     Args:
         root: Folder of all caches.
-        spec: What this one holds.
+        spec: Content of the cache.
         records: The clips.
-        shard_clips: Clips in a file.
+        shard_clips: Clips in a shard.
     """
     folder = root / spec.key
     shards = _shards(folder, records, shard_clips)
@@ -131,25 +132,22 @@ def extract(
     shard_clips: int = SHARD_CLIPS,
     workers: int = 0,
 ) -> Path:
-    """Encode all views of all clips into a cache, as far as that is not done yet.
+    """Encode all views of the clips that the cache lacks, and return the cache's folder.
 
-    Says beforehand how much it will be.
+    Prints the size first.
 
     Args:
         root: Folder of all caches.
-        spec: What this one holds.
+        spec: Content of the cache.
         records: The clips.
-        load: Gives the images of one view of a clip, uint8 RGB, `[t, h, w, 3]`; a `VideoError` or
-            `ValueError` means that the clip cannot be used, and is noted.
+        load: Returns the images of one view of a clip, uint8 RGB, `[t, h, w, 3]`. A `VideoError`
+            or `ValueError` means that the clip cannot be used; the cache notes the reason.
         encode: Turns these images into tokens, `[t, n, d]`.
-        shard_clips: Clips in a file.
+        shard_clips: Clips in a shard.
         workers: Processes that load.
 
-    Returns:
-        The cache's folder.
-
     Raises:
-        CacheError: The disk has no room for it, clips have the same name, or the folder belongs to
+        CacheError: The disk has no room, two clips have the same name, or the folder belongs to
             another list of clips.
     """
     expected = estimate(root, spec, records, shard_clips=shard_clips)
@@ -162,15 +160,16 @@ def extract(
 
     def encode_left() -> Iterator[ClipRecord]:
         left = _missing(folder, shards)
-        # First those that nobody works on; then wait for the others, and do what they left undone.
+        # First the shards that no other process holds. Then wait for each of the others, and
+        # encode it if its process died.
         for wait in (False, True):
             busy = []
             for number in left:
-                with _held(folder, number, wait=wait) as mine:
-                    if not mine:
+                with file_lock(folder / f'shard-{number:05d}.lock', wait=wait) as held:
+                    if not held:
                         busy.append(number)
                     elif _done(folder, number):
-                        yield from shards[number]  # another process was quicker
+                        yield from shards[number]  # another process has finished it meanwhile
                     else:
                         yield from _encode_shard(
                             folder, number, spec, shards[number], load, encode, workers
@@ -205,34 +204,29 @@ def _encode_shard(
     encode: Encode,
     workers: int,
 ) -> Iterator[ClipRecord]:
-    """Give each clip of a shard once it is encoded."""
-    writer = ShardWriter(folder, number, spec)
+    """Encode a shard; yield each clip once it is encoded."""
     try:
-        loader = DataLoader(
-            _Views(records, spec.views, load),
-            batch_size=None,
-            num_workers=workers,
-            # torch would make tensors of the images.
-            collate_fn=_as_it_is,
-        )
-        for record, views in zip(records, loader, strict=True):
-            if isinstance(views, str):
-                writer.fail(record.clip_id, views)
-            else:
-                tokens = torch.stack([encode(images) for images in views])
-                writer.add(record.clip_id, tokens.float().cpu().numpy())
-            yield record
-        writer.finish()
+        with write_shard(folder, number, spec) as writer:
+            loader = DataLoader(
+                _Views(records, spec.views, load),
+                batch_size=None,
+                num_workers=workers,
+                # torch's own function would turn the images into tensors.
+                collate_fn=_unchanged,
+            )
+            for record, views in zip(records, loader, strict=True):
+                if isinstance(views, str):
+                    writer.fail(record.clip_id, views)
+                else:
+                    tokens = torch.stack([encode(images) for images in views])
+                    writer.add(record.clip_id, tokens.float().cpu().numpy())
+                yield record
     except OSError as error:
-        writer.discard()
         raise CacheError(folder, f'shard {number} cannot be written: {error}') from error
-    except BaseException:
-        writer.discard()
-        raise
 
 
 class _Views(Dataset[list[np.ndarray] | str]):
-    """All views of each clip, or why there are none."""
+    """All views of each clip, or the reason why they cannot be loaded."""
 
     def __init__(self, records: Sequence[ClipRecord], views: int, load: LoadView) -> None:
         self._records, self._views, self._load = records, views, load
@@ -247,7 +241,7 @@ class _Views(Dataset[list[np.ndarray] | str]):
             return str(error)
 
 
-def _as_it_is(views: list[np.ndarray] | str) -> list[np.ndarray] | str:
+def _unchanged(views: list[np.ndarray] | str) -> list[np.ndarray] | str:
     return views
 
 
@@ -255,32 +249,20 @@ def _done(folder: Path, number: int) -> bool:
     return shard_files(folder, number)[1].is_file()
 
 
-@contextmanager
-def _held(folder: Path, number: int, *, wait: bool) -> Iterator[bool]:
-    """Hold a shard's lock; the system lets go of it when a process dies."""
-    with (folder / f'shard-{number:05d}.lock').open('w') as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
 def _write_manifest(folder: Path, spec: CacheSpec, shards: list[list[str]]) -> None:
     path = folder / MANIFEST
     content = {'spec': spec.model_dump(mode='json'), 'shards': shards}
-    if path.is_file():
-        if json.loads(path.read_text(encoding='utf-8')) != content:
+    # Processes that begin at once would take each other's unfinished file away.
+    with file_lock(path.with_suffix('.lock')):
+        if not path.is_file():
+            with replace_file(path) as partial:
+                partial.write_text(json.dumps(content), encoding='utf-8')
+        elif json.loads(path.read_text(encoding='utf-8')) != content:
             raise CacheError(
                 path,
                 'the cache was made of other clips or other shards; give the dataset another '
                 'name, or delete the folder',
             )
-        return
-    partial = path.with_suffix(f'.partial-{os.getpid()}')
-    partial.write_text(json.dumps(content), encoding='utf-8')
-    partial.replace(path)
 
 
 def _check_same(manifest: Path, found: CacheSpec, expected: CacheSpec) -> None:

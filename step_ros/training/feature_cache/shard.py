@@ -1,45 +1,71 @@
-"""One file of a feature cache: some clips' tokens, memory-mapped, with a checksum beside it.
+"""A shard of a feature cache: tokens of some clips, memory-mapped, with an index and a checksum.
 
-`shard-00003.bin` holds the tokens of its clips, one after the other, and then, for signed bytes,
-their scales. `shard-00003.json` is written last: a shard without it is not finished.
+    shard-00003.bin     tokens of clip 0, clip 1, ...; for signed bytes, then scales of clip 0, ...
+    shard-00003.json    names of the clips, failures, checksum and size of the .bin file
+
+The index is written last: a shard without an index is not finished.
 """
 
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from step_ros.files import replace_file
 from step_ros.model.weights import file_digest
 from step_ros.training.feature_cache.spec import CacheError, CacheSpec, to_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A clip that could not be encoded; it is in no cache and nothing takes its place."""
+    """A clip that could not be encoded: the cache does not contain it.
+
+    Attributes:
+        clip_id: Name of the clip.
+        why: Reason.
+    """
 
     clip_id: str
     why: str
 
 
-class ShardWriter:
-    """Writes one shard; nothing of it counts before `finish`.
+@contextmanager
+def write_shard(folder: Path, number: int, spec: CacheSpec) -> Iterator['ShardWriter']:
+    """Yield a writer of one shard; the cache gets the shard at the end, whole or not at all.
 
     Args:
         folder: Folder of the cache.
-        number: Number of the shard.
-        spec: What the cache holds.
+        number: Number of the shard. No other process may write it at the same time.
+        spec: Content of the cache.
+    """
+    data, index = shard_files(folder, number)
+    with replace_file(data) as partial, partial.open('wb') as file:
+        writer = ShardWriter(file, data, spec)
+        yield writer
+        content = writer.finish()
+    with replace_file(index) as partial:
+        partial.write_text(json.dumps(content), encoding='utf-8')
+
+
+class ShardWriter:
+    """Writes the tokens of a shard's clips.
+
+    Args:
+        file: The open file.
+        path: Path that the file will have, for messages.
+        spec: Content of the cache.
     """
 
-    def __init__(self, folder: Path, number: int, spec: CacheSpec) -> None:
-        self._spec = spec
-        self._data, self._index = shard_files(folder, number)
-        self._partial = self._data.with_suffix(f'.partial-{os.getpid()}')
-        self._file = self._partial.open('wb')
+    def __init__(self, file: BinaryIO, path: Path, spec: CacheSpec) -> None:
+        self._file, self._path, self._spec = file, path, spec
         self._sha = hashlib.sha256()
+        self._bytes = 0
         self._scales: list[np.ndarray] = []
         self._clips: list[str] = []
         self._failures: list[Failure] = []
@@ -48,19 +74,19 @@ class ShardWriter:
         """Add a clip's tokens.
 
         Raises:
-            CacheError: They have another shape, or values that are not finite.
+            CacheError: The tokens have another shape, or values that are not finite.
         """
         if x_vtnd.shape != self._spec.shape:
             raise CacheError(
-                self._data,
+                self._path,
                 f'clip {clip_id!r} has tokens {x_vtnd.shape}, expected {self._spec.shape}',
             )
         x_vtnd = np.asarray(x_vtnd, dtype=np.float32)
-        # Half floats end at 65504; signed bytes have a scale and no such end.
+        # The largest half float is 65504; signed bytes have a scale and no such limit.
         largest = np.abs(x_vtnd).max(initial=0)
         if not largest <= (np.finfo(np.float16).max if self._spec.dtype == 'float16' else 1e30):
             raise CacheError(
-                self._data,
+                self._path,
                 f'clip {clip_id!r} has tokens that are not finite, or too large: {largest:g}',
             )
         tokens, scales = to_bytes(x_vtnd, self._spec.dtype)
@@ -70,36 +96,27 @@ class ShardWriter:
         self._clips.append(clip_id)
 
     def fail(self, clip_id: str, why: str) -> None:
-        """Take note of a clip that cannot be encoded."""
+        """Note a clip that cannot be encoded, and the reason."""
         self._failures.append(Failure(clip_id=clip_id, why=why))
 
-    def finish(self) -> None:
-        """Put the shard into the cache, whole or not at all."""
+    def finish(self) -> dict[str, Any]:
+        """Write the scales and return the shard's index."""
         for scales in self._scales:
             self._write(scales)
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._file.close()
-        self._partial.replace(self._data)
-        content = {
+        return {
             'clips': self._clips,
             'failures': [vars(failure) for failure in self._failures],
             'sha256': self._sha.hexdigest(),
-            'bytes': self._data.stat().st_size,
+            'bytes': self._bytes,
         }
-        partial = self._index.with_suffix(f'.partial-{os.getpid()}')
-        partial.write_text(json.dumps(content), encoding='utf-8')
-        partial.replace(self._index)
-
-    def discard(self) -> None:
-        """Forget what was written."""
-        self._file.close()
-        self._partial.unlink(missing_ok=True)
 
     def _write(self, array: np.ndarray) -> None:
         content = np.ascontiguousarray(array).tobytes()
         self._sha.update(content)
         self._file.write(content)
+        self._bytes += len(content)
 
 
 class Shard:
@@ -108,14 +125,14 @@ class Shard:
     Args:
         folder: Folder of the cache.
         number: Number of the shard.
-        spec: What the cache holds.
+        spec: Content of the cache.
 
     Attributes:
-        clips: Names of the clips in it, in order.
-        failures: Clips that belong here but could not be encoded.
+        clips: Names of the clips in the shard, in order.
+        failures: Clips of the shard that could not be encoded.
 
     Raises:
-        CacheError: It is not finished, or has not the size that its index says.
+        CacheError: The shard is not finished, or its size is not that of its index.
     """
 
     def __init__(self, folder: Path, number: int, spec: CacheSpec) -> None:
@@ -123,7 +140,7 @@ class Shard:
         self._data, index = shard_files(folder, number)
         if not index.is_file():
             raise CacheError(
-                index, 'the shard is not finished; extract again, which does what is left'
+                index, 'the shard is not finished; extract again to encode the missing clips'
             )
         content: dict[str, Any] = json.loads(index.read_text(encoding='utf-8'))
         self.clips: list[str] = content['clips']
@@ -140,10 +157,10 @@ class Shard:
         self._scales: np.ndarray | None = None
 
     def verify(self) -> None:
-        """Compare the checksum.
+        """Compare the checksum of the data with that of the index.
 
         Raises:
-            CacheError: It differs.
+            CacheError: The checksums differ.
         """
         if file_digest(self._data) != f'sha256:{self._sha256}':
             raise CacheError(
@@ -155,7 +172,7 @@ class Shard:
         """Return one view of a clip, float32, `[t, n, d]`.
 
         Raises:
-            CacheError: It has values that are not finite.
+            CacheError: The clip has values that are not finite.
         """
         self._map()
         assert self._tokens is not None
@@ -185,5 +202,5 @@ class Shard:
 
 
 def shard_files(folder: Path, number: int) -> tuple[Path, Path]:
-    """Return the files of a shard: data and index."""
+    """Return the paths of a shard's files: data and index."""
     return folder / f'shard-{number:05d}.bin', folder / f'shard-{number:05d}.json'

@@ -25,11 +25,11 @@ CacheType = Literal['float16', 'int8']
 
 
 class CacheError(RuntimeError):
-    """A feature cache is damaged, does not fit what is asked of it, or has no room.
+    """A feature cache is damaged, holds other tokens than expected, or has no room.
 
     Args:
         path: The file or folder at fault.
-        why: What is wrong, and the mend.
+        why: The fault, and the mend.
     """
 
     def __init__(self, path: Path, why: str) -> None:
@@ -38,7 +38,7 @@ class CacheError(RuntimeError):
 
 
 class CacheSpec(BaseModel):
-    """Everything that decides a number in the cache; its digest names the cache's folder."""
+    """Every setting that changes a number in the cache; its digest names the cache's folder."""
 
     model_config = ConfigDict(extra='forbid', frozen=True)
 
@@ -46,7 +46,7 @@ class CacheSpec(BaseModel):
     dataset: str = Field(description='name of the dataset and of its options')
     backbone: str = Field(description="timm's name of the architecture")
     digest: str = Field(description='digest of its weights')
-    tokens: TokenKind = Field(description='which tokens of a frame')
+    tokens: TokenKind = Field(description='kind of tokens')
     token_grid: tuple[int, int] | None = Field(
         default=None,
         description='rows and columns onto which patch tokens are averaged; none: one per patch',
@@ -55,7 +55,7 @@ class CacheSpec(BaseModel):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     sampling: dict[str, Any] = Field(description='how frames are chosen')
-    transform: dict[str, Any] = Field(description='how images are changed before encoding')
+    transform: dict[str, Any] = Field(description='how images are augmented')
     frames: int = Field(gt=0, description='T, frames in a window')
     views: int = Field(gt=0, description='windows kept of each clip')
     tokens_per_frame: int = Field(gt=0)
@@ -65,14 +65,14 @@ class CacheSpec(BaseModel):
     @model_serializer(mode='wrap')
     def _serialise(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = handler(self)
-        # What is not asked for adds nothing: caches keep their names.
+        # Left out if unset: caches from before token grids keep their names.
         if self.token_grid is None:
             del content['token_grid']
         return content
 
     @property
     def key(self) -> str:
-        """The first digits of the SHA-256 of all of the above."""
+        """The first digits of the SHA-256 of all fields."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
     @property
@@ -84,7 +84,7 @@ class CacheSpec(BaseModel):
     def clip_bytes(self) -> int:
         """Bytes of a clip."""
         values = math.prod(self.shape)
-        # Signed bytes come with a scale in float32 for each token.
+        # Signed bytes have a float32 scale per token.
         return values * 2 if self.dtype == 'float16' else values + 4 * values // self.width
 
 
@@ -98,24 +98,24 @@ def spec_for(
     views: int,
     dtype: CacheType = 'float16',
 ) -> CacheSpec:
-    """Describe a cache of a backbone's tokens.
+    """Return the spec of a cache of a backbone's tokens.
 
     Args:
-        backbone: The frozen encoder; gives the tokens that the heads consume.
+        backbone: The frozen encoder, set to the kind of tokens that the heads consume.
         dataset: Name of the dataset and of its options.
         sampling: How frames are chosen.
-        transform: How images are changed before encoding.
+        transform: How images are augmented before encoding.
         frames: Frames in a window (T).
         views: Windows kept of each clip.
-        dtype: How tokens are kept.
+        dtype: Format of the tokens.
 
     Raises:
-        ValueError: The backbone still learns, so that its tokens would change.
+        ValueError: The backbone has adapters or learns: its digest would not name its tokens.
     """
     if backbone.learns or backbone.adapters is not None:
         raise ValueError(
-            f'backbone {backbone.name!r} has adapters; a cache is for a backbone whose digest '
-            'says all about it'
+            f'backbone {backbone.name!r} has adapters or learns; a cache needs a frozen backbone '
+            'without adapters'
         )
     return CacheSpec(
         dataset=dataset,
@@ -137,7 +137,7 @@ def spec_for(
 
 
 def to_bytes(x_vtnd: np.ndarray, dtype: CacheType) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return tokens as they are kept: half floats, or signed bytes with a scale per token."""
+    """Return tokens in the cache's format: half floats, or signed bytes with a scale per token."""
     if dtype == 'float16':
         return x_vtnd.astype(np.float16), None
     scales_vtn = np.abs(x_vtnd).max(axis=-1) / 127
@@ -146,14 +146,14 @@ def to_bytes(x_vtnd: np.ndarray, dtype: CacheType) -> tuple[np.ndarray, np.ndarr
 
 
 def quantisation_error(x_vtnd: np.ndarray, dtype: CacheType) -> float:
-    """Return what keeping tokens costs: the length of a token's error as a share of its own.
+    """Return the relative error of tokens in the cache's format.
 
     Args:
-        x_vtnd: Tokens as the encoder gives them.
-        dtype: How they are kept.
+        x_vtnd: Tokens as the encoder returns them.
+        dtype: Format of the cache.
 
     Returns:
-        The mean over all tokens; 0 keeps them exactly.
+        Length of a token's error, divided by the length of the token; the mean over all tokens.
     """
     x_vtnd = x_vtnd.astype(np.float32)
     kept, scales_vtn = to_bytes(x_vtnd, dtype)
@@ -162,33 +162,31 @@ def quantisation_error(x_vtnd: np.ndarray, dtype: CacheType) -> float:
         read_vtnd *= scales_vtn[..., None]
     errors_vtn = np.linalg.norm(read_vtnd - x_vtnd, axis=-1)
     lengths_vtn = np.linalg.norm(x_vtnd, axis=-1)
-    # A token of zeros is kept exactly.
+    # A token of zeros has no error.
     return float((errors_vtn / np.where(lengths_vtn > 0, lengths_vtn, 1)).mean())
 
 
-# ---- How large a feature cache will be, said before the work, and refused where it does not fit.
-
-# Left free on the disk: other programs write too.
+# Share of the disk that stays free: other programs write too.
 SPARE_SHARE = 0.02
 
 
 def free_bytes(folder: Path) -> int:
-    """Return how much may be written to the disk of a folder, which need not exist yet."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    disk = shutil.disk_usage(there)
+    """Return the bytes that a cache may write into a folder, which need not exist yet."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    disk = shutil.disk_usage(existing)
     return max(0, int(disk.free - SPARE_SHARE * disk.total))
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheEstimate:
-    """What a cache will hold, and what of it is left to do.
+    """Size of a cache, in all and still to encode.
 
     Attributes:
-        folder: The cache's folder.
-        clips: Clips in all.
-        clips_left: Clips not yet encoded.
-        clip_bytes: Bytes of each.
-        free_bytes: Bytes that its disk has room for.
+        folder: Folder of the cache.
+        clips: Number of clips.
+        clips_left: Number of clips that are not yet encoded.
+        clip_bytes: Bytes of a clip.
+        free_bytes: Bytes that the disk has room for.
     """
 
     folder: Path
@@ -199,7 +197,7 @@ class CacheEstimate:
 
     @property
     def bytes_left(self) -> int:
-        """Bytes not yet written."""
+        """Bytes that are not yet written."""
         return self.clips_left * self.clip_bytes
 
     def __str__(self) -> str:
@@ -214,13 +212,13 @@ class CacheEstimate:
 
 
 def check_room(estimates: Sequence[CacheEstimate]) -> None:
-    """Refuse caches that do not fit on their disk together.
+    """Check that caches fit on their disk together.
 
     Args:
         estimates: The caches, all on one disk.
 
     Raises:
-        CacheError: They do not; says how much is lacking.
+        CacheError: The caches do not fit; names needed and free bytes.
     """
     needed = sum(estimate.bytes_left for estimate in estimates)
     free = min((estimate.free_bytes for estimate in estimates), default=0)
@@ -228,6 +226,6 @@ def check_room(estimates: Sequence[CacheEstimate]) -> None:
         raise CacheError(
             estimates[0].folder.parent,
             f'the caches need {decimal(needed)}, the disk has room for '
-            f'{decimal(free)}; make room, keep fewer views, or keep them as '
-            'int8',
+            f'{decimal(free)}; free disk space, or set fewer sampling.train_views or '
+            'cache.dtype int8',
         )

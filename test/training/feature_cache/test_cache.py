@@ -1,4 +1,4 @@
-"""The feature cache: what is read is what the backbone gave, whatever happened in between."""
+"""The feature cache: a reader gets the tokens of the backbone, after stops and kills too."""
 
 import json
 import multiprocessing
@@ -19,9 +19,9 @@ from step_ros.experiments.run import QuantisedCacheView
 from step_ros.io.video import VideoWriter
 from step_ros.model.bundle import load_bundle
 from step_ros.resources import find_bundle
-from step_ros.training.feature_cache import cache as cache_module
 from step_ros.training.feature_cache import spec as spec_module
 from step_ros.training.feature_cache.cache import FeatureCache, estimate, extract
+from step_ros.training.feature_cache.shard import ShardWriter
 from step_ros.training.feature_cache.spec import (
     CacheError,
     CacheSpec,
@@ -64,7 +64,7 @@ def clips(count):
 
 
 def load(record, view):
-    """Images that tell clip and view; clip 3 cannot be used."""
+    """Images of a value that identifies clip and view; clip 3 cannot be loaded."""
     number = int(record.clip_id[4:])
     if number == 3:
         raise ValueError('clip 3 is broken')
@@ -85,10 +85,10 @@ def expected(clip_id, view):
     return encode(np.full((1, 1, 1, 1), 10 * int(clip_id[4:]) + view))
 
 
-# ---- what is read
+# ---- reading
 
 
-def test_tokens_come_back_to_half_precision(tmp_path):
+def test_tokens_are_read_in_half_precision(tmp_path):
     cache = made(tmp_path)
     assert len(cache.clips) == 9
     for clip_id in cache.clips:
@@ -98,7 +98,7 @@ def test_tokens_come_back_to_half_precision(tmp_path):
     cache.verify()
 
 
-def test_bytes_with_a_scale_per_token_are_within_half_a_step(tmp_path):
+def test_int8_tokens_are_within_half_a_step(tmp_path):
     cache = made(tmp_path, dtype='int8')
     for clip_id in cache.clips:
         wanted = expected(clip_id, 1)
@@ -107,7 +107,7 @@ def test_bytes_with_a_scale_per_token_are_within_half_a_step(tmp_path):
     assert made(tmp_path / 'half').spec.clip_bytes / cache.spec.clip_bytes == 2 * 8 / (8 + 4)
 
 
-def test_a_clip_that_cannot_be_used_is_listed_and_nothing_takes_its_place(tmp_path):
+def test_a_clip_that_cannot_be_loaded_is_a_failure(tmp_path):
     cache = made(tmp_path)
     assert 'clip03' not in cache
     assert [(failure.clip_id, failure.why) for failure in cache.failures] == [
@@ -117,7 +117,7 @@ def test_a_clip_that_cannot_be_used_is_listed_and_nothing_takes_its_place(tmp_pa
         cache.read('clip03', 0)
 
 
-def test_loading_in_other_processes_gives_the_same(tmp_path):
+def test_worker_processes_give_the_same_tokens(tmp_path):
     folder = extract(tmp_path, small_spec(), clips(6), load, encode, shard_clips=4, workers=2)
     one, other = FeatureCache(folder), made(tmp_path / 'other', count=6)
     for clip_id in other.clips:
@@ -153,7 +153,7 @@ def test_a_real_backbone_on_real_videos(tiny_model, tmp_path):
         torch.testing.assert_close(cache.read(record.clip_id, 1), direct, rtol=1e-3, atol=1e-3)
 
 
-def test_what_keeping_tokens_costs():
+def test_quantisation_error_is_within_its_bound():
     """On a real encoder's tokens; the bound of int8 is half a step of the largest channel."""
     backbone = load_bundle(find_bundle('tabletop-tiny')).model.backbone
     backbone.give('patches')
@@ -172,10 +172,10 @@ def test_what_keeping_tokens_costs():
     assert quantisation_error(x_vtnd.astype(np.float16), 'float16') == 0
 
 
-# ---- killed, resumed, shared
+# ---- stops, kills and several processes
 
 
-def test_finished_shards_are_kept_and_the_rest_is_done_later(tmp_path):
+def test_a_stopped_extraction_keeps_finished_shards(tmp_path):
     calls = []
 
     def stop_at_6(images):
@@ -200,7 +200,7 @@ def test_finished_shards_are_kept_and_the_rest_is_done_later(tmp_path):
         lambda images: calls.append(int(images[0, 0, 0, 0])) or encode(images),
         shard_clips=4,
     )
-    assert min(calls) == 40  # nothing of the first shard was done again
+    assert min(calls) == 40  # no clip of the first shard was encoded again
     assert len(FeatureCache(folder).clips) == 9
     calls.clear()
     extract(tmp_path, small_spec(), clips(10), load, encode, shard_clips=4)
@@ -224,7 +224,7 @@ def _worker(root, done):
     extract(root, small_spec(), clips(30), load, noted, shard_clips=4)
 
 
-def test_several_processes_share_the_work_and_each_clip_is_done_once(tmp_path):
+def test_several_processes_encode_each_clip_once(tmp_path):
     context = multiprocessing.get_context('fork')
     with context.Manager() as manager:
         done = manager.list()
@@ -242,7 +242,7 @@ def test_several_processes_share_the_work_and_each_clip_is_done_once(tmp_path):
     assert len(cache.clips) == 29
 
 
-def test_a_killed_process_holds_up_nobody(tmp_path):
+def test_a_killed_process_blocks_no_other(tmp_path):
     context = multiprocessing.get_context('fork')
     started = context.Event()
     worker = context.Process(target=_slow_worker, args=(tmp_path, started))
@@ -255,12 +255,12 @@ def test_a_killed_process_holds_up_nobody(tmp_path):
     assert len(cache.clips) == 29
 
 
-def test_a_cache_without_a_token_grid_has_the_name_it_had_before_there_were_any():
+def test_key_without_token_grid_is_as_before_token_grids():
     assert small_spec().key == small_spec(token_grid=None).key == 'e9d0c26dc9d7b399'
     assert 'token_grid' not in small_spec().model_dump(mode='json')
 
 
-# ---- refused
+# ---- errors
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_a_cache_without_a_token_grid_has_the_name_it_had_before_there_were_any(
         ('views', 3),
     ],
 )
-def test_a_cache_of_something_else_is_refused_and_has_another_folder(field, value, tmp_path):
+def test_a_cache_of_other_tokens_is_refused(field, value, tmp_path):
     made(tmp_path)
     other = small_spec(**{field: value})
     assert other.key != small_spec().key
@@ -294,7 +294,7 @@ def test_clips_with_the_same_name_are_refused(tmp_path):
 
 @pytest.mark.parametrize('dtype', ['float16', 'int8'])
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
-def test_tokens_that_are_not_finite_never_enter(value, dtype, tmp_path):
+def test_tokens_that_are_not_finite_are_refused(value, dtype, tmp_path):
     def poisoned(images):
         tokens = encode(images)
         if images[0, 0, 0, 0] == 50:
@@ -338,7 +338,7 @@ def small_disk(monkeypatch, tmp_path, free):
     monkeypatch.setattr(spec_module.shutil, 'disk_usage', lambda _: disk)
 
 
-def test_a_disk_that_is_too_small_is_refused_before_it_starts(tmp_path, monkeypatch):
+def test_a_too_small_disk_is_refused_before_encoding(tmp_path, monkeypatch):
     needed = 10 * small_spec().clip_bytes
     small_disk(monkeypatch, tmp_path, needed + 1999)
     with pytest.raises(
@@ -361,13 +361,13 @@ def test_caches_must_fit_together(tmp_path, monkeypatch):
     ):
         check_room(both)
     check_room([])
-    # What is there already needs no room.
+    # Finished shards need no more room.
     made(tmp_path)
     small_disk(monkeypatch, tmp_path, 0)
     check_room([estimate(tmp_path, specs[0], clips(10), shard_clips=4)])
 
 
-def test_the_estimate_says_what_is_left_and_writes_nothing(tmp_path, capsys):
+def test_the_estimate_counts_missing_clips_and_writes_nothing(tmp_path, capsys):
     root = tmp_path / 'not' / 'there'
     before = estimate(root, small_spec(), clips(10), shard_clips=4)
     assert not root.parent.exists()
@@ -391,15 +391,15 @@ def test_the_estimate_says_what_is_left_and_writes_nothing(tmp_path, capsys):
     )
 
 
-def test_a_disk_that_fills_up_leaves_what_was_finished(tmp_path, monkeypatch):
-    original = cache_module.ShardWriter.add
+def test_a_full_disk_keeps_finished_shards(tmp_path, monkeypatch):
+    original = ShardWriter.add
 
     def full(writer, clip_id, tokens):
         if clip_id == 'clip06':
             raise OSError(28, 'No space left on device')
         original(writer, clip_id, tokens)
 
-    monkeypatch.setattr(cache_module.ShardWriter, 'add', full)
+    monkeypatch.setattr(ShardWriter, 'add', full)
     with pytest.raises(CacheError, match=r'shard 1 cannot be written: .*No space left'):
         made(tmp_path)
     folder = tmp_path / small_spec().key
@@ -418,7 +418,7 @@ def test_a_backbone_with_adapters_has_no_cache(tiny_model):
         spec_for(backbone, dataset='toy', sampling={}, transform={}, frames=4, views=1)
 
 
-def test_a_cache_read_in_fewer_bits_gives_what_one_kept_so_would(tmp_path):
+def test_quantised_view_reads_as_an_int8_cache(tmp_path):
     fine, coarse = made(tmp_path), made(tmp_path, dtype='int8')
     rounded = QuantisedCacheView(fine.folder, fine.spec, dtype='int8')
     assert rounded.clips == fine.clips
