@@ -29,7 +29,7 @@ _DEFAULT_FILES = ('DEFAULT_FASTDDS_PROFILES.xml', 'DEFAULT_FASTRTPS_PROFILES.xml
 def keep_freed_memory() -> bool:
     """Let the process reuse freed memory instead of returning it to the system.
 
-    By default the C library maps the buffers of every image anew, and the system clears each page:
+    By default the C library maps new buffers for every image, and the system clears each page:
     at 640 x 480 that takes longer than all other work on the image.
 
     Returns:

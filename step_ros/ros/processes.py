@@ -120,7 +120,7 @@ def check_all(nodes: Iterable[NodeProcess]) -> None:
 def wait_until(
     done: Callable[[], bool],
     nodes: Iterable[NodeProcess],
-    what: str,
+    description: str,
     *,
     seconds: float = START_SECONDS,
 ) -> None:
@@ -129,7 +129,7 @@ def wait_until(
     Args:
         done: The condition.
         nodes: The nodes that must keep running; the last one is expected to fulfil the condition.
-        what: Description of the condition, for the error message.
+        description: Description of the condition, for the error message.
         seconds: Longest time to wait.
 
     Raises:
@@ -141,7 +141,7 @@ def wait_until(
         check_all(nodes)
         if time.monotonic() > deadline:
             raise NodeError(
-                f'{nodes[-1].name}: waited {seconds:.0f} s for {what}; the last lines of its log '
-                f'{nodes[-1].log}:\n{nodes[-1].log_tail()}'
+                f'{nodes[-1].name}: waited {seconds:.0f} s for {description}; the end of its '
+                f'log {nodes[-1].log}:\n{nodes[-1].log_tail()}'
             )
         time.sleep(_POLL_SECONDS)

@@ -11,7 +11,7 @@ EXAMPLES = Path(__file__).parents[2] / 'examples'
 
 
 @pytest.mark.timeout(300)
-def test_two_robots_act_on_what_they_see_and_say_why(tmp_path):
+def test_two_robots_act_on_events_and_print_why(tmp_path):
     pytest.importorskip('py_trees', reason='the behaviour tree needs py_trees')
     environment = {
         **os.environ,
@@ -29,13 +29,15 @@ def test_two_robots_act_on_what_they_see_and_say_why(tmp_path):
         timeout=280,
         check=False,
     )
-    said = done.stdout
-    assert done.returncode == 0, said + done.stderr
+    output = done.stdout
+    assert done.returncode == 0, output + done.stderr
     assert 'Traceback' not in done.stderr
-    holding = said.index('[hand_over] holding part 1')
-    handing = said.index("[hand_over] handing over part 1 of 1, because of 'lay down ")
+    holding = output.index('[hand_over] holding part 1')
+    handing = output.index("[hand_over] handing over part 1 of 1, because of 'lay down ")
     assert holding < handing
-    moving = said.index("[tree]      moving the arm away, because: 'pick up ")
-    helping = [said.find(f'[tree]      {what}') for what in ('taking the part', 'leaving the per')]
+    moving = output.index("[tree]      moving the arm away, because: 'pick up ")
+    helping = [
+        output.find(f'[tree]      {what}') for what in ('taking the part', 'leaving the per')
+    ]
     assert moving < max(helping)
-    assert said.index('[tree]      1 rounds done') > max(helping)
+    assert output.index('[tree]      1 rounds done') > max(helping)

@@ -1,4 +1,4 @@
-"""Serialised images, read as rclpy reads them."""
+"""Serialised images are read as rclpy reads them."""
 
 import array
 import struct
@@ -30,7 +30,7 @@ def image(stamp_ns=5, frame_id='', encoding='rgb8', data=b'', **fields):
 
 
 def big_endian(message):
-    """Write an image in big endian: no middleware here does."""
+    """Serialise an image in big endian, which no middleware here does."""
     out = bytearray(b'\0\0\0\0')
 
     def number(form, value):
@@ -74,7 +74,7 @@ def assert_same(read, message):
     is_bigendian=st.integers(0, 255),
     data=DATA,
 )
-def test_any_image_is_read_as_rclpy_reads_it(data, **fields):
+def test_image_is_read_as_rclpy_reads_it(data, **fields):
     message = image(data=data, **fields)
     serialised = serialize_message(message)
     assert_same(read_image(serialised), deserialize_message(serialised, Image))
@@ -82,7 +82,7 @@ def test_any_image_is_read_as_rclpy_reads_it(data, **fields):
 
 
 @given(stamp_ns=STAMPS, frame_id=TEXTS, text=TEXTS, data=DATA)
-def test_any_compressed_image_is_read_as_rclpy_reads_it(stamp_ns, frame_id, text, data):
+def test_compressed_image_is_read_as_rclpy_reads_it(stamp_ns, frame_id, text, data):
     header = Header(stamp=to_time(stamp_ns), frame_id=frame_id)
     message = CompressedImage(header=header, format=text, data=array.array('B', data))
     serialised = serialize_message(message)
@@ -92,9 +92,9 @@ def test_any_compressed_image_is_read_as_rclpy_reads_it(stamp_ns, frame_id, text
 
 
 @given(frame_id=TEXTS, encoding=TEXTS, data=DATA, at=st.data())
-def test_a_truncated_image_is_refused(frame_id, encoding, data, at):
+def test_truncated_image_is_rejected(frame_id, encoding, data, at):
     serialised = serialize_message(image(frame_id=frame_id, encoding=encoding, data=data))
-    # rmw_fastrtps pads nothing at the end, so that every byte is missed.
+    # rmw_fastrtps adds no padding at the end, so each missing byte matters.
     kept = at.draw(st.integers(4, len(serialised) - 1))
     with pytest.raises(FrameError, match='ends within') as caught:
         read_image(serialised[:kept])
@@ -104,7 +104,7 @@ def test_a_truncated_image_is_refused(frame_id, encoding, data, at):
 
 @given(noise=st.binary(max_size=120), head=st.sampled_from([b'', b'\0\0\0\0', b'\0\1\0\0']))
 @pytest.mark.parametrize('read', [read_image, read_compressed_image])
-def test_any_bytes_give_fields_or_a_reason(read, noise, head):
+def test_any_bytes_give_fields_or_an_error(read, noise, head):
     try:
         fields = read(head + noise)
     except (FrameError, EncapsulationError):
@@ -114,7 +114,7 @@ def test_any_bytes_give_fields_or_a_reason(read, noise, head):
 
 
 @given(place=st.integers(4, 70), value=st.integers(0, 255))
-def test_a_changed_byte_is_read_as_rclpy_reads_it_or_refused(place, value):
+def test_changed_byte_is_read_as_by_rclpy_or_rejected(place, value):
     serialised = bytearray(serialize_message(image(frame_id='optical', data=bytes(range(40)))))
     serialised[place] = value
     changed = bytes(serialised)
@@ -126,14 +126,14 @@ def test_a_changed_byte_is_read_as_rclpy_reads_it_or_refused(place, value):
 
 
 @pytest.mark.parametrize('kind', [b'\0\2', b'\0\6', b'\0\7', b'\0\x0a', b'\1\1'])
-def test_another_encapsulation_is_left_to_ros(kind):
+def test_other_encapsulation_raises_encapsulation_error(kind):
     serialised = serialize_message(image())
     with pytest.raises(EncapsulationError, match=kind.hex(' ')):
         read_image(kind + serialised[2:])
 
 
 @pytest.mark.parametrize('size', [0, 1, 3])
-def test_bytes_without_an_encapsulation_are_left_to_ros(size):
+def test_missing_encapsulation_raises_encapsulation_error(size):
     with pytest.raises(EncapsulationError, match=f'{size} bytes'):
         read_image(b'\0\1\0\0'[:size])
 
@@ -148,7 +148,7 @@ def test_pixels_are_not_copied():
 
 @pytest.mark.parametrize('encoding', ['rgb8', 'bgr8', 'mono16', 'rgb16', 'bayer_rggb16', 'yuv422'])
 @pytest.mark.parametrize('frame_id', ['', 'a', 'ab', 'abc'])
-def test_pixels_are_those_of_the_message_wherever_they_lie(encoding, frame_id):
+def test_pixels_equal_those_of_the_message_at_any_offset(encoding, frame_id):
     random = np.random.default_rng(1)
     known = {'mono16': 2, 'rgb16': 6, 'bayer_rggb16': 2, 'yuv422': 2}.get(encoding, 3)
     data = random.integers(0, 256, 6 * 8 * known, np.uint8).tobytes()

@@ -1,4 +1,4 @@
-"""Stream records as messages."""
+"""Conversion of hypotheses, times and bundles to messages."""
 
 import time
 
@@ -21,7 +21,7 @@ from step_ros.streaming.hypothesis import Hypothesis, TaskHypothesis
 
 
 @given(st.integers(0, 2**31 * 10**9 - 1))
-def test_time_survives_both_ways(stamp_ns):
+def test_time_survives_the_round_trip(stamp_ns):
     assert to_nanoseconds(to_time(stamp_ns)) == stamp_ns
     assert isinstance(to_time(stamp_ns), Time)
 
@@ -47,12 +47,12 @@ def test_a_hypothesis_becomes_a_message():
     assert to_nanoseconds(message.window_start) == 1_500_000_000
     assert (message.header.frame_id, message.camera) == ('left_optical_frame', 'left')
     assert message.model_id == 'tiny@1'
-    (said,) = message.tasks
-    assert (said.task, list(said.labels)) == ('verb', ['close', 'open'])
-    assert list(said.scores) == pytest.approx([0.7, 0.2])
-    assert said.counterpart == 'open'
-    assert said.counterpart_score == pytest.approx(0.2)
-    assert said.order_evidence == pytest.approx(0.4)
+    (converted,) = message.tasks
+    assert (converted.task, list(converted.labels)) == ('verb', ['close', 'open'])
+    assert list(converted.scores) == pytest.approx([0.7, 0.2])
+    assert converted.counterpart == 'open'
+    assert converted.counterpart_score == pytest.approx(0.2)
+    assert converted.order_evidence == pytest.approx(0.4)
     assert 30_000_000 <= to_nanoseconds(message.latency) < 10_000_000_000
 
 

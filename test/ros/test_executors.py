@@ -1,4 +1,4 @@
-"""The executor: what a node needs of it, whichever it is."""
+"""The executors: requirements that both of them must meet."""
 
 import sys
 import time
@@ -37,36 +37,36 @@ def executor(request):
 def spin_until(executor, condition):
     end = time.monotonic() + WAIT
     while not condition():
-        assert time.monotonic() < end, f'waited {WAIT} s in vain'
+        assert time.monotonic() < end, f'the condition did not hold within {WAIT} s'
         executor.spin_once(timeout_sec=0.05)
 
 
-def test_subscriptions_may_come_and_go_in_callbacks(executor):
-    # As those of the cameras do, when a publisher offers another reliability.
+def test_callbacks_may_replace_subscriptions(executor):
+    # As for a camera whose publisher changes its reliability.
     executor, context = executor
-    node, heard = Node('node', context=context), []
+    node, received = Node('node', context=context), []
     executor.add_node(node)
-    publisher = node.create_publisher(Header, '/heard', 10)
-    first = node.create_subscription(Header, '/heard', lambda _: heard.append('first'), 10)
+    publisher = node.create_publisher(Header, '/received', 10)
+    first = node.create_subscription(Header, '/received', lambda _: received.append('first'), 10)
 
     def exchange():
         node.destroy_timer(timer)
         node.destroy_subscription(first)
-        node.create_subscription(Header, '/heard', lambda _: heard.append('second'), 10)
+        node.create_subscription(Header, '/received', lambda _: received.append('second'), 10)
 
     ticker = node.create_timer(0.02, lambda: publisher.publish(Header()))
-    spin_until(executor, lambda: 'first' in heard)
+    spin_until(executor, lambda: 'first' in received)
     timer = node.create_timer(0.05, exchange)
-    spin_until(executor, lambda: 'second' in heard)
-    heard.clear()
-    spin_until(executor, lambda: len(heard) == 5)
-    assert set(heard) == {'second'}
+    spin_until(executor, lambda: 'second' in received)
+    received.clear()
+    spin_until(executor, lambda: len(received) == 5)
+    assert set(received) == {'second'}
     node.destroy_timer(ticker)
     executor.remove_node(node)
     node.destroy_node()
 
 
-def test_timers_follow_simulated_time_also_when_it_jumps(executor):
+def test_timers_follow_simulated_time_across_jumps(executor):
     executor, context = executor
     simulated = [Parameter('use_sim_time', value=True)]
     node = Node('node', context=context, parameter_overrides=simulated)
@@ -76,7 +76,7 @@ def test_timers_follow_simulated_time_also_when_it_jumps(executor):
     for begin in (100, 50, 500):
         ticks.clear()
         now_ns, until_ns = begin * 1000 * MS, (begin + 5) * 1000 * MS
-        # A jump back moves a timer's next tick, which then comes within a period of it.
+        # After a jump back, the next tick comes within one period.
         while not ticks or ticks[-1] < until_ns:
             clock.publish(Clock(clock=to_time(now_ns)))
             spin_until(executor, lambda n=now_ns: node.get_clock().now().nanoseconds == n)
@@ -89,19 +89,19 @@ def test_timers_follow_simulated_time_also_when_it_jumps(executor):
     node.destroy_node()
 
 
-def test_what_comes_and_goes_in_the_perception_node_has_no_events(managed_node, user):
-    # With them, rclpy's events executor crashes now and then when they go.
+def test_entities_of_a_session_have_no_qos_events(managed_node, user):
+    # With such events, rclpy's events executor may crash when entities are destroyed.
     node = managed_node()
     before = set(node.subscriptions), set(node.publishers)
     user.publisher('/camera/image_raw')
     user.activate('/camera/image_raw')
     after = set(node.subscriptions), set(node.publishers)
-    came = (after[0] - before[0]) | (after[1] - before[1])
-    assert '/camera/image_raw' in {each.topic_name for each in came}
-    assert not [each.topic_name for each in came if each.event_handlers]
+    created = (after[0] - before[0]) | (after[1] - before[1])
+    assert '/camera/image_raw' in {each.topic_name for each in created}
+    assert not [each.topic_name for each in created if each.event_handlers]
 
 
-def test_without_an_events_executor_there_is_the_other_one(monkeypatch):
+def test_single_executor_replaces_a_missing_events_executor(monkeypatch):
     monkeypatch.setitem(sys.modules, 'rclpy.experimental', None)
     context = Context()
     rclpy.init(context=context)

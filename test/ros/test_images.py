@@ -1,3 +1,5 @@
+"""Image messages to RGB and back: encodings, compression, and damaged messages."""
+
 import array
 import importlib.util
 import sys
@@ -19,7 +21,7 @@ YUV = ('yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv')
 
 
 def smooth(height=48, width=64):
-    """Soft colours whose three channels differ."""
+    """Return a smooth image whose three channels differ."""
     y, x = np.mgrid[0:height, 0:width]
     channels = [
         128 + 90 * np.sin(x / 20),
@@ -58,16 +60,16 @@ def test_colours_survive_the_round_trip_exactly(encoding):
 
 
 @pytest.mark.parametrize('encoding', [*BAYER, 'yuv422', 'yuv422_yuy2'])
-def test_subsampled_colours_come_back_nearly(encoding):
+def test_subsampled_colours_survive_approximately(encoding):
     image = smooth()
     difference = np.abs(to_rgb(from_rgb(image, encoding, Header())).astype(int) - image)
-    # The border of a mosaic is copied from its neighbours.
+    # Demosaicing copies the border from its neighbours.
     assert difference[2:-2, 2:-2].max() <= 6
     assert difference.mean() < 2
 
 
 @pytest.mark.parametrize('encoding', ['mono8', 'mono16'])
-def test_grey_comes_back_as_grey(encoding):
+def test_grey_stays_grey(encoding):
     grey = cv2.cvtColor(smooth(), cv2.COLOR_RGB2GRAY)
     back = to_rgb(from_rgb(smooth(), encoding, Header()))
     assert all(np.array_equal(back[:, :, channel], grey) for channel in range(3))
@@ -99,7 +101,7 @@ def test_rgb8_is_not_copied():
 
 @pytest.mark.parametrize('encoding', PUBLISHED_ENCODINGS)
 @pytest.mark.parametrize('extra', [1, 2, 7, 64])
-def test_row_padding_is_left_out(encoding, extra):
+def test_row_padding_is_dropped(encoding, extra):
     message = from_rgb(smooth(), encoding, Header())
     expected = to_rgb(message)
     dtype = ENCODINGS[encoding].dtype
@@ -118,7 +120,7 @@ def test_aliases_mean_the_same(first, second):
     assert np.array_equal(to_rgb(message), expected)
 
 
-def test_yuv_layouts_by_hand():
+def test_yuv_layouts_give_known_colours():
     # Y = 235, U = V = 128 is white; UYVY starts with U, YUYV with Y.
     white = np.tile(np.array([128, 235], np.uint8), (2, 4, 1))
     assert (to_rgb(image_message(white, 'yuv422')) == 255).all()
@@ -132,8 +134,8 @@ def test_yuv_layouts_by_hand():
 @pytest.mark.parametrize(
     ('pattern', 'red_at'), [('rggb', (0, 0)), ('bggr', (1, 1)), ('gbrg', (1, 0)), ('grbg', (0, 1))]
 )
-def test_bayer_patterns_name_the_first_four_pixels(pattern, red_at, bits):
-    # Light on the red pixels alone: a red image, whatever the interpolation.
+def test_bayer_pattern_names_the_first_four_pixels(pattern, red_at, bits):
+    # Only red pixels are lit: any interpolation gives a red image.
     dtype = np.uint8 if bits == 8 else np.uint16
     mosaic = np.zeros((16, 16), dtype)
     mosaic[red_at[0] :: 2, red_at[1] :: 2] = np.iinfo(dtype).max
@@ -142,7 +144,7 @@ def test_bayer_patterns_name_the_first_four_pixels(pattern, red_at, bits):
     assert (middle[:, :, 1:] == 0).all()
 
 
-def test_16_bit_are_scaled_and_rounded_as_cv_bridge_does():
+def test_16_bit_values_are_scaled_as_by_cv_bridge():
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     expected = np.rint(values * (255 / 65535)).astype(np.uint8)
     assert np.array_equal(to_8_bit(values), expected)
@@ -151,7 +153,7 @@ def test_16_bit_are_scaled_and_rounded_as_cv_bridge_does():
 
 @pytest.mark.parametrize('encoding', ['mono16', 'rgb16', 'bgra16', 'bayer_grbg16'])
 @pytest.mark.parametrize('extra', [0, 1, 6])
-def test_byte_order_of_16_bit(encoding, extra):
+def test_16_bit_images_follow_their_byte_order(encoding, extra):
     channels = ENCODINGS[encoding].channels
     pixels = np.random.default_rng(2).integers(0, 65536, (9, 10, channels)).astype('<u2')
     step = 10 * 2 * channels + extra
@@ -160,7 +162,7 @@ def test_byte_order_of_16_bit(encoding, extra):
     assert np.array_equal(little, big)
 
 
-def test_byte_order_means_nothing_for_8_bit():
+def test_8_bit_images_ignore_the_byte_order():
     message = from_rgb(smooth(), 'bgr8', Header())
     message.is_bigendian = 1
     assert np.array_equal(to_rgb(message), smooth())
@@ -182,7 +184,7 @@ def compressed(pixels, extension, text):
 
 
 @pytest.mark.parametrize('text', ['png', '', 'jpeg', 'bgr8; png compressed bgr8', 'nonsense'])
-def test_the_data_says_the_codec_not_the_format(text):
+def test_codec_follows_the_data_not_the_format_field(text):
     bgr = smooth()[:, :, ::-1]
     assert np.array_equal(to_rgb(compressed(bgr, '.png', text)), smooth())
 
@@ -206,7 +208,7 @@ def test_compressed_grey_alpha_and_16_bit():
     )
 
 
-def test_png_of_a_mosaic_gets_its_colours():
+def test_png_of_a_bayer_mosaic_is_demosaiced():
     raw = from_rgb(smooth(), 'bayer_rggb8', Header())
     mosaic = np.frombuffer(raw.data, np.uint8).reshape(48, 64)
     message = compressed(mosaic, '.png', 'bayer_rggb8; png compressed ')
@@ -215,21 +217,21 @@ def test_png_of_a_mosaic_gets_its_colours():
     assert (grey.std(-1) == 0).all()
 
 
-def test_error_of_an_unknown_encoding_lists_the_known():
+def test_unknown_encoding_error_lists_known_encodings():
     error = error_of(image_message(smooth(), 'rgb9'))
     assert error.cause == 'unknown_encoding'
     assert "'rgb9'" in str(error)
     assert 'bayer_rggb8' in str(error)
 
 
-def test_error_of_depth_images():
+def test_depth_images_are_rejected():
     depth = image_message(np.ones((4, 4), np.uint16), '16UC1')
     assert error_of(depth).cause == 'unknown_encoding'
     message = compressed(np.ones((4, 4), np.uint16), '.png', '16UC1; compressedDepth png')
     assert error_of(message).cause == 'unknown_encoding'
 
 
-def test_error_of_sizes_that_do_not_fit():
+def test_contradicting_sizes_are_rejected():
     message = from_rgb(smooth(), 'rgb8', Header())
     message.data = message.data[:-1]
     error = error_of(message)
@@ -245,13 +247,13 @@ def test_error_of_sizes_that_do_not_fit():
 
 
 @pytest.mark.parametrize('field', ['height', 'width', 'data'])
-def test_error_of_an_empty_image(field):
+def test_empty_image_is_rejected(field):
     message = from_rgb(smooth(), 'rgb8', Header())
     setattr(message, field, array.array('B') if field == 'data' else 0)
     assert error_of(message).cause == 'empty'
 
 
-def test_error_of_compressed_data():
+def test_bad_compressed_data_is_rejected():
     assert error_of(CompressedImage(format='jpeg')).cause == 'empty'
     noise = CompressedImage(format='jpeg', data=array.array('B', b'no image at all'))
     assert error_of(noise).cause == 'undecodable'
@@ -259,7 +261,7 @@ def test_error_of_compressed_data():
 
 @pytest.mark.parametrize('codec', ['jpeg', 'png'])
 @pytest.mark.parametrize('kept', [0.1, 0.5, 0.95])
-def test_a_truncated_image_is_refused_not_filled_with_grey(codec, kept):
+def test_truncated_compressed_image_is_rejected(codec, kept):
     message = to_compressed(smooth(), Header(), codec)
     message.data = message.data[: int(kept * len(message.data))]
     error = error_of(message)
@@ -276,7 +278,7 @@ def test_a_truncated_image_is_refused_not_filled_with_grey(codec, kept):
         (np.zeros((0, 4, 3), np.uint8), 'empty'),
     ],
 )
-def test_error_of_what_is_no_image(image, cause):
+def test_writing_a_bad_array_is_rejected(image, cause):
     for write in (
         lambda: from_rgb(image, 'rgb8', Header()),
         lambda: to_compressed(image, Header()),
@@ -286,7 +288,7 @@ def test_error_of_what_is_no_image(image, cause):
         assert caught.value.cause == cause
 
 
-def test_error_of_an_encoding_that_cannot_be_written():
+def test_writing_an_unsupported_encoding_is_rejected():
     with pytest.raises(ImageError, match='expected one of rgb8, bgr8'):
         from_rgb(smooth(), 'rgb16', Header())
     with pytest.raises(ImageError, match='odd'):
@@ -346,7 +348,7 @@ def test_any_compressed_data_gives_an_image_or_an_image_error(data, head, tail, 
     assert image.dtype == np.uint8
 
 
-def test_cv_bridge_is_asked_for_encodings_that_are_not_known(monkeypatch):
+def test_cv_bridge_converts_unknown_encodings(monkeypatch):
     class CvBridge:
         def imgmsg_to_cv2(self, message, desired_encoding):
             assert desired_encoding == 'rgb8'
@@ -361,7 +363,7 @@ def test_cv_bridge_is_asked_for_encodings_that_are_not_known(monkeypatch):
     error = error_of(image_message(smooth(), 'rgb9'))
     assert error.cause == 'unknown_encoding'
     assert 'Unrecognized' in str(error)
-    # Sizes are checked before anyone is asked.
+    # Sizes are checked before cv_bridge is called.
     broken = image_message(smooth(), 'nv21')
     broken.step += 1
     assert error_of(broken).cause == 'size_mismatch'

@@ -1,4 +1,4 @@
-"""The integration guide and the SROS 2 policy name what the running node has, and nothing else."""
+"""The integration guide and the SROS 2 policy match the interfaces of the running node."""
 
 import re
 from xml.etree import ElementTree
@@ -13,12 +13,12 @@ from step_ros.ros.conversion import to_time
 from step_ros.ros.images import from_rgb
 from step_ros.streaming.grid import Placement
 
-# Of its own: a node of the same name that another test has left may still be in the graph.
+# A namespace for this test: a node of another test may still be in the graph.
 NAMESPACE = '/guide'
-STARTING = 60.0
+START_SECONDS = 60.0
 IMAGES, REGIONS = '/camera/image_raw', '/person/region'
 ROW = re.compile(r'^\| (\w+) \| `([^`]+)` \| `([^`]+)` \|', re.MULTILINE)
-# What needs `vision_msgs`, which the guide tells below the table, or a newer ROS than Humble.
+# Interfaces that need `vision_msgs`, named below the table, or a newer ROS than Humble.
 OPTIONAL = re.compile(r'~/(classifications/|get_type_description$)')
 
 
@@ -29,7 +29,7 @@ def guide():
 
 @pytest.fixture(scope='module')
 def policy():
-    """What the policy allows, as rows of the guide without types."""
+    """The permissions of the policy, as rows of the guide without types."""
     tree = ElementTree.parse(share_directory() / 'config' / 'sros2' / 'perception.policy.xml')
     return {
         (verb, item.text)
@@ -50,7 +50,7 @@ def own(name):
 
 
 def interfaces(observer):
-    """What the node has, as rows of the guide: verb, name, type."""
+    """Return the interfaces of the node as rows of the guide: verb, name, type."""
     found = set()
     if ('perception', NAMESPACE) not in observer.get_node_names_and_namespaces():
         return found
@@ -61,13 +61,13 @@ def interfaces(observer):
         ('action', lambda *who: get_action_server_names_and_types_by_node(observer, *who)),
     ):
         for name, (kind,) in ask('perception', NAMESPACE):
-            # What an action is made of goes without saying.
+            # The topics and services inside an action are not listed.
             if '/_action/' not in name and not OPTIONAL.match(own(name)):
                 found.add((verb, own(name), kind))
     return found
 
 
-def test_guide_and_policy_name_what_the_node_has(ros, start_node, tiny_bundle, guide, policy):
+def test_guide_and_policy_match_the_running_node(ros, start_node, tiny_bundle, guide, policy):
     start_node(
         'perception_node',
         remap={'__ns': NAMESPACE},
@@ -78,10 +78,10 @@ def test_guide_and_policy_name_what_the_node_has(ros, start_node, tiny_bundle, g
     )
     table = guide.partition('<!-- interfaces -->')[2].partition('<!-- end -->')[0]
     named = {row for row in ROW.findall(table) if not OPTIONAL.match(row[1])}
-    ros.spin_until(lambda: named <= interfaces(ros.node), STARTING)
+    ros.spin_until(lambda: named <= interfaces(ros.node), START_SECONDS)
     assert interfaces(ros.node) - named == set()
     done = {(verb, name) for verb, name, _ in named}
-    # Topics of regions are the user's own.
+    # The policy leaves region topics to the user.
     assert done - policy == {('subscribes', REGIONS)}
     assert {row for row in policy - done if not OPTIONAL.match(row[1])} == {
         # For simulated time.
@@ -90,7 +90,7 @@ def test_guide_and_policy_name_what_the_node_has(ros, start_node, tiny_bundle, g
     }
 
 
-def test_the_guide_explains_every_key_of_the_diagnostics(managed_node, user, guide):
+def test_guide_explains_every_diagnostics_key(managed_node, user, guide):
     managed_node()
     publisher = user.publisher(IMAGES)
     user.activate(IMAGES)
@@ -104,13 +104,13 @@ def test_the_guide_explains_every_key_of_the_diagnostics(managed_node, user, gui
         publisher.publish(from_rgb(image_hw3, 'rgb8', header))
     user.wait_for(
         lambda: {'needs_ms', 'stamp_age_ms', 'start', 'duplicate', 'zero_stamp'} <= keys(),
-        'diagnostics that tell of images',
+        'diagnostics with counts of images',
     )
     possible = keys() | {placement.value for placement in Placement}
     assert possible - set(re.findall(r'`(\w+)`', guide)) == set()
 
 
-def test_the_guide_explains_each_goal_of_waiting_and_each_way_it_ends(guide):
+def test_guide_explains_wait_for_action_goals_and_reasons(guide):
     text = (share_directory() / 'action' / 'WaitForAction.action').read_text(encoding='utf-8')
     reasons = re.findall(r'^uint8 ([A-Z_]+)=', text, re.MULTILINE)
     goal = re.findall(r'^[\w/]+(?:\[\])? ([a-z_]+)', text.partition('---')[0], re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The launch files, where launch_ros is installed: their arguments, and what they start."""
+"""The launch files: their arguments, and the nodes that they start (needs launch_ros)."""
 
 import importlib.util
 import json
@@ -30,7 +30,7 @@ EXPECTED = {
         'params_file',
     },
 }
-# Of arguments that are not left to a parameter file.
+# Defaults of arguments that are not parameters of a node.
 SWITCHES = {'respawn': 'false', 'lifecycle_manager': 'false'}
 DEFAULTS = {
     'perception.launch.py': SWITCHES,
@@ -62,13 +62,13 @@ def module_of(name):
 
 
 @pytest.mark.parametrize('name', EXPECTED)
-def test_is_python(name):
+def test_launch_file_compiles(name):
     compile((LAUNCH / name).read_text(), name, 'exec')
 
 
 @needs_launch
 @pytest.mark.parametrize('name', EXPECTED)
-def test_arguments_are_described_and_left_to_the_parameter_file(name):
+def test_arguments_have_descriptions_and_empty_defaults(name):
     arguments = {argument.name: argument for argument in load(name).get_launch_arguments()}
     assert set(arguments) == EXPECTED[name]
     for argument in arguments.values():
@@ -78,7 +78,7 @@ def test_arguments_are_described_and_left_to_the_parameter_file(name):
 
 
 @needs_launch
-def test_every_argument_of_a_node_is_one_of_its_parameters():
+def test_node_arguments_are_node_parameters():
     nodes = {'perception': 'perception', 'demo': 'camera', 'replay': 'perception'}
     for name, config in ((name, f'{node}.yaml') for name, node in nodes.items()):
         parameters = set(module_of(name).PARAMETERS) - {'use_sim_time'}
@@ -87,7 +87,7 @@ def test_every_argument_of_a_node_is_one_of_its_parameters():
 
 @needs_launch
 @pytest.mark.parametrize('name', ['perception', 'demo'])
-def test_nodes_can_be_made_with_nothing_given(name):
+def test_nodes_are_created_without_arguments(name):
     from launch import LaunchContext
 
     module, context = module_of(name), LaunchContext()
@@ -110,12 +110,12 @@ included = IncludeLaunchDescription(file, launch_arguments=arguments)
 service.include_launch_description(LaunchDescription([included]))
 sys.exit(service.run())
 """
-# Torch is loaded by several nodes at once, perhaps on a busy machine.
-PATIENCE = 120
+# Several nodes import torch at once, perhaps on a busy machine.
+TIMEOUT = 120
 
 
 class Launched:
-    """A launch file that runs in a process of its own; what it prints grows in a file."""
+    """A launch file in its own process, whose output goes to a file."""
 
     def __init__(self, log, command):
         self._log = log
@@ -124,7 +124,7 @@ class Launched:
                 command,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # Where `ros2 launch` would find our programs.
+                # The prefix in which `ros2 launch` finds our programs.
                 env={'AMENT_PREFIX_PATH': sys.prefix, **os.environ},
             )
 
@@ -133,20 +133,20 @@ class Launched:
         return self._log.read_text(errors='replace')
 
     def wait_for(self, text, *, times=1):
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while self.output.count(text) < times:
             assert self._process.poll() is None, self.output
-            assert time.monotonic() < end, f'waited for {text!r} in vain:\n{self.output}'
+            assert time.monotonic() < end, f'no {text!r} within {TIMEOUT} s:\n{self.output}'
             time.sleep(0.1)
 
     def interrupt(self, *, killed=0):
-        """End it as Ctrl-C does."""
+        """Stop it as Ctrl-C does."""
         self._process.send_signal(signal.SIGINT)
         self.wait(killed=killed)
 
     def wait(self, *, killed=0):
-        """Wait for its end, and see that all nodes ended well but those that were killed."""
-        assert self._process.wait(PATIENCE) == 0, self.output
+        """Wait for its end, and check that all nodes but the killed ones ended cleanly."""
+        assert self._process.wait(TIMEOUT) == 0, self.output
         finished = self.output.count('process has finished cleanly')
         assert finished == len(self.pids()) - killed, self.output
         assert 'Traceback' not in self.output
@@ -157,7 +157,7 @@ class Launched:
     def close(self):
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
-            self._process.wait(PATIENCE)
+            self._process.wait(TIMEOUT)
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def launch(tmp_path):
 
 @needs_launch
 @pytest.mark.parametrize('manager', ['false', 'true'])
-def test_a_node_that_was_killed_is_active_again(launch, tiny_bundle, manager):
+def test_killed_node_becomes_active_again(launch, tiny_bundle, manager):
     arguments = {
         'bundle': tiny_bundle.path,
         'device': 'cpu',
@@ -197,7 +197,7 @@ def test_a_node_that_was_killed_is_active_again(launch, tiny_bundle, manager):
 
 
 @needs_launch
-def test_the_demo_shows_and_ends(launch, tiny_bundle):
+def test_demo_runs_and_ends(launch, tiny_bundle):
     launched = launch('demo', f'bundle:={tiny_bundle.path}', 'device:=cpu', 'namespace:=robot')
     launched.wait_for('publishing tabletop on /robot/camera/image_raw')
     launched.wait_for('active: camera on /robot/camera/image_raw')
@@ -205,7 +205,7 @@ def test_the_demo_shows_and_ends(launch, tiny_bundle):
 
 
 @needs_launch
-def test_a_replay_ends_by_itself_and_agrees(launch, tiny_bundle, put_bag, tmp_path):
+def test_replay_ends_by_itself_and_agrees(launch, tiny_bundle, put_bag, tmp_path):
     bag = put_bag(tmp_path / 'bag', '/camera/image_raw', frames=30)
     arguments = {
         'bag': bag,
@@ -239,19 +239,19 @@ def test_two_robots_share_a_machine():
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=2 * PATIENCE,
+        timeout=2 * TIMEOUT,
         check=False,
     )
     assert done.returncode == 0, done.stdout
 
 
-def test_only_what_is_given_overrides():
+def test_empty_arguments_do_not_override():
     given = {'device': '', 'bundle': '  ', 'cameras': 'front, side', 'use_sim_time': 'True'}
     assert overrides('perception.yaml', given) == {
         'cameras': ['front', 'side'],
         'use_sim_time': True,
     }
-    # A rate without a point is a number all the same.
+    # A rate without a decimal point is a float, too.
     assert overrides('camera.yaml', {'rate': '30', 'seed': '4'}) == {'rate': 30.0, 'seed': 4}
 
 
@@ -265,14 +265,14 @@ def test_only_what_is_given_overrides():
         ('0', 'auto', '0'),
     ],
 )
-def test_texts_become_values(text, like, expected):
+def test_text_becomes_a_typed_value(text, like, expected):
     assert typed_value('name', text, like) == expected
 
 
 @pytest.mark.parametrize(
-    ('text', 'like', 'said'),
+    ('text', 'like', 'kind'),
     [('yes', True, 'true or false'), ('fast', 1.0, 'a number'), ('[a', ['x'], 'a list')],
 )
-def test_texts_that_are_no_values(text, like, said):
-    with pytest.raises(ValueError, match=rf'argument name:=.*expected {said}'):
+def test_text_of_the_wrong_type_is_rejected(text, like, kind):
+    with pytest.raises(ValueError, match=rf'argument name:=.*expected {kind}'):
         typed_value('name', text, like)

@@ -1,4 +1,4 @@
-"""Parameters: one declaration, one home of defaults, tables in the guide made from both."""
+"""Parameters: declarations, defaults, and the tables in the guide made from both."""
 
 import re
 
@@ -14,7 +14,7 @@ NODES = {'perception': perception_parameters, 'camera': camera_parameters}
 
 
 @pytest.mark.parametrize('node', NODES)
-def test_every_parameter_has_a_default_and_every_default_a_parameter(node):
+def test_parameters_and_defaults_have_the_same_names(node):
     declared = NODES[node]
     names = [parameter.name for parameter in declared.PARAMETERS]
     assert sorted(names) == sorted(load_defaults(declared.DEFAULTS_FILE))
@@ -33,7 +33,7 @@ def test_defaults_lie_within_their_range(node):
 
 
 @pytest.mark.parametrize('node', NODES)
-def test_the_guide_shows_the_current_table(node):
+def test_guide_shows_the_current_parameter_table(node):
     declared = NODES[node]
     guide = (share_directory() / 'docs' / 'integration.md').read_text(encoding='utf-8')
     shown = re.search(rf'<!-- parameters: {node} -->\n(.*?)\n<!-- end -->', guide, re.DOTALL)
@@ -51,6 +51,6 @@ def test_descriptors_carry_unit_and_range():
     assert whole.integer_range[0].from_value == 1
 
 
-def test_the_memory_budget_is_the_recogniser_s_own():
+def test_memory_budget_default_is_that_of_the_recogniser():
     defaults = load_defaults(perception_parameters.DEFAULTS_FILE)
     assert defaults['memory_budget'] * 2**20 == MEMORY_BUDGET

@@ -1,4 +1,4 @@
-"""Memory that is kept when it is freed."""
+"""Settings of the process: reuse of freed memory."""
 
 import platform
 import resource
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-# Takes and gives back what a camera's images take; prints how many pages were cleared for it.
+# Allocates and frees the memory of a camera's images; prints the number of page faults.
 PROGRAM = """
 import resource, sys
 from step_ros.ros.process_setup import keep_freed_memory
@@ -24,17 +24,17 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='the C library is not the GNU one')
-def test_images_come_without_new_pages():
-    def pages_cleared(*arguments):
+def test_images_reuse_freed_memory():
+    def page_faults(*arguments):
         command = [sys.executable, '-c', PROGRAM, *arguments]
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
     pages = 200 * 4 * 921600 // resource.getpagesize()
-    assert pages_cleared() > pages / 4
-    assert pages_cleared('keep') < pages / 100
+    assert page_faults() > pages / 4
+    assert page_faults('keep') < pages / 100
 
 
-def test_another_c_library_is_left_alone(monkeypatch):
+def test_other_c_library_is_left_unchanged(monkeypatch):
     from step_ros.ros.process_setup import keep_freed_memory
 
     monkeypatch.setattr(platform, 'libc_ver', lambda: ('musl', ''))

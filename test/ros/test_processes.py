@@ -1,4 +1,4 @@
-"""Nodes as processes of their own: held up, going on, ended."""
+"""Nodes as processes: suspended, resumed, stopped."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not Path('/proc/self/status').is_file(), reason=
 
 @pytest.fixture
 def node(tmp_path):
-    """Run a node that has nothing to do."""
+    """A running node that has nothing to do."""
     settings = PublisherSettings(topics=['/nobody'], rate=1.0, width=8, height=8)
     process = NodeProcess(
         'benchmark_publisher', log=tmp_path / 'node.log', parameters=settings.parameters()
@@ -24,37 +24,37 @@ def node(tmp_path):
 
 
 def state(process):
-    """Return the letter by which the system says what a process does: `T` if it stands still."""
+    """Return the letter of the process state: `T` if it is suspended."""
     for line in Path(f'/proc/{process.pid}/status').read_text().splitlines():
         if line.startswith('State:'):
             return line.split()[1]
     raise AssertionError('no state')
 
 
-def test_a_node_that_is_held_up_stands_still_and_then_goes_on(node):
+def test_held_node_is_suspended_and_resumes(node):
     holding = threading.Thread(target=node.hold, args=(0.5,))
-    begun = time.monotonic()
+    started = time.monotonic()
     holding.start()
-    wait_until(lambda: state(node) == 'T', [node], 'the hold-up', seconds=0.45)
+    wait_until(lambda: state(node) == 'T', [node], 'the suspension', seconds=0.45)
     holding.join()
-    assert time.monotonic() - begun >= 0.5
-    wait_until(lambda: state(node) != 'T', [node], 'the end of it', seconds=5.0)
+    assert time.monotonic() - started >= 0.5
+    wait_until(lambda: state(node) != 'T', [node], 'its end', seconds=5.0)
     node.check()
 
 
-def test_a_node_goes_on_when_holding_it_up_is_interrupted(node, monkeypatch):
-    stood = []
+def test_interrupted_hold_resumes_the_node(node, monkeypatch):
+    suspended = []
 
     def interrupted(seconds):
         deadline = time.monotonic() + 5.0
-        while not stood and time.monotonic() < deadline:
+        while not suspended and time.monotonic() < deadline:
             if state(node) == 'T':
-                stood.append(True)
+                suspended.append(True)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(time, 'sleep', interrupted)
         with pytest.raises(KeyboardInterrupt):
             node.hold(60.0)
-    assert stood
-    wait_until(lambda: state(node) != 'T', [node], 'the end of it', seconds=5.0)
+    assert suspended
+    wait_until(lambda: state(node) != 'T', [node], 'its end', seconds=5.0)

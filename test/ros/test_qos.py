@@ -1,4 +1,4 @@
-"""The reliability of a subscription follows what the publishers offer."""
+"""The reliability of a subscription follows that of the publishers."""
 
 import pytest
 from rclpy.qos import ReliabilityPolicy
@@ -19,5 +19,5 @@ RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFOR
         ('best_effort', [RELIABLE], BEST_EFFORT),
     ],
 )
-def test_choice(wanted, offered, chosen):
+def test_auto_is_reliable_only_if_all_publishers_are(wanted, offered, chosen):
     assert choose_reliability(wanted, offered) == chosen

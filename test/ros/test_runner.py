@@ -1,4 +1,4 @@
-"""Nodes as programs: a signal ends them, whatever they are doing."""
+"""Nodes as programs: a signal ends even a busy node."""
 
 import signal
 import subprocess
@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-# A node that hears of no signal, as while a model is being compiled.
-DEAF = """
+# A node that ignores the stop event, as while a model is being compiled.
+BUSY = """
 import time
 from rclpy.node import Node
 from step_ros.ros.runner import leave, run_node
@@ -15,13 +15,13 @@ def run(node, stop):
     print('runs', flush=True)
     while True:
         time.sleep(100)
-leave(run_node('deaf', lambda: Node('deaf'), run))
+leave(run_node('busy', lambda: Node('busy'), run))
 """
 
 
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
-def test_a_node_that_does_not_end_by_itself_is_ended(how):
-    command = [sys.executable, '-c', DEAF]
+def test_busy_node_is_ended_after_the_grace_period(how):
+    command = [sys.executable, '-c', BUSY]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout.readline() == b'runs\n'
         process.send_signal(how)

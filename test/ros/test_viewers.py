@@ -1,4 +1,4 @@
-"""The layouts for Foxglove and RViz: whole, and about what the node publishes."""
+"""The layouts for Foxglove and RViz are complete and match the node's topics."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from sensor_msgs.msg import Image
 
 from step_ros.resources import load_defaults, share_directory
 
-# What any node publishes, and nobody looks at here.
+# Topics of every node, which no layout shows.
 OF_ANY_NODE = {'/rosout', '/parameter_events', '/perception/transition_event'}
 # A topic, perhaps with a filter, then fields, perhaps with a slice and a filter or an index.
 FILTER = r'\{(?P<key>\w+)=="(?P<value>[^"]*)"\}'
@@ -30,7 +30,7 @@ def rviz():
 
 @pytest.fixture
 def topics(managed_node, user):
-    """The types of the topics that an active node has with the default parameters."""
+    """Types of the topics of an active node with default parameters."""
     node = managed_node(image_topics=load_defaults('perception.yaml')['image_topics'])
     user.activate()
     return {
@@ -41,7 +41,7 @@ def topics(managed_node, user):
 
 
 def panels(node):
-    """Return the panels of a part of the layout, from the top left."""
+    """Return the panels in a part of the layout, from the top left."""
     if isinstance(node, str):
         return [node]
     assert node['direction'] in ('row', 'column')
@@ -50,7 +50,7 @@ def panels(node):
 
 
 def paths(layout):
-    """Return all topics and message paths, with the kind of their panel."""
+    """Return all topics and message paths, each with the kind of its panel."""
     found = []
     for name, config in layout['configById'].items():
         kind = name.partition('!')[0]
@@ -64,7 +64,7 @@ def paths(layout):
 
 
 def field_type(message, path):
-    """Follow the fields of a message path; return the type of the last one."""
+    """Return the type of the last field of a message path."""
     kinds = message.get_fields_and_field_types()
     kind = ''
     fields = list(FIELD.finditer(path))
@@ -84,10 +84,10 @@ def field_type(message, path):
     return kind
 
 
-# ---- Foxglove
+# Foxglove.
 
 
-def test_each_panel_stands_in_the_layout_once(layout):
+def test_each_panel_is_in_the_layout_once(layout):
     placed = panels(layout['layout'])
     assert sorted(placed) == sorted(layout['configById'])
     kinds = {name.partition('!')[0] for name in placed}
@@ -117,7 +117,7 @@ def test_panels_show_what_the_node_publishes(layout, topics):
     assert shown == set(topics)
 
 
-def test_paths_name_the_tasks_of_the_shipped_model(layout):
+def test_panel_paths_name_the_shipped_tasks(layout):
     from step_ros.tabletop.simulator import TASKS
 
     named = {
@@ -126,7 +126,7 @@ def test_paths_name_the_tasks_of_the_shipped_model(layout):
     assert named == set(TASKS)
 
 
-# ---- RViz
+# RViz.
 
 
 def test_rviz_shows_the_overlay(rviz):
@@ -137,13 +137,13 @@ def test_rviz_shows_the_overlay(rviz):
     assert overlay['Topic']['Value'] == '/perception/overlay'
 
 
-def test_rviz_images_are_of_known_topics_and_have_docks(rviz, topics):
+def test_rviz_images_have_known_topics_and_docks(rviz, topics):
     for display in rviz['Visualization Manager']['Displays']:
         assert topics[display['Topic']['Value']] is Image
         assert display['Enabled'] == display['Value']
         assert display['Name'] in rviz['Window Geometry']
 
 
-def test_rviz_fixes_the_frame_that_the_demo_camera_has(rviz):
+def test_rviz_fixed_frame_is_that_of_the_demo_camera(rviz):
     fixed = rviz['Visualization Manager']['Global Options']['Fixed Frame']
     assert fixed == load_defaults('camera.yaml')['frame_id']

@@ -1,4 +1,4 @@
-"""Two robots on one machine: launched, asked what they are, ended. `launch_test` runs it."""
+"""Launch test (`launch_test`): two robots on one machine, each with its own camera topic."""
 
 import time
 import unittest
@@ -12,11 +12,11 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 
 PERCEPTION = Path(__file__).resolve().parents[2] / 'launch' / 'perception.launch.py'
 ROBOTS = {'one': 'true', 'two': 'false'}
-PATIENCE = 120
+TIMEOUT = 120
 
 
 def generate_test_description():
-    """Launch a node for each robot; one is managed by the launch, the other manages itself."""
+    """Launch a node for each robot: the launch file manages one, the other manages itself."""
     nodes = [
         IncludeLaunchDescription(
             PythonLaunchDescriptionSource(str(PERCEPTION)),
@@ -34,18 +34,18 @@ def generate_test_description():
 
 
 class TestRobots(unittest.TestCase):
-    """While both run."""
+    """Checks while both robots run."""
 
-    def test_each_sees_its_own_camera(self, proc_output):
-        """Each is active on the camera in its own namespace, and answers there."""
+    def test_each_robot_has_its_own_camera(self, proc_output):
+        """Each node is active on the camera in its namespace, and publishes there."""
         for robot in ROBOTS:
             proc_output.assertWaitFor(
-                f'active: camera on /{robot}/camera/image_raw', timeout=PATIENCE
+                f'active: camera on /{robot}/camera/image_raw', timeout=TIMEOUT
             )
         rclpy.init()
         node = rclpy.create_node('visitor')
         try:
-            end = time.monotonic() + PATIENCE
+            end = time.monotonic() + TIMEOUT
             for robot in ROBOTS:
                 for count, topic in (
                     (node.count_publishers, f'/{robot}/perception/hypotheses'),
@@ -61,8 +61,8 @@ class TestRobots(unittest.TestCase):
 
 @launch_testing.post_shutdown_test()
 class TestEnd(unittest.TestCase):
-    """When they were interrupted."""
+    """Checks after shutdown."""
 
-    def test_all_ended_well(self, proc_info):
-        """No node ends by an error."""
+    def test_all_nodes_ended_cleanly(self, proc_info):
+        """No node ends with an error."""
         launch_testing.asserts.assertExitCodes(proc_info)

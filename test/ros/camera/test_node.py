@@ -1,4 +1,4 @@
-"""The camera node as a process of its own, heard over real DDS."""
+"""The camera node in its own process, over real DDS."""
 
 import signal
 
@@ -34,15 +34,15 @@ def write_video(path, count, rate):
             writer.write(image, round(index * SECOND / rate))
 
 
-def test_images_are_on_an_exact_grid_and_in_time(ros, start_node):
+def test_images_are_on_an_exact_grid_and_on_time(ros, start_node):
     images = ros.listen(Image, 'image_raw', qos_profile_sensor_data)
     process = start_node('camera_node', frame_id='optical', **SMALL)
     ros.spin_until(lambda: len(images) >= 30)
-    # A busy machine may skip or lose some; what comes is on the grid.
+    # A busy machine may skip or lose images; those that arrive are on the grid.
     steps = np.diff(stamps(images))
     assert np.all(steps % (SECOND // 20) == 0)
     assert steps.min() == SECOND // 20
-    # By the clock: never before its stamp, and not long after.
+    # An image is never published before its stamp, and not long after.
     now = ros.node.get_clock().now().nanoseconds
     assert 0 <= now - stamps(images)[-1] < 5 * SECOND
     assert images[-1].header.frame_id == 'optical'
@@ -51,26 +51,26 @@ def test_images_are_on_an_exact_grid_and_in_time(ros, start_node):
     assert 'Traceback' not in process.output
 
 
-def test_truth_brackets_the_frames_and_waits_for_late_subscribers(ros, start_node):
+def test_truth_brackets_frames_and_reaches_late_subscribers(ros, start_node):
     images = ros.listen(Image, 'image_raw', qos_profile_sensor_data)
     start_node('camera_node', camera='bench', frame_id='optical', **SMALL)
     ros.spin_until(lambda: images)
     zero_ns = stamps(images)[0]
-    # Subscribed only now: what was said before comes too.
+    # A late subscriber also gets earlier events.
     truth = ros.listen(ActionEvent, 'truth', LATCHED)
 
-    def heard(kind):
+    def received(kind):
         return [event for event in truth if event.type == kind and event.task == 'action']
 
-    # An action of which images came: on a busy machine the first one may be over by then.
+    # An action with images: on a busy machine the first action may be over before the first image.
     def seen_whole():
-        return [end for end in heard(ActionEvent.END) if stamp_ns(end.start_stamp) >= zero_ns]
+        return [end for end in received(ActionEvent.END) if stamp_ns(end.start_stamp) >= zero_ns]
 
     ros.spin_until(seen_whole, timeout=60)
     end = seen_whole()[0]
-    ros.spin_until(lambda: heard(ActionEvent.START)[-1].start_stamp != end.start_stamp)
+    ros.spin_until(lambda: received(ActionEvent.START)[-1].start_stamp != end.start_stamp)
     assert {event.task for event in truth} == {'action', 'verb', 'object'}
-    starts = heard(ActionEvent.START)
+    starts = received(ActionEvent.START)
     assert stamp_ns(starts[0].header.stamp) <= zero_ns
     place = [start.start_stamp for start in starts].index(end.start_stamp)
     assert end.label == starts[place].label
@@ -78,7 +78,7 @@ def test_truth_brackets_the_frames_and_waits_for_late_subscribers(ros, start_nod
     assert stamp_ns(end.header.stamp) == stamp_ns(starts[place + 1].header.stamp)
     began, ended = stamp_ns(end.start_stamp), stamp_ns(end.header.stamp)
     assert np.any((stamps(images) >= began) & (stamps(images) < ended))
-    # Started only once there was a frame of it.
+    # The next action starts only with its first frame.
     ros.spin_until(lambda: stamps(images)[-1] >= ended)
     assert (end.camera, end.header.frame_id, end.score) == ('bench', 'optical', 1.0)
 
@@ -98,11 +98,11 @@ def test_large_images_are_not_lost(ros, start_node):
     start_node('camera_node', encoding='bgr8', width=640, rate=10.0)
     ros.spin_until(lambda: len(images) >= 12)
     assert len(images[0].data) == 640 * 480 * 3
-    # A machine that is too slow to render skips frames, but none are lost on the way.
+    # A slow machine skips frames, but none are lost in transport.
     assert np.all(np.diff(stamps(images)) % (SECOND // 10) == 0)
 
 
-def test_an_unlooped_video_ends_the_node(ros, start_node, tmp_path):
+def test_video_without_loop_ends_the_node(ros, start_node, tmp_path):
     path = tmp_path / 'grey.mp4'
     write_video(path, 10, 20.0)
     images = ros.listen(Image, 'image_raw', 10)
@@ -118,7 +118,7 @@ def test_an_unlooped_video_ends_the_node(ros, start_node, tmp_path):
     ros.spin_until(lambda: not process.running)
     assert process.wait() == 0
     assert 'the video ended after' in process.output
-    # The first ones may have come before this node was found.
+    # The first images may have been sent during discovery.
     assert images
     assert np.diff(stamps(images)) % (SECOND / 20) == pytest.approx(0, abs=1e6)
     levels = [to_rgb(image).mean() for image in images]
@@ -126,14 +126,14 @@ def test_an_unlooped_video_ends_the_node(ros, start_node, tmp_path):
     assert np.diff(levels) == pytest.approx(np.diff(stamps(images)) * 10 / (SECOND / 20), abs=8)
 
 
-def test_simulated_time_and_its_jump_back(ros, start_node):
+def test_camera_follows_simulated_time_and_its_jump_back(ros, start_node):
     images = ros.listen(Image, 'image_raw', qos_profile_sensor_data)
     truth = ros.listen(ActionEvent, 'truth', LATCHED)
     clock = ros.node.create_publisher(Clock, '/clock', 10)
     process = start_node('camera_node', use_sim_time=True, **SMALL)
 
     def run_clock(from_s, until):
-        """Send steps of 25 ms of simulated time, until enough has been heard."""
+        """Publish simulated time in steps of 25 ms, until the condition holds."""
         for index in range(800):
             now = round((from_s + 0.025 * index) * SECOND)
             clock.publish(Clock(clock=Time(sec=now // SECOND, nanosec=now % SECOND)))
@@ -151,7 +151,7 @@ def test_simulated_time_and_its_jump_back(ros, start_node):
     assert stamps(back).min() >= 500 * SECOND
     assert stamps(back).max() <= now
     assert np.all(np.diff(stamps(back)) % (SECOND // 20) == 0)
-    # The scene begins anew, and so does what is said about it.
+    # The scene restarts, and so does the truth about it.
     first = Tabletop(seed=0, split='test').render(0.0, size=(160, 120))
     assert np.array_equal(to_rgb(back[0]), first)
     ros.spin_until(lambda: sum(stamp_ns(e.header.stamp) < 600 * SECOND for e in truth) >= 3)
@@ -163,7 +163,7 @@ def test_simulated_time_and_its_jump_back(ros, start_node):
 
 
 @pytest.mark.parametrize(
-    ('parameters', 'said'),
+    ('parameters', 'expected'),
     [
         ({'encoding': 'rgb9'}, "encoding is 'rgb9'; expected one of rgb8, bgr8"),
         ({'jpeg_quality': 0}, 'jpeg_quality out of range'),
@@ -172,9 +172,9 @@ def test_simulated_time_and_its_jump_back(ros, start_node):
         ({'encoding': 'yuv422', 'width': 161}, 'width 161 is odd'),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(start_node, parameters, said):
+def test_bad_parameter_is_reported_in_one_line(start_node, parameters, expected):
     process = start_node('camera_node', **parameters)
     assert process.wait() == 1
     lines = [line for line in process.output.splitlines() if 'INFO' not in line]
     assert len(lines) == 1
-    assert said in lines[0]
+    assert expected in lines[0]

@@ -15,8 +15,8 @@ SECOND = 10**9
 
 
 def scores(hypothesis, task=0):
-    said = hypothesis.tasks[task]
-    return dict(zip(said.labels, said.scores, strict=True))
+    message = hypothesis.tasks[task]
+    return dict(zip(message.labels, message.scores, strict=True))
 
 
 def activate_both(managed_node, user, **parameters):
@@ -32,7 +32,7 @@ def activate_both(managed_node, user, **parameters):
     return films
 
 
-def test_fused_cameras_give_one_stream_of_mean_scores(managed_node, user):
+def test_fused_hypotheses_have_mean_scores(managed_node, user):
     left, right = activate_both(managed_node, user)
     for _ in range(6):
         left.show()
@@ -47,30 +47,30 @@ def test_fused_cameras_give_one_stream_of_mean_scores(managed_node, user):
     user.activate(LEFT, RIGHT)
     for film in (left, right):
         film.stamp_ns -= 6 * film.PERIOD_NS
-    for answers in (0, 0, 0, 1, 2, 3):
+    for expected in (0, 0, 0, 1, 2, 3):
         left.show()
         right.show()
-        # Else one camera's pictures may all come before the other's.
-        user.wait_for(lambda wanted=answers: len(user.hypotheses) == wanted, 'their answer')
-    for said in user.hypotheses:
-        assert said.camera == 'fused'
-        stamp_ns = to_nanoseconds(said.header.stamp)
+        # Wait, or all pictures of one camera may arrive before those of the other.
+        user.wait_for(lambda count=expected: len(user.hypotheses) == count, 'the fused hypothesis')
+    for message in user.hypotheses:
+        assert message.camera == 'fused'
+        stamp_ns = to_nanoseconds(message.header.stamp)
         views = [alone[camera, stamp_ns] for camera in ('left', 'right')]
         for task in range(len(TASKS)):
-            for label, score in scores(said, task).items():
+            for label, score in scores(message, task).items():
                 mean = np.mean([scores(view, task)[label] for view in views])
                 assert score == pytest.approx(mean, abs=1e-4)
     assert {event.camera for event in user.events} == {'fused'}
     assert len(user.hypotheses) == 3
 
 
-def test_a_silent_camera_holds_the_fused_answer_up_for_a_moment_only(managed_node, user):
+def test_silent_camera_does_not_block_fusion(managed_node, user):
     left, _ = activate_both(managed_node, user, fusion='mean', stream_timeout=0.3)
     left.show(4)
     left.show(8)
-    user.wait_for(lambda: len(user.hypotheses) >= 3, 'answers of the left camera')
+    user.wait_for(lambda: len(user.hypotheses) >= 3, 'hypotheses of the left camera')
     assert {each.camera for each in user.hypotheses} == {'fused'}
-    # With one of two cameras lost nothing ends; with both, all does.
+    # One lost camera of two ends no event; two lost cameras end all.
     user.wait_for(lambda: len(user.events) >= len(TASKS), 'events')
     starts = {event.task for event in user.events if event.type == event.START}
     assert starts == set(TASKS)
@@ -82,7 +82,7 @@ def test_a_silent_camera_holds_the_fused_answer_up_for_a_moment_only(managed_nod
     user.wait_for(ended, 'the end of every event')
 
 
-# ---- names
+# Names.
 
 
 def test_two_robots_share_a_machine(managed_node, user_of, tiny_bundle):
@@ -104,7 +104,7 @@ def test_two_robots_share_a_machine(managed_node, user_of, tiny_bundle):
     assert not users[1].hypotheses
     assert not users[1].events
     films[1].show(4)
-    users[1].wait_for(lambda: users[1].hypotheses, 'the hypothesis of the other one')
+    users[1].wait_for(lambda: users[1].hypotheses, 'the hypothesis of the other robot')
     assert len(users[0].hypotheses) == 1
     names = {
         name
@@ -131,11 +131,11 @@ def test_topics_are_remapped(managed_node, user_of):
     assert not user.events
 
 
-# ---- simulated time
+# Simulated time.
 
 
 class SimulatedTime:
-    """A publisher of `/clock`."""
+    """A publisher of simulated time on `/clock`."""
 
     def __init__(self, user):
         self.user = user
@@ -146,17 +146,17 @@ class SimulatedTime:
         self.now_ns += round(seconds * SECOND)
         self._publisher.publish(Clock(clock=to_time(self.now_ns)))
 
-    def meet(self, node):
-        """Publish until the node knows the time."""
+    def wait_for_node(self, node):
+        """Publish until the node has received the time."""
 
         def known():
             self.step()
             return node.get_clock().now().nanoseconds == self.now_ns
 
-        self.user.wait_for(known, 'the time to be known')
+        self.user.wait_for(known, 'the node to receive the time')
 
 
-def test_timeouts_are_by_simulated_time(managed_node, user):
+def test_timeouts_follow_simulated_time(managed_node, user):
     from rclpy.action import ActionClient
 
     from step_ros.action import WaitForAction
@@ -164,7 +164,7 @@ def test_timeouts_are_by_simulated_time(managed_node, user):
 
     node = managed_node(eager=True, use_sim_time=True, stream_timeout=5.0)
     clock = SimulatedTime(user)
-    clock.meet(node)
+    clock.wait_for_node(node)
     film = user.film(begin_ns=clock.now_ns)
     user.activate('/camera/image_raw')
     assert to_nanoseconds(user.models[-1].stamp) == clock.now_ns
@@ -181,7 +181,7 @@ def test_timeouts_are_by_simulated_time(managed_node, user):
     goal = WaitForAction.Goal(labels=['open'], camera='camera', timeout=to_duration(3 * SECOND))
     goal.minimum_duration = to_duration(100 * SECOND)
     sent = client.send_goal_async(goal, feedback_callback=feedback.append)
-    user.wait_for(sent.done, 'the goal to be taken')
+    user.wait_for(sent.done, 'the goal to be accepted')
     result = sent.result().get_result_async()
     user.wait_for(lambda: len(feedback) > 6, 'more than half a second to pass')
     assert not result.done(), 'time stands still'
@@ -189,12 +189,12 @@ def test_timeouts_are_by_simulated_time(managed_node, user):
     clock.step(3.0)
     user.wait_for(result.done, 'the timeout')
     assert result.result().result.reason == WaitForAction.Result.TIMEOUT
-    assert len(user.events) == len(TASKS), 'the stream is not lost yet'
+    assert len(user.events) == len(TASKS), 'the camera is not lost yet'
     clock.step(3.0)
     user.wait_for(lambda: len(user.events) == 2 * len(TASKS), 'the end of every event')
 
 
-# ---- quality of service
+# Quality of service.
 
 
 def test_quality_of_service_can_be_overridden(managed_node, user):
@@ -213,7 +213,7 @@ def test_quality_of_service_can_be_overridden(managed_node, user):
         ('perception/hypotheses', 'publisher', 77),
     ):
         assert node.get_parameter(name(topic, kind)).value == depth
-    # Depth is not told to others; reliability is, and holds again after the next activation.
+    # Other nodes do not see the depth, but the reliability.
     (events,) = user.node.get_publishers_info_by_topic('/perception/events')
     assert events.qos_profile.reliability.name == 'BEST_EFFORT'
     (images,) = [each for each in node.subscriptions if each.topic_name == '/camera/image_raw']
@@ -228,5 +228,5 @@ def test_compressed_cameras_are_fused_with_raw_ones(managed_node, user):
     for _ in range(4):
         for film in films:
             film.show()
-    user.wait_for(lambda: user.hypotheses, 'an answer')
+    user.wait_for(lambda: user.hypotheses, 'a hypothesis')
     assert user.hypotheses[0].camera == 'fused'

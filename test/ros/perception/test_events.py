@@ -1,5 +1,6 @@
-"""Events and those who wait for them: the real node, over real DDS."""
+"""Events and goals that wait for them: the real node over real DDS."""
 
+import contextlib
 import signal
 import time
 
@@ -15,12 +16,14 @@ from step_ros.ros.conversion import to_duration, to_nanoseconds
 TASKS = ['action', 'verb', 'object']
 TOPIC = '/camera/image_raw'
 SECOND = 10**9
+# A process imports torch before its first event.
+START_SECONDS = 120.0
 START, END = ActionEvent.START, ActionEvent.END
 Result = WaitForAction.Result
 
 
 def tracks(events):
-    """Sort events by camera and task; each END must be that of the START before it."""
+    """Return events by camera and task; check that each END belongs to the START before it."""
     found = {}
     for event in events:
         track = found.setdefault((event.camera, event.task), [])
@@ -41,7 +44,7 @@ def all_ended(events):
 
 @pytest.fixture
 def film(managed_node, user):
-    """What an active node with eager events sees; nothing yet."""
+    """Start an active node with eager events; return its camera, which has shown nothing yet."""
 
     def start(**parameters):
         managed_node(eager=True, **parameters)
@@ -52,7 +55,7 @@ def film(managed_node, user):
     return start
 
 
-def test_starts_and_ends_alternate_and_deactivation_ends_what_is_open(film, user):
+def test_events_alternate_and_deactivation_ends_open_ones(film, user):
     film().show(8)
     user.wait_for(lambda: len(user.hypotheses) == 5, 'all hypotheses')
     user.wait_for(lambda: len(tracks(user.events)) == len(TASKS), 'an event of each task')
@@ -64,21 +67,21 @@ def test_starts_and_ends_alternate_and_deactivation_ends_what_is_open(film, user
     assert first.score == pytest.approx(user.hypotheses[0].tasks[0].scores[0])
     assert user.change(Transition.TRANSITION_DEACTIVATE)
     user.wait_for(lambda: all_ended(user.events), 'the end of every event')
-    # What each label held: from its first hypothesis to its last.
+    # Between START and END the label was the best one in every hypothesis.
     for (_, task), track in tracks(user.events).items():
         index = TASKS.index(task)
-        for begun, ended in zip(track[::2], track[1::2], strict=True):
+        for started, ended in zip(track[::2], track[1::2], strict=True):
             held = [
-                said
-                for said in user.hypotheses
-                if to_nanoseconds(begun.header.stamp)
-                <= to_nanoseconds(said.header.stamp)
+                hypothesis
+                for hypothesis in user.hypotheses
+                if to_nanoseconds(started.header.stamp)
+                <= to_nanoseconds(hypothesis.header.stamp)
                 <= to_nanoseconds(ended.header.stamp)
             ]
-            assert {said.tasks[index].labels[0] for said in held} == {begun.label}
+            assert {hypothesis.tasks[index].labels[0] for hypothesis in held} == {started.label}
 
 
-def test_a_node_that_is_shut_down_while_active_ends_what_is_open(film, user):
+def test_shutdown_ends_open_events(film, user):
     film().show(6)
     user.wait_for(lambda: len(user.events) >= len(TASKS), 'events')
     assert user.change(Transition.TRANSITION_ACTIVE_SHUTDOWN)
@@ -86,7 +89,7 @@ def test_a_node_that_is_shut_down_while_active_ends_what_is_open(film, user):
     user.wait_for(lambda: all_ended(user.events), 'the end of every event')
 
 
-def test_a_jump_in_time_ends_what_is_open(film, user):
+def test_time_jump_ends_open_events(film, user):
     film = film()
     film.show(4)
     user.wait_for(lambda: len(user.events) == len(TASKS), 'a START of each task')
@@ -98,7 +101,7 @@ def test_a_jump_in_time_ends_what_is_open(film, user):
         assert to_nanoseconds(after.header.stamp) < to_nanoseconds(before.header.stamp)
 
 
-def test_a_lost_stream_ends_what_is_open(film, user):
+def test_lost_camera_ends_open_events(film, user):
     film = film(stream_timeout=0.3)
     film.show(4)
     user.wait_for(lambda: len(user.events) == len(TASKS), 'a START of each task')
@@ -108,7 +111,7 @@ def test_a_lost_stream_ends_what_is_open(film, user):
     tracks(user.events)
 
 
-def test_ignored_labels_start_nothing(film, user, tiny_bundle):
+def test_ignored_labels_start_no_event(film, user, tiny_bundle):
     action, *others = tiny_bundle.spec.tasks
     film(ignored_labels=list(action.labels)).show(8)
     user.wait_for(lambda: len(user.hypotheses) == 5, 'all hypotheses')
@@ -117,7 +120,7 @@ def test_ignored_labels_start_nothing(film, user, tiny_bundle):
 
 
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
-def test_a_process_says_what_ends_before_it_ends_itself(how, user, tiny_bundle, start_node):
+def test_process_ends_events_and_goals_before_it_exits(how, user, tiny_bundle, start_node):
     process = start_node(
         'perception_node',
         bundle=str(tiny_bundle.path),
@@ -130,22 +133,25 @@ def test_a_process_says_what_ends_before_it_ends_itself(how, user, tiny_bundle, 
         ignored_labels=[''],
     )
     film = user.film()
-    while len(tracks(user.events)) < len(TASKS):
+
+    def all_started():
         assert process.running, process.output
         film.show()
-        time.sleep(0.05)
+        return len(tracks(user.events)) == len(TASKS)
+
+    user.wait_for(all_started, 'an event of each task', START_SECONDS, interval=0.05)
     goal = Waiter(user).send(minimum_duration=1000)
     future = goal.get_result_async()
-    begun = time.monotonic()
+    signalled = time.monotonic()
     assert process.end(how) == 0, process.output
-    assert time.monotonic() - begun < 10, 'far longer than it is to take'
+    assert time.monotonic() - signalled < 10, 'a clean exit takes far less'
     assert 'Traceback' not in process.output
     user.wait_for(lambda: all_ended(user.events), 'the end of every event')
-    user.wait_for(future.done, 'the result of who waits')
+    user.wait_for(future.done, 'the result of the pending goal')
     assert future.result().result.reason == Result.PREEMPTED
 
 
-# ---- waiting
+# Goals.
 
 
 class Waiter:
@@ -164,14 +170,12 @@ class Waiter:
             minimum_duration=to_duration(round(minimum_duration * SECOND)),
             **fields,
         )
-        for _ in range(4):  # a goal is lost until both sides know of each other
+        for _ in range(4):  # a goal sent during discovery is lost
             sent = self.client.send_goal_async(goal)
-            deadline = time.monotonic() + 5
-            while not sent.done() and time.monotonic() < deadline:
-                time.sleep(0.01)
-            if sent.done():
+            with contextlib.suppress(AssertionError):
+                self.user.wait_for(sent.done, 'the goal to be accepted', 5.0)
                 return sent.result()
-        pytest.fail('the server does not answer')
+        pytest.fail('no response from the server')
 
     def result(self, handle):
         future = handle.get_result_async()
@@ -179,7 +183,7 @@ class Waiter:
         return future.result().status, future.result().result
 
 
-def test_several_clients_wait_each_for_an_event_of_its_own(film, user, managed_node):
+def test_several_clients_wait_for_different_tasks(film, user, managed_node):
     film = film()
     clients = [Waiter(user) for _ in TASKS]
     goals = [client.send(task=task) for client, task in zip(clients, TASKS, strict=True)]
@@ -197,7 +201,7 @@ def test_several_clients_wait_each_for_an_event_of_its_own(film, user, managed_n
         )
 
 
-def test_deactivation_preempts_those_who_wait(film, user):
+def test_deactivation_preempts_pending_goals(film, user):
     film()
     client = Waiter(user)
     goals = [client.send(), client.send(labels=['open'], seconds=100)]
@@ -208,7 +212,7 @@ def test_deactivation_preempts_those_who_wait(film, user):
     assert not client.send().accepted
 
 
-def test_waiting_ends_with_the_stream_and_with_time(film, user):
+def test_goals_end_by_timeout_and_by_a_lost_camera(film, user):
     film(stream_timeout=0.4)
     client = Waiter(user)
     short, long = client.send(seconds=0.1), client.send(seconds=100)
@@ -216,7 +220,7 @@ def test_waiting_ends_with_the_stream_and_with_time(film, user):
     assert client.result(long)[1].reason == Result.STREAM_LOST
 
 
-def test_waiting_for_what_cannot_be_is_refused_with_the_reason(film, user):
+def test_goal_for_an_unknown_camera_is_invalid(film, user):
     film()
     client = Waiter(user)
     status, result = client.result(client.send(camera='rear'))

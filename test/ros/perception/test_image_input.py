@@ -1,4 +1,4 @@
-"""Cameras from parameters, and frames from what they send."""
+"""Cameras from parameters, and frames from serialised messages."""
 
 import array
 
@@ -30,7 +30,7 @@ def messages():
     ]
 
 
-def test_transport_follows_the_topic_s_name_or_the_parameter():
+def test_transport_follows_topic_name_or_parameter():
     topics = ['/a/image_raw', '/b/image_raw/compressed']
     names = ['a', 'b']
     assert choose_cameras(names, topics, 'auto') == [
@@ -42,7 +42,7 @@ def test_transport_follows_the_topic_s_name_or_the_parameter():
 
 
 @pytest.mark.parametrize(
-    ('names', 'topics', 'said'),
+    ('names', 'topics', 'expected'),
     [
         ([], [], 'at least one'),
         (['a'], ['/x', '/y'], 'one topic for each camera'),
@@ -51,15 +51,15 @@ def test_transport_follows_the_topic_s_name_or_the_parameter():
         (['a', ''], ['/x', '/y'], 'cameras='),
     ],
 )
-def test_what_does_not_fit_is_refused(names, topics, said):
-    with pytest.raises(ValueError, match=said):
+def test_contradicting_camera_parameters_are_rejected(names, topics, expected):
+    with pytest.raises(ValueError, match=expected):
         choose_cameras(names, topics, 'auto')
 
 
-# Plain CDR is read here; XCDR2, which for these messages looks alike, is left to rclpy.
+# The package reads plain CDR; rclpy reads XCDR2, whose bytes are the same for these messages.
 @pytest.mark.parametrize('encapsulation', [b'\0\1', b'\0\7'])
 @pytest.mark.parametrize(('camera', 'message'), messages())
-def test_a_serialised_message_becomes_a_frame(camera, message, encapsulation):
+def test_serialised_message_becomes_a_frame(camera, message, encapsulation):
     serialised = encapsulation + serialize_message(message)[2:]
     frame = read_frame(serialised, camera, received_ns=17)
     assert (frame.camera, frame.stamp_ns, frame.frame_id) == ('front', STAMP_NS, 'optical')
@@ -69,20 +69,20 @@ def test_a_serialised_message_becomes_a_frame(camera, message, encapsulation):
 
 @pytest.mark.parametrize(('camera', 'message'), messages())
 @pytest.mark.parametrize('head', [b'', b'\0\x55\0\0', b'\0\7\0\0'])
-def test_what_nobody_can_read_is_refused_in_words(camera, message, head):
+def test_unreadable_message_is_rejected_with_the_reason(camera, message, head):
     with pytest.raises(FrameError, match='rclpy cannot read it') as caught:
         read_frame(head + b'12345', camera, received_ns=17)
     assert caught.value.cause == 'malformed'
 
 
 @pytest.mark.parametrize('camera', [RAW, COMPRESSED])
-def test_an_empty_message_is_refused(camera):
+def test_empty_message_is_rejected(camera):
     with pytest.raises(FrameError, match='empty message') as caught:
         read_frame(b'', camera, received_ns=17)
     assert caught.value.cause == 'malformed'
 
 
-def test_a_damaged_picture_is_refused_when_it_is_looked_at():
+def test_damaged_picture_is_rejected_on_load():
     broken = CompressedImage(format='jpeg', data=array.array('B', b'\xff\xd8 no end'))
     frame = read_frame(serialize_message(broken), COMPRESSED, received_ns=17)
     with pytest.raises(FrameError) as caught:

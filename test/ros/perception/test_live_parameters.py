@@ -1,4 +1,4 @@
-"""Parameters that change while the perception node runs: at once, or refused in words."""
+"""Parameters that change while the perception node runs: at once, or rejected with a reason."""
 
 import math
 
@@ -11,8 +11,8 @@ from step_ros.msg import ActionEvent
 TOPIC = '/camera/image_raw'
 TASKS = ['action', 'verb', 'object']
 
-# What does not fit, and how the reason is told.
-REFUSED = [
+# Rejected values, and a part of the reason.
+REJECTED = [
     ({'off_threshold': 0.9}, 'off_threshold=0.9 is above on_threshold=0.6'),
     ({'on_threshold': 0.3}, 'off_threshold=0.4 is above on_threshold=0.3'),
     ({'active_tasks': ['smell']}, "active_tasks=['smell']: the tasks of tiny@"),
@@ -45,7 +45,7 @@ def next_hypothesis(film, user):
     return user.hypotheses[-1]
 
 
-def test_what_is_told_changes_at_once(film, user, tiny_bundle):
+def test_output_changes_at_once(film, user, tiny_bundle):
     sizes = [len(task.labels) for task in tiny_bundle.spec.tasks]
     assert not user.set(top_k=1)
     assert [len(task.labels) for task in next_hypothesis(film, user).tasks] == [1, 1, 1]
@@ -71,7 +71,7 @@ def test_smoothing_changes_at_once(film, user):
     assert any(abs(moved[0][label] - score) > 0.02 for label, score in after[0].items())
 
 
-def test_thresholds_change_at_once_and_what_is_open_goes_on_by_the_new_ones(film, user):
+def test_changed_thresholds_apply_to_open_events(film, user):
     assert not user.set(on_threshold=1.0, off_threshold=1.0)
     next_hypothesis(film, user)
     assert not user.events
@@ -85,7 +85,7 @@ def test_thresholds_change_at_once_and_what_is_open_goes_on_by_the_new_ones(film
     assert not user.set(on_threshold=0.0, off_threshold=0.0)
     next_hypothesis(film, user)
     user.wait_for(lambda: len(user.events) == 3 * len(TASKS), 'a START of each task')
-    # A task that is not told any more ends.
+    # The events of an inactive task end.
     assert not user.set(active_tasks=['verb'])
     user.events.clear()
     next_hypothesis(film, user)
@@ -94,15 +94,15 @@ def test_thresholds_change_at_once_and_what_is_open_goes_on_by_the_new_ones(film
     assert {'action', 'object'} <= ended
 
 
-def test_what_does_not_fit_is_refused_and_nothing_changes(film, user):
-    for values, reason in REFUSED:
-        # Together with a change that would show.
+def test_rejected_values_change_nothing(film, user):
+    for values, reason in REJECTED:
+        # With a valid change beside it, which must not take effect either.
         assert reason in user.set(**{'top_k': 1, **values}), values
     assert [len(task.labels) for task in next_hypothesis(film, user).tasks] == [3, 3, 3]
     assert not user.set(on_threshold=0.7)
 
 
-def test_cameras_are_switched_off_and_on(managed_node, user):
+def test_cameras_become_inactive_and_active(managed_node, user):
     topics = ['/left/image_raw', '/right/image_raw']
     managed_node(eager=True, cameras=['left', 'right'], image_topics=topics, stream_timeout=0.0)
     left, right = films = [user.film(topic) for topic in topics]
@@ -112,7 +112,7 @@ def test_cameras_are_switched_off_and_on(managed_node, user):
     user.wait_for(lambda: len(user.events) == 2 * len(TASKS), 'a START of each camera and task')
     user.events.clear()
     assert not user.set(active_cameras=['left'])
-    # No frame of it comes any more that could end it.
+    # The inactive camera sends no more frames: its events must end without one.
     user.wait_for(lambda: len(user.events) == len(TASKS), 'an END of each task')
     assert {(each.camera, each.type) for each in user.events} == {('right', ActionEvent.END)}
     user.wait_for(lambda: not user.subscribed_as(topics[1]), 'the end of the subscription')
@@ -126,21 +126,23 @@ def test_cameras_are_switched_off_and_on(managed_node, user):
     user.wait_for(
         lambda: user.subscribed_as(topics[1]) == [ReliabilityPolicy.RELIABLE], 'the subscription'
     )
-    user.wait_for(right.publisher.get_subscription_count, 'the publisher to know of it')
+    user.wait_for(
+        right.publisher.get_subscription_count, 'the publisher to match the subscription'
+    )
     right.show(5)
-    user.wait_for(lambda: user.hypotheses[-1].camera == 'right', 'a hypothesis of the right one')
+    user.wait_for(
+        lambda: user.hypotheses[-1].camera == 'right', 'a hypothesis of the right camera'
+    )
 
 
-def test_another_bundle_and_topic_come_with_the_next_configuration(
-    film, user, orderless_bundle, capfd
-):
+def test_bundle_and_topic_change_at_next_configuration(film, user, orderless_bundle, capfd):
     assert not user.set(bundle=str(orderless_bundle.path), image_topics=['/other/image_raw'])
     assert 'bundle, image_topics: takes effect when the node is configured again' in (
         capfd.readouterr().err
     )
-    said = next_hypothesis(film, user)
-    assert said.model_id == user.models[-1].model_id != orderless_bundle.model_id
-    # So it is after a break as well.
+    hypothesis = next_hypothesis(film, user)
+    assert hypothesis.model_id == user.models[-1].model_id != orderless_bundle.model_id
+    # Deactivating and activating does not change that.
     assert user.change(Transition.TRANSITION_DEACTIVATE)
     assert user.change(Transition.TRANSITION_ACTIVATE)
     assert user.subscribed_as(TOPIC)
@@ -155,15 +157,15 @@ def test_another_bundle_and_topic_come_with_the_next_configuration(
     assert user.hypotheses[0].model_id == orderless_bundle.model_id
 
 
-def test_each_parameter_is_set_alone_by_the_usual_service(film, user):
+def test_set_parameters_sets_each_parameter_alone(film, user):
     from rclpy.parameter import Parameter
     from rclpy.parameter_client import AsyncParameterClient
 
     client = AsyncParameterClient(user.node, 'perception')
     wanted = [Parameter('on_threshold', value=0.3), Parameter('top_k', value=2)]
     future = client.set_parameters(wanted)
-    user.wait_for(future.done, 'an answer')
-    refused, accepted = future.result().results
-    assert 'off_threshold=0.4 is above on_threshold=0.3' in refused.reason
+    user.wait_for(future.done, 'the response')
+    rejected, accepted = future.result().results
+    assert 'off_threshold=0.4 is above on_threshold=0.3' in rejected.reason
     assert accepted.successful
     assert len(next_hypothesis(film, user).tasks[0].labels) == 2

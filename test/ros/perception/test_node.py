@@ -1,7 +1,7 @@
-"""The perception node, both sides of it over real DDS."""
+"""The perception node over real DDS: images in, hypotheses out, lifecycle."""
 
 import signal
-import time
+from itertools import count
 
 import numpy as np
 import pytest
@@ -17,14 +17,14 @@ from step_ros.ros.images import from_rgb, to_compressed
 from step_ros.streaming.frame import Frame
 from step_ros.streaming.recogniser import StreamingRecogniser
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 PERIOD_NS = 100_000_000  # of the tiny bundle
 FRAMES = 4
 BASE_NS = 1_700_000_000_000_000_000
 
 
 def picture(index):
-    """A picture that differs from slot to slot."""
+    """Return a picture that differs from slot to slot."""
     image = np.full((36, 54, 3), 40, np.uint8)
     image[:, (index * 7) % 54 :] = (200, 20 * (index % 10), 90)
     return image
@@ -35,26 +35,26 @@ def stamped(index, encoding='rgb8', *, frame_id='optical', stamp_ns=None):
     return from_rgb(picture(index), encoding, Header(stamp=stamp, frame_id=frame_id))
 
 
-def publish_until_answered(publisher, user):
-    """Publish frame after frame: before both sides know of each other, some are lost."""
-    deadline = time.monotonic() + 3 * PATIENCE
-    index = 0
-    while not user.hypotheses:
-        assert time.monotonic() < deadline, 'no hypothesis'
-        publisher.publish(stamped(index))
-        index += 1
-        time.sleep(0.05)
+def publish_until_hypothesis(publisher, user):
+    """Publish frames until a hypothesis arrives: frames sent during discovery are lost."""
+    indices = count()
+
+    def received():
+        publisher.publish(stamped(next(indices)))
+        return user.hypotheses
+
+    user.wait_for(received, 'a hypothesis', 3 * TIMEOUT, interval=0.05)
 
 
 def whole_clip(bundle, indices):
-    """What the recogniser answers for these pictures without ROS."""
+    """Return the hypotheses of the recogniser for these pictures, without ROS."""
     encoder = TorchEncoder(
         bundle.model.backbone, device=next(bundle.model.heads.parameters()).device
     )
     recogniser = StreamingRecogniser(bundle, encoder)
-    answers = []
+    hypotheses = []
     for index in indices:
-        answers += recogniser.process(
+        hypotheses += recogniser.process(
             [
                 Frame(
                     camera='camera',
@@ -63,12 +63,12 @@ def whole_clip(bundle, indices):
                 )
             ]
         )
-    return answers
+    return hypotheses
 
 
 @pytest.fixture
 def camera(managed_node, user):
-    """A publisher that an active node listens to on `/camera/image_raw`."""
+    """A publisher on `/camera/image_raw` to which an active node subscribes."""
     managed_node()
     publisher = user.publisher('/camera/image_raw')
     user.activate('/camera/image_raw')
@@ -79,13 +79,13 @@ def test_images_in_hypotheses_out(camera, user, tiny_bundle):
     for index in range(6):
         camera.publish(stamped(index))
     user.wait_for(lambda: len(user.hypotheses) == 3, 'three hypotheses')
-    for said, expected in zip(user.hypotheses, whole_clip(tiny_bundle, range(6)), strict=True):
-        assert to_nanoseconds(said.header.stamp) == expected.stamp_ns
-        assert to_nanoseconds(said.window_start) == expected.window_start_ns
-        assert said.header.frame_id == 'optical'
-        assert said.model_id == tiny_bundle.model_id
-        assert 0 < to_nanoseconds(said.latency) < PATIENCE * 1e9
-        for task, wanted in zip(said.tasks, expected.tasks, strict=True):
+    for received, expected in zip(user.hypotheses, whole_clip(tiny_bundle, range(6)), strict=True):
+        assert to_nanoseconds(received.header.stamp) == expected.stamp_ns
+        assert to_nanoseconds(received.window_start) == expected.window_start_ns
+        assert received.header.frame_id == 'optical'
+        assert received.model_id == tiny_bundle.model_id
+        assert 0 < to_nanoseconds(received.latency) < TIMEOUT * 1e9
+        for task, wanted in zip(received.tasks, expected.tasks, strict=True):
             assert list(task.labels) == [label for label, _ in wanted.top(3)]
             assert list(task.scores) == pytest.approx([s for _, s in wanted.top(3)], abs=1e-4)
             assert task.counterpart == wanted.counterpart
@@ -96,7 +96,7 @@ def test_images_in_hypotheses_out(camera, user, tiny_bundle):
 
 
 @pytest.mark.parametrize('head', ['linear', 'attentive', 'fusion-lstm'])
-def test_another_head_runs_by_changing_the_bundle_alone(
+def test_bundle_alone_chooses_the_head(
     head, managed_node, user, tiny_model, save_tiny_bundle, tmp_path
 ):
     bundle = save_tiny_bundle(tmp_path, tiny_model(head=head))
@@ -136,14 +136,14 @@ def test_all_transitions(managed_node, user):
     assert user.state == State.PRIMARY_STATE_FINALIZED
 
 
-def test_bad_input_is_counted_and_the_node_goes_on(camera, user):
+def test_bad_images_are_counted_and_the_node_goes_on(camera, user):
     unknown = stamped(0)
     unknown.encoding = 'smell8'
     short = stamped(0)
     short.data = short.data[:-7]
     unstamped = stamped(0, stamp_ns=0)
     damaged = serialize_message(stamped(0))[:-3]
-    # More nanoseconds than a second has, near the end of time: beyond what can be told on.
+    # More nanoseconds than a second has, in the last second: no output message can hold this time.
     beyond = stamped(0, stamp_ns=(2**31 - 1) * 10**9)
     beyond.header.stamp.nanosec = 2**32 - 1
     for message in (unknown, short, unstamped, damaged, beyond):
@@ -158,7 +158,7 @@ def test_bad_input_is_counted_and_the_node_goes_on(camera, user):
     assert counts['received'] == counts['used'] + len(causes) == FRAMES + len(causes)
 
 
-def test_time_that_jumps_back_clears_the_window(camera, user):
+def test_jump_back_in_time_clears_the_window(camera, user):
     for index in [*range(50, 54), *range(FRAMES)]:
         camera.publish(stamped(index))
     user.wait_for(lambda: len(user.hypotheses) == 2, 'a hypothesis before and one after the jump')
@@ -181,35 +181,35 @@ def test_two_cameras_raw_and_compressed(managed_node, user, tiny_bundle):
         right.publish(to_compressed(picture(index + 20), header, format='png'))
     user.wait_for(lambda: len(user.hypotheses) == 4, 'two hypotheses of each camera')
     by_camera = {
-        name: [said for said in user.hypotheses if said.camera == name]
+        name: [received for received in user.hypotheses if received.camera == name]
         for name in ('left', 'right')
     }
     expected = whole_clip(tiny_bundle, range(5))
-    for said, wanted in zip(by_camera['left'], expected, strict=True):
-        assert said.header.frame_id == 'left'
-        assert said.tasks[0].scores[0] == pytest.approx(max(wanted.tasks[0].scores_k), abs=1e-4)
-    assert {said.header.frame_id for said in by_camera['right']} == {'right'}
+    for received, wanted in zip(by_camera['left'], expected, strict=True):
+        assert received.header.frame_id == 'left'
+        assert received.tasks[0].scores[0] == pytest.approx(
+            max(wanted.tasks[0].scores_k), abs=1e-4
+        )
+    assert {received.header.frame_id for received in by_camera['right']} == {'right'}
 
 
 @pytest.mark.parametrize(
     'reliability', [ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT]
 )
-def test_the_subscription_matches_what_is_offered(managed_node, user, reliability):
+def test_subscription_follows_the_offered_reliability(managed_node, user, reliability):
     managed_node()
     assert user.change(Transition.TRANSITION_CONFIGURE)
     assert user.change(Transition.TRANSITION_ACTIVATE)
     topic = '/camera/image_raw'
     publisher = user.publisher(topic, reliability=reliability)
     user.wait_for(lambda: user.subscribed_as(topic) == [reliability], f'{reliability.name}')
-    publish_until_answered(publisher, user)
+    publish_until_hypothesis(publisher, user)
 
 
 @pytest.mark.parametrize(
     ('executor', 'how'), [('auto', signal.SIGINT), ('single', signal.SIGTERM)]
 )
-def test_as_a_process_it_starts_itself_and_ends_cleanly(
-    executor, how, user, tiny_bundle, start_node
-):
+def test_process_starts_itself_and_ends_cleanly(executor, how, user, tiny_bundle, start_node):
     process = start_node(
         'perception_node',
         executor=executor,
@@ -217,7 +217,7 @@ def test_as_a_process_it_starts_itself_and_ends_cleanly(
         image_topics=['/camera/image_raw'],
         autostart=True,
     )
-    publish_until_answered(user.publisher('/camera/image_raw'), user)
+    publish_until_hypothesis(user.publisher('/camera/image_raw'), user)
     assert process.end(how) == 0, process.output
     assert 'Traceback' not in process.output
     assert 'executor: ' in process.output

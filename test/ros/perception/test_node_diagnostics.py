@@ -1,4 +1,4 @@
-"""What is wrong, in words on `/diagnostics`: the topics of the real node, and its own end."""
+"""`/diagnostics` of the real node: silent cameras, rates, crashes and bad parameters."""
 
 import pytest
 from lifecycle_msgs.msg import State, Transition
@@ -19,9 +19,9 @@ def activate(user):
     assert user.change(Transition.TRANSITION_ACTIVATE)
 
 
-def test_each_camera_says_why_nothing_comes(managed_node, user):
-    topics = ['/nobody/image_raw', '/packed/image_raw', '/lossy/image_raw', '/sound/image_raw']
-    names = ['nobody', 'packed', 'lossy', 'sound']
+def test_camera_status_gives_the_reason_of_silence(managed_node, user):
+    topics = ['/absent/image_raw', '/packed/image_raw', '/lossy/image_raw', '/good/image_raw']
+    names = ['absent', 'packed', 'lossy', 'good']
     managed_node(cameras=names, image_topics=topics, reliability='reliable')
     user.publisher(topics[1], CompressedImage)
     user.publisher(topics[2], reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -30,7 +30,7 @@ def test_each_camera_says_why_nothing_comes(managed_node, user):
     for name, words in zip(
         names,
         (
-            'no frame received yet: no publisher on topic /nobody/image_raw',
+            'no frame received yet: no publisher on topic /absent/image_raw',
             'topic /packed/image_raw carries sensor_msgs/msg/CompressedImage, not '
             'sensor_msgs/msg/Image; check the parameters image_topics and transport',
             'topic /lossy/image_raw is published as best effort, incompatible with '
@@ -41,12 +41,12 @@ def test_each_camera_says_why_nothing_comes(managed_node, user):
     ):
         status = user.wait_for_words(name, words)
         assert status.level == status.WARN
-    assert user.status('sound').message == 'no frame received yet'
+    assert user.status('good').message == 'no frame received yet'
     node = user.status('node')
     assert (node.level, node.message) == (node.OK, 'active')
 
 
-def test_rate_stamp_age_and_model_are_told(managed_node, user):
+def test_diagnostics_give_rate_stamp_age_and_model(managed_node, user):
     node = managed_node()
     now_ns = node.get_clock().now().nanoseconds
     film = user.film(begin_ns=now_ns - 10 * 10**9)
@@ -60,10 +60,10 @@ def test_rate_stamp_age_and_model_are_told(managed_node, user):
         return status is not None and values(status).get('rate_hz', '0')[0] in '123456789'
 
     user.wait_for(rated, 'a rate')
-    said = values(user.status('camera'))
-    assert 1 < float(said['rate_hz']) < 1000
-    assert -60_000 < int(said['stamp_age_ms']) < 10_000
-    assert said['window'] == '4/4'
+    found = values(user.status('camera'))
+    assert 1 < float(found['rate_hz']) < 1000
+    assert -60_000 < int(found['stamp_age_ms']) < 10_000
+    assert found['window'] == '4/4'
     model = values(user.status('model'))
     assert model['model_id'] == user.models[-1].model_id
     assert model['runtime'] == user.models[-1].runtime
@@ -71,10 +71,10 @@ def test_rate_stamp_age_and_model_are_told(managed_node, user):
     assert to_nanoseconds(user.models[-1].stamp) >= now_ns
 
 
-# ---- a node that breaks
+# Failures of the node.
 
 
-def test_a_worker_that_crashes_leaves_a_node_that_can_go_on(managed_node, user, monkeypatch):
+def test_node_can_be_activated_after_a_worker_crash(managed_node, user, monkeypatch):
     from step_ros.ros.perception import publishers
 
     node = managed_node(eager=True)
@@ -84,12 +84,12 @@ def test_a_worker_that_crashes_leaves_a_node_that_can_go_on(managed_node, user, 
     user.wait_for(lambda: len(user.events) == 3, 'a START of each task')
 
     def broken(*arguments, **options):
-        raise OverflowError('too much to say')
+        raise OverflowError('too many labels')
 
     with monkeypatch.context() as patch:
         patch.setattr(publishers, 'hypothesis_message', broken)
         film.show()
-        reason = 'the worker stopped with OverflowError: too much to say'
+        reason = 'the worker stopped with OverflowError: too many labels'
         status = user.wait_for_words('node', reason)
     assert status.level == status.ERROR
     assert status.message.endswith('configure and activate the node again')
@@ -106,7 +106,7 @@ def test_a_worker_that_crashes_leaves_a_node_that_can_go_on(managed_node, user, 
     assert status.level == status.OK
 
 
-def test_a_transition_that_raises_says_why(managed_node, user, monkeypatch):
+def test_failed_transition_gives_the_reason(managed_node, user, monkeypatch):
     from step_ros.ros.perception import pipeline
 
     managed_node()
@@ -121,8 +121,11 @@ def test_a_transition_that_raises_says_why(managed_node, user, monkeypatch):
     status = user.wait_for_words('node', 'on_activate: MemoryError: no room')
     assert status.level == status.ERROR
     assert user.state == State.PRIMARY_STATE_UNCONFIGURED
-    # What had begun until then is gone.
-    user.wait_for(lambda: not user.node.get_publishers_info_by_topic('/perception/overlay'), 'it')
+    # The parts that had started are closed.
+    user.wait_for(
+        lambda: not user.node.get_publishers_info_by_topic('/perception/overlay'),
+        'the end of the overlay topic',
+    )
     user.activate()
     assert user.state == State.PRIMARY_STATE_ACTIVE
 
@@ -141,13 +144,15 @@ def test_a_transition_that_raises_says_why(managed_node, user, monkeypatch):
         ({'active_tasks': ['smell']}, "active_tasks=['smell']: the tasks of tiny@"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_words(managed_node, user, capfd, parameters, reason):
+def test_contradicting_parameters_are_rejected_with_reason(
+    managed_node, user, capfd, parameters, reason
+):
     managed_node(**parameters)
     configured = user.change(Transition.TRANSITION_CONFIGURE)
     assert not (configured and user.change(Transition.TRANSITION_ACTIVATE))
-    said = capfd.readouterr().err
-    assert reason in said
-    assert 'Traceback' not in said
+    found = capfd.readouterr().err
+    assert reason in found
+    assert 'Traceback' not in found
     expected = State.PRIMARY_STATE_INACTIVE if configured else State.PRIMARY_STATE_UNCONFIGURED
     assert user.state == expected
     assert not user.subscribed_as(TOPIC)

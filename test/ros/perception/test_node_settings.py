@@ -1,4 +1,4 @@
-"""Settings of the perception node: what does not fit is refused, and good ones then work."""
+"""Settings of the perception node: bad ones are rejected, and good ones work afterwards."""
 
 import pytest
 from lifecycle_msgs.msg import State, Transition
@@ -7,9 +7,7 @@ from rclpy.parameter import Parameter
 from step_ros.streaming.frame_timer import FrameTimer
 
 
-def test_a_bad_bundle_fails_to_configure_and_a_good_one_then_works(
-    managed_node, user, tiny_bundle, tmp_path
-):
+def test_good_bundle_works_after_a_bad_one(managed_node, user, tiny_bundle, tmp_path):
     (tmp_path / 'bundle.yaml').write_text('format: 1\n')
     node = managed_node(bundle=str(tmp_path))
     assert not user.change(Transition.TRANSITION_CONFIGURE)
@@ -28,13 +26,13 @@ def test_a_bad_bundle_fails_to_configure_and_a_good_one_then_works(
         {'bundle': 'no-such-bundle'},
     ],
 )
-def test_settings_that_do_not_fit_fail_to_configure(managed_node, user, parameters):
+def test_bad_settings_fail_to_configure(managed_node, user, parameters):
     managed_node(**parameters)
     assert not user.change(Transition.TRANSITION_CONFIGURE)
     assert user.state == State.PRIMARY_STATE_UNCONFIGURED
 
 
-def test_a_transition_that_raises_leaves_the_node_unconfigured(managed_node, user, monkeypatch):
+def test_failed_transition_leaves_the_node_unconfigured(managed_node, user, monkeypatch):
     def break_down(*_):
         raise RuntimeError('out of memory')
 
@@ -54,7 +52,7 @@ def test_ranges_and_choices_are_enforced(managed_node, user):
         assert result.reason
 
 
-def test_a_value_out_of_range_ends_the_process_with_one_line(start_node):
+def test_value_out_of_range_ends_the_process_with_one_line(start_node):
     process = start_node('perception_node', top_k=0)
     assert process.wait() == 1
     assert 'top_k' in process.output

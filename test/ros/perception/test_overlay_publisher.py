@@ -1,4 +1,4 @@
-"""`~/overlay` over real DDS: drawn for those who look, and only then."""
+"""`~/overlay` over real DDS: drawn only while it has subscribers."""
 
 import numpy as np
 import pytest
@@ -12,8 +12,8 @@ TOPIC = '/camera/image_raw'
 OVERLAY = '/perception/overlay'
 
 
-def look(user, topic):
-    """Subscribe; the list returned grows with each picture."""
+def subscribe(user, topic):
+    """Subscribe, and return a list that grows with each picture."""
     pictures = []
     user.node.create_subscription(Image, topic, pictures.append, 20)
     user.wait_for(
@@ -22,24 +22,24 @@ def look(user, topic):
             for each in user.node.get_publishers_info_by_topic(topic)
             if each.node_name == 'perception'
         ],
-        f'{topic} to be offered',
+        f'a publisher of {topic}',
     )
     return pictures
 
 
 def show_until(user, film, pictures, count=1):
-    """Show frames one by one: until both sides know of each other nothing is drawn."""
+    """Show frames one by one until pictures arrive: nothing is drawn during discovery."""
 
     def seen():
         film.show()
-        user.wait_for(lambda: user.hypotheses and answered(user, film), 'the answer')
+        user.wait_for(lambda: user.hypotheses and has_hypothesis(user, film), 'its hypothesis')
         newest_ns = to_nanoseconds(pictures[-1].header.stamp) if pictures else 0
         return len(pictures) >= count and newest_ns == film.stamp_ns - film.PERIOD_NS
 
     user.wait_for(seen, 'pictures')
 
 
-def answered(user, film):
+def has_hypothesis(user, film):
     newest_ns = to_nanoseconds(user.hypotheses[-1].header.stamp)
     return newest_ns == film.stamp_ns - film.PERIOD_NS
 
@@ -49,14 +49,14 @@ def array(picture):
 
 
 @pytest.mark.parametrize('compressed', [False, True])
-def test_pictures_have_the_stamps_of_their_frames(managed_node, user, compressed):
+def test_overlay_has_the_stamp_of_its_frame(managed_node, user, compressed):
     topic = TOPIC + '/compressed' * compressed
     managed_node(image_topics=[topic])
     film = user.film(topic, CompressedImage if compressed else None)
     user.activate(topic)
     film.show(4)
-    pictures = look(user, OVERLAY)
-    user.wait_for(lambda: user.hypotheses, 'an answer')
+    pictures = subscribe(user, OVERLAY)
+    user.wait_for(lambda: user.hypotheses, 'a hypothesis')
     show_until(user, film, pictures, count=3)
     stamps = [to_nanoseconds(each.header.stamp) for each in pictures]
     assert all((film.stamp_ns - stamp_ns) % film.PERIOD_NS == 0 for stamp_ns in stamps)
@@ -64,37 +64,39 @@ def test_pictures_have_the_stamps_of_their_frames(managed_node, user, compressed
     assert stamps == sorted(set(stamps))
     for picture in pictures:
         assert (picture.header.frame_id, picture.encoding) == ('optical', 'rgb8')
-        # 54 pixels wide, it is enlarged to 640; a panel is below it.
+        # The frame is enlarged from 54 to 640 pixels in width, with a panel below it.
         assert picture.width == 640
         assert picture.height > round(36 * 640 / 54)
         assert picture.step == 3 * picture.width
         assert array(picture).std() > 10
 
 
-def test_nothing_is_drawn_when_nobody_looks(managed_node, user, monkeypatch):
+def test_nothing_is_drawn_without_subscribers(managed_node, user, monkeypatch):
     managed_node()
 
     def draw(*arguments, **options):
-        raise AssertionError('nobody looks')
+        raise AssertionError('drawn without subscribers')
 
     film = user.film()
     user.activate(TOPIC)
     with monkeypatch.context() as patch:
         patch.setattr(Overlay, 'draw', draw)
         film.show(8)
-        user.wait_for(lambda: user.hypotheses and answered(user, film), 'the last answer')
+        user.wait_for(
+            lambda: user.hypotheses and has_hypothesis(user, film), 'the last hypothesis'
+        )
         film.show()
-        user.wait_for(lambda: answered(user, film), 'an answer after it')
+        user.wait_for(lambda: has_hypothesis(user, film), 'a hypothesis after it')
     assert user.state == State.PRIMARY_STATE_ACTIVE
-    show_until(user, film, look(user, OVERLAY))
+    show_until(user, film, subscribe(user, OVERLAY))
 
 
-def test_several_cameras_have_overlays_of_their_own(managed_node, user):
+def test_each_camera_has_its_own_overlay(managed_node, user):
     topics = ['/left/image_raw', '/right/image_raw']
     managed_node(cameras=['left', 'right one'], image_topics=topics)
     left, right = (user.film(topic) for topic in topics)
     user.activate(*topics)
-    of_left, of_right = (look(user, f'{OVERLAY}/{part}') for part in ('left', 'right_one'))
+    of_left, of_right = (subscribe(user, f'{OVERLAY}/{part}') for part in ('left', 'right_one'))
     left.show(3)
     right.show(3)
     right.stamp_ns += 10**9
@@ -106,11 +108,11 @@ def test_several_cameras_have_overlays_of_their_own(managed_node, user):
         assert to_nanoseconds(pictures[-1].header.stamp) == film.stamp_ns - film.PERIOD_NS
 
 
-def test_attention_is_laid_over_the_frame(managed_node, user):
+def test_attention_is_drawn_over_the_frame(managed_node, user):
     managed_node(overlay_attention='action')
     film = user.film()
     user.activate(TOPIC)
-    pictures = look(user, OVERLAY)
+    pictures = subscribe(user, OVERLAY)
     grey = np.full((36, 54, 3), 90, np.uint8)
     grey[:18] = 91
 

@@ -1,4 +1,4 @@
-"""Regions of interest: what the model sees changes with them, and they do not hold for ever."""
+"""Regions of interest: the model sees the region until it times out."""
 
 import numpy as np
 import pytest
@@ -10,19 +10,19 @@ from step_ros.ros.perception.image_input import RegionSubscriptions, choose_regi
 from step_ros.streaming.frame import Frame
 from step_ros.streaming.recogniser import StreamingRecogniser
 
-SHAPE = (32, 48)  # that the tiny bundle's encoder takes
+SHAPE = (32, 48)  # input size of the tiny bundle's encoder
 REGION = RegionOfInterest(x_offset=12, y_offset=8, width=24, height=16)
 BOX = (8, 12, 16, 24)
 
 
 @pytest.fixture
 def clip():
-    """A window's images, whose middle and border differ."""
+    """Images of one window, whose middle and border differ."""
     generator = np.random.default_rng(5)
     return [generator.integers(0, 255, (36, 54, 3), dtype=np.uint8) for _ in range(4)]
 
 
-def answer(bundle, images):
+def scores_of(bundle, images):
     encoder = TorchEncoder(
         bundle.model.backbone, device=next(bundle.model.heads.parameters()).device
     )
@@ -34,53 +34,55 @@ def answer(bundle, images):
     return [dict(task.top(len(task.spec.labels))) for task in hypothesis.tasks]
 
 
-def says(message, expected):
+def has_scores(message, expected):
     return all(
         dict(zip(task.labels, task.scores, strict=True)) == pytest.approx(wanted, abs=1e-3)
         for task, wanted in zip(message.tasks, expected, strict=True)
     )
 
 
-def test_the_model_sees_the_region_until_it_is_too_old(managed_node, user, tiny_bundle, clip):
-    whole = answer(tiny_bundle, clip)
+def test_region_is_used_until_it_times_out(managed_node, user, tiny_bundle, clip):
+    whole = scores_of(tiny_bundle, clip)
     top, left, height, width = BOX
-    cut = answer(tiny_bundle, [image[top : top + height, left : left + width] for image in clip])
+    cut = scores_of(
+        tiny_bundle, [image[top : top + height, left : left + width] for image in clip]
+    )
     managed_node(
         region_topics=['/person'], region_margin=0.0, region_timeout=0.5, runtime='torch', top_k=9
     )
     film = user.film()
-    # As person detectors publish: a lossy subscription takes from them as well.
+    # Best effort, as person detectors publish.
     qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
     regions = user.node.create_publisher(RegionOfInterest, '/person', qos)
     user.activate('/camera/image_raw')
     user.wait_for(regions.get_subscription_count, 'the subscription to the region')
 
-    def shown(expected, region=None):
-        """Show the clip in a window of its own; tell whether the answer is as expected."""
+    def show_clip(expected, region=None):
+        """Show the clip in a new window; return whether the scores are as expected."""
         count = len(user.hypotheses)
         if region is not None:
             regions.publish(region)
         film.stamp_ns += 10**9
         for image in clip:
             film.show(image=image)
-        user.wait_for(lambda: len(user.hypotheses) > count, 'an answer')
-        return says(user.hypotheses[-1], expected)
+        user.wait_for(lambda: len(user.hypotheses) > count, 'a hypothesis')
+        return has_scores(user.hypotheses[-1], expected)
 
-    assert shown(whole)
-    assert not says(user.hypotheses[-1], cut)
-    # Regions and images come on their own ways: some images may be seen before the region is.
-    user.wait_for(lambda: shown(cut, REGION), 'the region to be seen')
-    user.wait_for(lambda: shown(whole), 'the region to be too old')
-    user.wait_for(lambda: shown(cut, REGION), 'the region to be seen')
-    user.wait_for(lambda: shown(whole, RegionOfInterest()), 'an empty region: the whole image')
+    assert show_clip(whole)
+    assert not has_scores(user.hypotheses[-1], cut)
+    # Regions and images are independent topics: some images may arrive before the region.
+    user.wait_for(lambda: show_clip(cut, REGION), 'the region to be used')
+    user.wait_for(lambda: show_clip(whole), 'the region to time out')
+    user.wait_for(lambda: show_clip(cut, REGION), 'the region to be used')
+    user.wait_for(lambda: show_clip(whole, RegionOfInterest()), 'an empty region: the whole image')
 
 
-# ---- alone
+# The subscriptions alone.
 
 
 @pytest.fixture
 def watched(node_side):
-    """Regions of one camera of two, and who publishes them."""
+    """Regions of one camera of two, and their publisher."""
 
     def start(timeout):
         node, other = node_side('perception').node, node_side('detector')
@@ -99,7 +101,7 @@ def watched(node_side):
     return start
 
 
-def test_a_region_is_cut_out_of_its_own_camera_alone(watched):
+def test_region_applies_to_its_own_camera_only(watched):
     regions, publish, _ = watched(timeout=100.0)
     assert regions.crop('front') is None
     publish()
@@ -107,13 +109,13 @@ def test_a_region_is_cut_out_of_its_own_camera_alone(watched):
     assert regions.crop('rear') is None
 
 
-def test_a_region_holds_for_its_time_alone(watched):
+def test_region_times_out(watched):
     regions, publish, other = watched(timeout=0.2)
     publish()
-    other.wait_for(lambda: regions.crop('front') is None, 'the region to be too old')
+    other.wait_for(lambda: regions.crop('front') is None, 'the region to time out')
 
 
-def test_topics_are_joined_to_cameras():
+def test_region_topics_are_joined_to_cameras():
     assert choose_region_topics(['a', 'b'], ['']) == {}
     assert choose_region_topics(['a'], ['/x']) == {'a': '/x'}
     assert choose_region_topics(['a', 'b'], ['', 'y/z']) == {'b': 'y/z'}
@@ -123,6 +125,6 @@ def test_topics_are_joined_to_cameras():
     ('topics', 'reason'),
     [(['/x'], 'expected one topic for each camera'), (['/x', 'not one'], "'not one': Invalid")],
 )
-def test_topics_that_do_not_fit_are_refused(topics, reason):
+def test_bad_region_topics_are_rejected(topics, reason):
     with pytest.raises(ValueError, match=reason):
         choose_region_topics(['a', 'b'], topics)

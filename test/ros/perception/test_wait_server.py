@@ -1,4 +1,4 @@
-"""The action server over DDS: many clients, every way in which a wait ends."""
+"""The action server over DDS: many clients, and every reason for which a goal ends."""
 
 import contextlib
 import math
@@ -18,7 +18,7 @@ CAMERAS = ['front', 'side']
 
 
 class Source:
-    """A node with the server, and what it has to say."""
+    """A node with the server, and a source of hypotheses and events."""
 
     def __init__(self, side, server):
         self.side, self.server = side, server
@@ -36,11 +36,11 @@ class Source:
             ),
         )
 
-    def say(self, label, *, stamp=3 * SECOND, begun=None, camera='front', score=0.8):
-        """Answer once; where `begun` is a stamp the label's event has begun then."""
+    def publish(self, label, *, stamp=3 * SECOND, started=None, camera='front', score=0.8):
+        """Publish one hypothesis. If `started` is a stamp, the event of the label started then."""
         scores_k = np.array([score if each == label else (1 - score) / 2 for each in SPEC.labels])
         task = TaskHypothesis(spec=SPEC, scores_k=scores_k, order_evidence=0.5)
-        event = None if begun is None else self.event(label, begun, camera)
+        event = None if started is None else self.event(label, started, camera)
         self.open = [] if event is None else [event]
         hypothesis = Hypothesis(
             camera=camera,
@@ -55,15 +55,15 @@ class Source:
         )
 
     @staticmethod
-    def event(label, begun, camera):
+    def event(label, started, camera):
         return Event(
             camera=camera,
             frame_id='optical',
             task='action',
             label=label,
             type=EventType.START,
-            stamp_ns=begun,
-            start_ns=begun,
+            stamp_ns=started,
+            start_ns=started,
             score=0.75,
             order_evidence=0.5,
         )
@@ -83,7 +83,7 @@ def source(node_side):
 
 
 class Client:
-    """Somebody who waits."""
+    """A client of the action."""
 
     def __init__(self, user):
         from rclpy.action import ActionClient
@@ -96,17 +96,17 @@ class Client:
         )
         assert self.client.wait_for_server(20.0)
         self.feedback = []
-        self._meet()
+        self._wait_for_server()
 
-    def _meet(self):
-        """Wait until answers arrive: they are lost until the server, too, knows the client."""
+    def _wait_for_server(self):
+        """Wait until results arrive: they are lost until the server has discovered the client."""
         for _ in range(4):
             with contextlib.suppress(AssertionError):
                 sent = self.client.send_goal_async(self.kind.Goal(task='unknown'))
-                self.user.wait_for(sent.done, 'the goal to be taken', 5.0)
+                self.user.wait_for(sent.done, 'the goal to be accepted', 5.0)
                 result = sent.result().get_result_async()
                 return self.user.wait_for(result.done, 'a result', 5.0)
-        pytest.fail('the server does not answer')
+        pytest.fail('no response from the server')
 
     def send(self, *, seconds=0.0, **fields):
         from step_ros.ros.conversion import to_duration
@@ -115,7 +115,7 @@ class Client:
         sent = self.client.send_goal_async(
             goal, feedback_callback=lambda message: self.feedback.append(message.feedback)
         )
-        self.user.wait_for(sent.done, 'the goal to be taken')
+        self.user.wait_for(sent.done, 'the goal to be accepted')
         return sent.result()
 
     def result(self, handle):
@@ -135,15 +135,15 @@ def status(name):
     return getattr(GoalStatus, f'STATUS_{name}')
 
 
-def test_each_client_gets_what_it_waits_for(source, client):
+def test_each_client_gets_its_event(source, client):
     goals = [client.send(labels=[label]) for label in ('open', 'close', 'open')]
     assert all(goal.accepted for goal in goals)
     source.wait_for_goals(3)
-    source.say('idle')
-    source.say('open', begun=SECOND)
+    source.publish('idle')
+    source.publish('open', started=SECOND)
     source.wait_for_goals(1)
-    source.say('close', begun=2 * SECOND, camera='side')
-    for goal, label, begun, camera in zip(
+    source.publish('close', started=2 * SECOND, camera='side')
+    for goal, label, started, camera in zip(
         goals, ('open', 'close', 'open'), (1, 2, 1), ('front', 'side', 'front'), strict=True
     ):
         ended, result = client.result(goal)
@@ -151,42 +151,42 @@ def test_each_client_gets_what_it_waits_for(source, client):
         assert result.message == f'{label!r} on camera {camera!r}'
         event = result.event
         assert (event.task, event.label, event.camera) == ('action', label, camera)
-        assert (event.type, event.header.stamp.sec, event.start_stamp.sec) == (1, begun, begun)
+        assert (event.type, event.header.stamp.sec, event.start_stamp.sec) == (1, started, started)
         assert (event.score, event.order_evidence) == (0.75, 0.5)
         assert event.header.frame_id == 'optical'
 
 
-def test_feedback_tells_the_best_answer_so_far(source, client, user):
+def test_feedback_holds_the_best_candidate(source, client, user):
     goal = client.send(labels=['open'])
     source.wait_for_goals(1)
     user.wait_for(lambda: client.feedback, 'feedback')
     assert client.feedback[0].camera == ''
-    source.say('open', begun=None, score=0.75)
+    source.publish('open', started=None, score=0.75)
     user.wait_for(lambda: client.feedback[-1].label == 'open', 'feedback about the label')
     last = client.feedback[-1]
     assert (last.camera, last.task, last.score, last.held.sec) == ('front', 'action', 0.75, 0)
     assert last.waited.sec + last.waited.nanosec > 0
-    source.say('open', begun=SECOND)
+    source.publish('open', started=SECOND)
     assert client.result(goal)[0] == status('SUCCEEDED')
 
 
-def test_a_wait_can_be_canceled_and_others_go_on(source, client, user):
+def test_canceled_goal_does_not_end_others(source, client, user):
     gone, stays = client.send(), client.send()
     source.wait_for_goals(2)
     user.wait_for(gone.cancel_goal_async().done, 'the cancellation')
     ended, result = client.result(gone)
     assert (ended, result.reason) == (status('CANCELED'), result.CANCELED)
-    source.say('open', begun=SECOND)
+    source.publish('open', started=SECOND)
     assert client.result(stays)[0] == status('SUCCEEDED')
 
 
-def test_a_wait_times_out(source, client):
+def test_goal_times_out(source, client):
     ended, result = client.result(client.send(seconds=0.3))
     assert (ended, result.reason) == (status('ABORTED'), result.TIMEOUT)
     assert result.message == 'no event matched within 0.3 s'
 
 
-def test_deactivation_ends_all_waits_and_takes_no_more(source, client):
+def test_deactivation_ends_goals_and_rejects_new_ones(source, client):
     goals = [client.send(), client.send()]
     source.wait_for_goals(2)
     source.server.deactivate()
@@ -198,10 +198,10 @@ def test_deactivation_ends_all_waits_and_takes_no_more(source, client):
     assert client.send().accepted
 
 
-def test_a_lost_stream_ends_the_waits_for_it_alone(source, client):
+def test_lost_camera_ends_only_goals_for_it(source, client):
     source.activate(timeout=0.5)
     front, anybody = client.send(camera='front'), client.send()
-    # The front sends nothing more; the side does.
+    # Only the side camera goes on sending.
     source.wait_for_goals(2)
     future = front.get_result_async()
     while not future.done():
@@ -226,18 +226,18 @@ def test_a_lost_stream_ends_the_waits_for_it_alone(source, client):
         ({'minimum_order_evidence': math.nan}, 'minimum_order_evidence=nan; expected 0 to 1'),
     ],
 )
-def test_what_cannot_happen_is_refused_with_the_reason(source, client, fields, expected):
+def test_invalid_goal_ends_with_the_reason(source, client, fields, expected):
     ended, result = client.result(client.send(**fields))
     assert (ended, result.reason) == (status('ABORTED'), result.INVALID)
     assert result.message.startswith(expected)
 
 
-def test_what_is_open_counts_where_it_is_asked_for(source, client):
-    source.say('open', begun=SECOND)
+def test_include_current_counts_open_events(source, client):
+    source.publish('open', started=SECOND)
     patient, eager = client.send(), client.send(include_current=True)
     source.wait_for_goals(2)
-    source.say('open', begun=SECOND)
+    source.publish('open', started=SECOND)
     assert client.result(eager)[1].event.label == 'open'
     assert source.server.pending == 1
-    source.say('close', begun=2 * SECOND)
+    source.publish('close', started=2 * SECOND)
     assert client.result(patient)[1].event.label == 'close'
