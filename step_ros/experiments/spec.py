@@ -15,10 +15,16 @@ from step_ros.experiments.paper_figures import Dataset
 from step_ros.model.heads.registry import consumed_tokens, head_entry
 from step_ros.resources import share_directory
 from step_ros.schema import StrictModel
-from step_ros.training.config import HeadRecipe, Recipe, RecipeError, load_recipe, read_yaml
+from step_ros.training.config import (
+    HeadRecipe,
+    Recipe,
+    RecipeError,
+    TokenGrid,
+    load_recipe,
+    read_yaml,
+)
 from step_ros.training.feature_cache.spec import CacheType
 from step_ros.training.predict import Order
-from step_ros.training.schema import TokenGrid
 
 Metric = Literal[
     'parameters',

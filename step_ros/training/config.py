@@ -17,13 +17,15 @@ from step_ros.model.backbone import HUB
 from step_ros.schema import StrictModel
 from step_ros.training.augmentation import Augmentation
 from step_ros.training.feature_cache.spec import CacheType
-from step_ros.training.schema import TokenGrid
 
 TABLETOP = 'tabletop'
 
 PIXELS: JsonDict = {'unit': 'pixels'}
 
 View = Literal['front', 'side', 'top']
+
+# Rows and columns of patch tokens.
+TokenGrid = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 
 
 class Optimisation(StrictModel):

@@ -1,4 +1,4 @@
-"""Recipes: those that ship are valid and the papers', anything unknown or wrong is refused."""
+"""Recipes: shipped ones are valid and follow the papers; wrong keys and values are refused."""
 
 import pytest
 import timm
@@ -23,7 +23,7 @@ def test_the_shipped_recipe_is_valid():
     assert load_recipe(SHIPPED).name == 'tabletop-tiny'
 
 
-def test_the_recipe_for_own_videos_is_valid_and_the_papers():
+def test_the_recipe_for_own_videos_has_the_papers_values():
     recipe = load_recipe(SHIPPED.with_name('own-videos.yaml'))
     assert (recipe.sampling.frames, recipe.sampling.interval, recipe.sampling.test_clips) == (
         16,
@@ -36,7 +36,7 @@ def test_the_recipe_for_own_videos_is_valid_and_the_papers():
 
 
 @pytest.mark.parametrize('path', sorted(SHIPPED.parent.glob('*.yaml')), ids=lambda path: path.stem)
-def test_every_shipped_recipe_is_valid_and_names_what_exists(path):
+def test_shipped_recipes_name_existing_datasets_and_encoders(path):
     recipe = load_recipe(path)
     reader = READERS[recipe.data.dataset]
     config = load_dataset_config(recipe.data.dataset) if reader.has_config else None
@@ -51,8 +51,8 @@ def test_every_shipped_recipe_is_valid_and_names_what_exists(path):
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
-def test_every_published_dataset_has_the_papers_recipe(name):
-    """Longer STEP paper, supplement B; sampling at test time as the dataset's file says."""
+def test_recipes_of_published_datasets_follow_the_paper(name):
+    """Longer STEP paper, supplement B; sampling at test time as in the dataset's file."""
     recipe = load_recipe(SHIPPED.with_name(f'{name}.yaml'))
     assert recipe.data.dataset == name
     assert recipe.backbone.name == 'vit_base_patch14_dinov2.lvd142m'
@@ -89,12 +89,12 @@ def test_every_published_dataset_has_the_papers_recipe(name):
         ({'test_crops': 0}, 'test_crops'),
     ],
 )
-def test_sampling_that_makes_no_sense_is_refused_with_the_mend(values, why):
+def test_contradictory_sampling_is_refused_with_the_mend(values, why):
     with pytest.raises(ValueError, match=why):
         SamplingRecipe(**values)
 
 
-def test_segments_have_defaults_of_their_own():
+def test_segments_have_their_own_defaults():
     segments = SamplingRecipe(kind='segments', test_crops=3)
     assert (segments.interval, segments.test_clips, segments.test_views) == (None, 1, 3)
     assert SamplingRecipe(kind='segments', frame_period=0.2).frame_period == 0.2
@@ -103,7 +103,7 @@ def test_segments_have_defaults_of_their_own():
     assert (plain.kind, plain.interval, plain.test_views) == ('interval', 2, 3)
 
 
-def test_a_wrong_value_deep_inside_is_named(tmp_path):
+def test_a_wrong_nested_value_is_named(tmp_path):
     content = yaml.safe_load(SHIPPED.with_name('ssv2.yaml').read_text())
     content['augmentation']['rand_augment']['magnitude'] = 31
     path = tmp_path / 'recipe.yaml'

@@ -1,4 +1,4 @@
-"""Fitting heads: STEP learns what only order tells, its order-blind twin cannot."""
+"""Fitting heads: STEP learns order, its twin without positions cannot; stops and errors."""
 
 import numpy as np
 import pytest
@@ -70,22 +70,22 @@ def fitted_accuracy(positions):
     head = ramp_head(positions=positions)
     how = HeadOptimisation(epochs=30, batch=16, learning_rate=1e-2, weight_decay=0.0)
     fit({'run': FitRun(heads={'action': head}, how=how)}, ramp_windows(clips), seed=0)
-    # Centred windows: a window from the end of a rise and one from the start of a fall look alike.
+    # Whole ramps only: the end of a rise and the start of a fall look alike.
     fresh = [ramp_clip(rng, names[index % 2], length=FRAMES) for index in range(60)]
     x_btnd = torch.stack([clip.tokens_fnd[:FRAMES].float() for clip in fresh])
-    answers = head(x_btnd).argmax(dim=1).numpy()
-    return float((answers == np.arange(60) % 2).mean())
+    predicted = head(x_btnd).argmax(dim=1).numpy()
+    return float((predicted == np.arange(60) % 2).mean())
 
 
-def test_step_learns_order():
+def test_step_learns_the_order_of_frames():
     assert fitted_accuracy('learnable') >= 0.95
 
 
-def test_without_positions_order_stays_hidden():
+def test_without_positions_order_is_not_learned():
     assert 0.25 <= fitted_accuracy('none') <= 0.75
 
 
-def test_few_samples_leave_doubt():
+def test_few_samples_limit_the_confidence():
     targets = torch.arange(8) % 2
     always_right = 4.0 * (2 * torch.nn.functional.one_hot(targets, 2).float() - 1)
     assert fit_temperature(always_right, targets) == 0.1
@@ -95,7 +95,7 @@ def test_few_samples_leave_doubt():
         assert belief.numpy() == pytest.approx(expected, abs=0.01)
 
 
-def test_temperature_undoes_overconfidence():
+def test_temperature_corrects_overconfidence():
     rng = np.random.default_rng(1)
     targets = rng.integers(0, 3, 4000)
     logits = torch.from_numpy(rng.normal(size=(4000, 3)))
@@ -106,7 +106,7 @@ def test_temperature_undoes_overconfidence():
     )
 
 
-# ---- several runs at once, stopped and gone on with
+# ---- several runs at once; stop and resume
 
 HOW = {'epochs': 4, 'batch': 8, 'learning_rate': 1e-2}
 
@@ -141,7 +141,7 @@ def same(ones, others):
     return all(torch.equal(ones[key], others[key]) for key in ones | others)
 
 
-def test_runs_fitted_at_once_are_those_fitted_alone():
+def test_runs_fitted_at_once_equal_runs_fitted_alone():
     together = two_runs()
     fit(together, ramp_windows(clips_of()), seed=1)
     for name, run in two_runs().items():
@@ -149,17 +149,17 @@ def test_runs_fitted_at_once_are_those_fitted_alone():
         assert same(weights({name: run}), weights({name: together[name]}))
 
 
-def test_the_loss_falls_and_is_reported_epoch_by_epoch():
+def test_the_loss_falls_and_is_returned_for_each_epoch():
     history = fit(two_runs(), ramp_windows(clips_of()), seed=1)
     assert len(history) == HOW['epochs']
     assert history[-1]['sgd'] < history[0]['sgd']
 
 
 class Stopping:
-    """Windows that stop the fit when they are asked once too often."""
+    """Windows that interrupt the fit after a number of reads."""
 
-    def __init__(self, windows, asked):
-        self._windows, self._left = windows, asked
+    def __init__(self, windows, reads):
+        self._windows, self._left = windows, reads
         self.kind, self.targets = windows.kind, windows.targets
 
     def __len__(self):
@@ -176,7 +176,7 @@ class Stopping:
 
 
 @pytest.mark.parametrize('epochs_done', [0, 1, 3])
-def test_a_stopped_fit_goes_on_to_the_bit(epochs_done, tmp_path):
+def test_a_resumed_fit_equals_an_uninterrupted_one(epochs_done, tmp_path):
     whole = two_runs()
     expected = fit(whole, ramp_windows(clips_of()), seed=1)
     stopping = Stopping(ramp_windows(clips_of()), 24 * epochs_done + 13)
@@ -186,13 +186,13 @@ def test_a_stopped_fit_goes_on_to_the_bit(epochs_done, tmp_path):
     seen = Stopping(ramp_windows(clips_of()), 24 * (4 - epochs_done))
     assert fit(resumed, seen, seed=1, checkpoint=tmp_path / 'state') == expected
     assert same(weights(resumed), weights(whole))
-    # A fit that is done has nothing left to do.
+    # A finished fit reads no more windows.
     again = two_runs()
     fit(again, Stopping(ramp_windows(clips_of()), 0), seed=1, checkpoint=tmp_path / 'state')
     assert same(weights(again), weights(whole))
 
 
-def test_a_checkpoint_survives_a_stop_between_its_two_renames(tmp_path):
+def test_a_checkpoint_survives_a_kill_between_renames(tmp_path):
     state = tmp_path / 'state'
     runs = two_runs()
     fit(runs, ramp_windows(clips_of()), seed=1, checkpoint=state)
@@ -216,20 +216,20 @@ def test_a_checkpoint_of_another_fit_is_refused(seed, count, how, tmp_path):
         )
 
 
-def test_nothing_is_pickled(tmp_path):
+def test_checkpoint_files_are_safetensors_and_json(tmp_path):
     fit(two_runs(), ramp_windows(clips_of()), seed=1, checkpoint=tmp_path / 'state')
     names = sorted(path.name for path in (tmp_path / 'state').iterdir())
     assert names == ['heads.safetensors', 'optimisers.safetensors', 'state.json']
 
 
-def test_label_smoothing_is_not_ignored():
+def test_label_smoothing_changes_the_weights():
     plain, smooth = two_runs(label_smoothing=0.0), two_runs(label_smoothing=0.3)
     for runs in (plain, smooth):
         fit({'sgd': runs['sgd']}, ramp_windows(clips_of()), seed=1)
     assert not same(weights({'sgd': plain['sgd']}), weights({'sgd': smooth['sgd']}))
 
 
-def test_losses_go_to_tensorboard(tmp_path):
+def test_losses_are_written_to_tensorboard(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from torch.utils.tensorboard import SummaryWriter
 
@@ -241,10 +241,10 @@ def test_losses_go_to_tensorboard(tmp_path):
         assert logged == pytest.approx([sums[name] for sums in history])
 
 
-# ---- labels that are missing, and what cannot be fitted
+# ---- missing labels, and errors
 
 
-def test_clips_without_a_label_teach_the_other_tasks():
+def test_clips_without_a_label_train_the_other_tasks():
     rng = np.random.default_rng(0)
     clips = [ramp_clip(rng, LABELS['action'][index % 2]) for index in range(16)]
     for clip in clips[:8]:
@@ -260,12 +260,12 @@ def test_clips_without_a_label_teach_the_other_tasks():
         assert not torch.equal(head.classifier.bias, before[task])
 
 
-def test_a_label_that_the_task_does_not_have_is_named():
+def test_an_unknown_label_is_named():
     with pytest.raises(ValueError, match=r"clip 1: 'hover' is no label of task 'action'; .*rise"):
         label_numbers([{'action': 'rise'}, {'action': 'hover'}], LABELS)
 
 
-def test_a_loss_that_is_not_finite_stops_the_fit_and_keeps_the_checkpoint(tmp_path):
+def test_a_loss_that_is_not_finite_keeps_the_checkpoint(tmp_path):
     clips = clips_of()
     how = HeadOptimisation(**{**HOW, 'epochs': 2})
     fit(
@@ -283,7 +283,7 @@ def test_a_loss_that_is_not_finite_stops_the_fit_and_keeps_the_checkpoint(tmp_pa
     assert (tmp_path / 'state' / 'state.json').is_file()
 
 
-def test_what_does_not_go_together_is_refused():
+def test_runs_and_windows_that_do_not_fit_are_refused():
     windows = ramp_windows(clips_of())
     with pytest.raises(FitError, match='no runs to fit'):
         fit({}, windows, seed=0)
@@ -296,13 +296,13 @@ def test_what_does_not_go_together_is_refused():
         fit({'run': run}, windows, seed=0)
     with pytest.raises(FitError, match='no dot'):
         fit({'a.b': two_runs()['sgd']}, windows, seed=0)
-    nobody = ClipWindows(clips_of(), {'verb': ('turn', 'push')})
+    unlabelled = ClipWindows(clips_of(), {'verb': ('turn', 'push')})
     with pytest.raises(FitError, match="no window has a label for task 'verb'"):
-        fit({'run': run}, nobody, seed=0)
+        fit({'run': run}, unlabelled, seed=0)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device here')
-def test_on_cuda_it_learns_the_same():
+def test_cuda_gives_the_losses_of_the_cpu():
     expected = fit(two_runs(), ramp_windows(clips_of()), seed=1)
     runs = two_runs()
     found = fit(
@@ -336,7 +336,7 @@ def test_fewer_frames_are_spread_over_the_window():
 @pytest.mark.parametrize(
     ('name', 'expected'), [('step', [2, 3]), ('linear', [0]), ('self-attention', [0, 2, 3])]
 )
-def test_fewer_tokens_are_averages_of_those_that_the_head_takes(name, expected):
+def test_fewer_tokens_are_averages_of_the_heads_tokens(name, expected):
     head = create_head(name, width=WIDTH, frames=4, tokens=2, classes=2)
     average = TokenAverage(given=(2, 2), token_grid=(1, 2))
     run = FitRun(heads={'action': head}, how=HeadOptimisation(), average=average)
@@ -345,7 +345,7 @@ def test_fewer_tokens_are_averages_of_those_that_the_head_takes(name, expected):
 
 
 @pytest.mark.parametrize(('name', 'first'), [('step', 1), ('linear', 0), ('attentive', 0)])
-def test_each_head_takes_its_own_tokens(name, first):
+def test_each_head_gets_the_tokens_it_consumes(name, first):
     head = create_head(name, width=WIDTH, frames=4, tokens=3, classes=2)
     run = FitRun(heads={'action': head}, how=HeadOptimisation())
     x_btnd = torch.arange(4.0).view(1, 1, 4, 1).expand(1, 4, 4, WIDTH)

@@ -1,4 +1,4 @@
-"""Every head learns: a few steps on the tabletop's cached tokens lower its loss."""
+"""Every head learns: a few steps on the tabletop's tokens lower its loss."""
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ def windows():
 
 @pytest.fixture(scope='module')
 def tokens(backbone, windows):
-    """Give the cached tokens that a head consumes, `[b, t, n, d]`."""
+    """Return a function that gives tokens of a kind, `[b, t, n, d]`."""
     encoder = TorchEncoder(backbone, device=torch.device('cpu'))
     cache = {}
 

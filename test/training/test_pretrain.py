@@ -1,4 +1,4 @@
-"""Dense pre-training: the targets are right and the loss goes down."""
+"""Dense pre-training: the targets count pixels, and the loss falls."""
 
 import torch
 
@@ -19,7 +19,7 @@ def test_surface_shares_count_pixels_cell_by_cell():
     assert shares[0, 0, 1].tolist() == [0.0, 0.0, 0.25, 0.0]
 
 
-def test_pre_training_learns_and_leaves_the_encoder_frozen():
+def test_pretraining_lowers_the_loss_and_freezes_the_encoder():
     backbone = create_backbone(
         'vit_tiny_patch16_224',
         weights='random',
@@ -30,8 +30,8 @@ def test_pre_training_learns_and_leaves_the_encoder_frozen():
         scenes=4, per_scene=8, views=['front', 'top'], size=(64, 48), seed=0
     )
     assert frames.images_bhw3.shape == (32, 48, 64, 3)
-    recipe = Optimisation(epochs=4, batch=8, learning_rate=3e-3, weight_decay=0.0)
-    losses = pretrain_encoder(backbone, frames, recipe, surfaces=len(SURFACES), seed=0)
+    settings = Optimisation(epochs=4, batch=8, learning_rate=3e-3, weight_decay=0.0)
+    losses = pretrain_encoder(backbone, frames, settings, surfaces=len(SURFACES), seed=0)
     assert losses[-1] < 0.8 * losses[0]
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
     assert not backbone.vit.training

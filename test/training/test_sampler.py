@@ -1,4 +1,4 @@
-"""From videos to windows: which frames, which parts of them, which period, how much room."""
+"""From videos to cached tokens: frames, crops, mirrors, frame period and frame rates."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ PERIOD_NS = 80_000_000
 
 
 def put_film(path, frames, rate=25.0, size=(96, 48)):
-    """A film whose brightness is 6 times the number of the frame, brighter to the right."""
+    """Write a film with brightness 6 times the frame's number, plus 60 in the right half."""
     with VideoWriter(path, size=size, rate=rate) as writer:
         for number in range(frames):
             image = np.full((size[1], size[0], 3), 6 * number, np.uint8)
@@ -49,7 +49,7 @@ def sampler(**changes):
 
 
 def shown(images):
-    """Which frames of a film these are, by the brightness of their left edge."""
+    """Return the numbers of the frames, by the brightness of their left edge."""
     return [round(float(image[:, :10].mean()) / 6) for image in images]
 
 
@@ -63,19 +63,19 @@ def recipe(folder, **sampling):
     )
 
 
-# ---- which frames
+# ---- frames
 
 
-def test_segments_take_the_middle_of_each_for_evaluation(films):
+def test_evaluation_takes_the_middle_of_each_segment(films):
     segments = sampler(kind='segments')
     assert shown(segments(clip(films[20]), 0)) == [2, 7, 12, 17]
     span = Span(start=4, end=12, unit='frames')
     assert shown(segments(clip(films[20], span=span), 0)) == [5, 7, 9, 11]
-    # Another frame period is nothing to them.
+    # Segments ignore the frame period.
     assert shown(sampler(kind='segments', frame_period_ns=1)(clip(films[20]), 0)) == [2, 7, 12, 17]
 
 
-def test_segments_take_any_frame_of_each_for_training(films):
+def test_training_takes_any_frame_of_each_segment(films):
     segments = sampler(
         kind='segments', views=40, augmentation=Augmentation(smallest_crop=1, flip=False)
     )
@@ -87,7 +87,7 @@ def test_segments_take_any_frame_of_each_for_training(films):
     assert windows[7] == shown(segments(clip(films[20]), 7))
 
 
-def test_an_interval_is_spread_over_the_clip(films):
+def test_windows_of_an_interval_are_spread_over_the_clip(films):
     assert [shown(sampler(views=3)(clip(films[20]), view)) for view in range(3)] == [
         [0, 2, 4, 6],
         [6, 8, 10, 12],
@@ -95,10 +95,10 @@ def test_an_interval_is_spread_over_the_clip(films):
     ]
 
 
-# ---- which parts of the image
+# ---- crops
 
 
-def test_crops_lie_left_in_the_middle_and_right(films):
+def test_three_crops_are_left_middle_and_right(films):
     """Of 96 x 48 pixels, three squares; the right half is brighter by 60."""
     images = [sampler(views=3, crops=3)(clip(films[12]), view) for view in range(3)]
     assert all(part.shape == (4, 48, 48, 3) for part in images)
@@ -108,7 +108,7 @@ def test_crops_lie_left_in_the_middle_and_right(films):
     assert rights[1] - lefts[1] == pytest.approx(60, abs=6)
     assert rights[2] - lefts[2] == pytest.approx(0, abs=6)
     assert lefts[2] - lefts[0] == pytest.approx(60, abs=6)
-    # The middle one is what the stream sees.
+    # The middle crop is the stream's.
     assert (images[1] == sampler()(clip(films[12]), 0)).all()
 
 
@@ -127,16 +127,16 @@ def test_windows_and_crops_multiply(films):
         ({'crops': 3, 'views': 3, 'augmentation': Augmentation()}, 'training views are cut'),
     ],
 )
-def test_views_that_do_not_go_together_are_refused(changes, why):
+def test_views_that_do_not_fit_crops_or_kind_are_refused(changes, why):
     with pytest.raises(ValueError, match=why):
         sampler(**changes)
 
 
-# ---- sides
+# ---- mirrors
 
 
 @pytest.mark.parametrize('name', shipped_datasets())
-def test_no_clip_whose_label_names_a_side_is_ever_flipped(name, tmp_path):
+def test_labels_that_name_a_side_forbid_mirroring(name, tmp_path):
     config = load_dataset_config(name)
     records = [
         ClipRecord(clip_id=label, video=tmp_path, split='train', labels={task.name: label})
@@ -157,7 +157,7 @@ def test_no_clip_whose_label_names_a_side_is_ever_flipped(name, tmp_path):
     assert len(sided) < len(records) / 2
 
 
-def test_a_sided_clip_keeps_its_sides(films):
+def test_a_sided_clip_is_never_mirrored(films):
     def flips(**options):
         views = sampler(
             views=30, size=(48, 96), augmentation=Augmentation(smallest_crop=1), **options
@@ -174,14 +174,14 @@ def test_a_sided_clip_keeps_its_sides(films):
 # ---- the frame period
 
 
-def test_an_interval_means_a_period(films, tmp_path):
+def test_an_interval_gives_the_frame_period(films, tmp_path):
     records = [clip(video) for video in films.values()]
     assert common_frame_period(records, recipe(tmp_path, interval=2)) == pytest.approx(0.08)
     assert common_frame_period(records, recipe(tmp_path, frame_period=0.3)) == 0.3
 
 
-def test_segments_have_the_median_of_the_training_clips_and_say_so(films, tmp_path, capsys):
-    """0.48, 0.8 and 1.12 s, over four frames; clips of the test are not asked."""
+def test_period_of_segments_is_the_median_and_printed(films, tmp_path, capsys):
+    """Clips of 0.48, 0.8 and 1.12 s, over four frames; test clips do not count."""
     records = [
         *(clip(video) for video in films.values()),
         clip(films[28], name='s', span=Span(start=0.1, end=0.9, unit='seconds')),
@@ -198,19 +198,19 @@ def test_segments_have_the_median_of_the_training_clips_and_say_so(films, tmp_pa
     assert common_frame_period(records, own) == 0.5
 
 
-def test_one_video_of_another_rate_among_many_is_found(films, tmp_path):
+def test_one_video_of_another_rate_is_refused(films, tmp_path):
     odd = put_film(tmp_path / 'odd.mp4', 12, rate=10.0)
     records = [*(clip(video) for video in films.values()), clip(odd)]
     with pytest.raises(
         ValueError, match=r'means 0\.0800 s in .*\.mp4 and 0\.2000 s in .*odd\.mp4'
     ):
         common_frame_period(records, recipe(tmp_path, interval=2))
-    # What was found is kept, and found again.
+    # The kept rates give the same error.
     with pytest.raises(ValueError, match=r'odd\.mp4; set sampling\.frame_period'):
         common_frame_period(records, recipe(tmp_path, interval=2))
 
 
-def test_without_a_readable_video_it_says_which(tmp_path):
+def test_no_clips_and_unreadable_videos_are_named(tmp_path):
     (tmp_path / 'no.mp4').write_bytes(b'no video')
     with pytest.raises(ValueError, match='there are no clips'):
         common_frame_period([], recipe(tmp_path, interval=2))
@@ -218,12 +218,12 @@ def test_without_a_readable_video_it_says_which(tmp_path):
         common_frame_period([clip(tmp_path / 'no.mp4')], recipe(tmp_path, interval=2))
 
 
-# ---- frame rates are measured once
+# ---- frame rates
 
 
 @pytest.fixture
 def opened(monkeypatch):
-    """Names of the videos that were opened to be measured, in this process."""
+    """Names of the videos that this process opens to measure them."""
     names = []
     original = rates_module.index_camera
 
@@ -254,10 +254,10 @@ def test_a_video_is_measured_once_until_it_changes(films, tmp_path, opened):
     assert (again[own, ''].frames, again[own, ''].step_ns) == (28, 100_000_000)
 
 
-def test_what_was_measured_before_a_kill_is_kept(films, tmp_path, opened):
+def test_rates_measured_before_a_kill_are_kept(films, tmp_path, opened):
     records = [clip(video) for video in films.values()]
     frame_rates(records[:2], folder=tmp_path)
-    # As if the process had died amid a line.
+    # The process died in the middle of a line.
     text = (tmp_path / FILE).read_text()
     (tmp_path / FILE).write_text(text.rstrip('\n')[:-4])
     opened.clear()
@@ -268,14 +268,14 @@ def test_what_was_measured_before_a_kill_is_kept(films, tmp_path, opened):
     assert not opened
 
 
-def test_other_processes_measure_the_same(films, tmp_path):
+def test_worker_processes_measure_the_same(films, tmp_path):
     records = [clip(video) for video in films.values()]
     assert frame_rates(records, folder=tmp_path / 'a', workers=2) == frame_rates(
         records, folder=tmp_path / 'b'
     )
 
 
-def test_what_cannot_be_measured_is_left_out_and_tried_again(films, tmp_path, opened):
+def test_unreadable_videos_are_left_out_and_tried_again(films, tmp_path, opened):
     (tmp_path / 'no.mp4').write_bytes(b'no video')
     one = put_film(tmp_path / 'one.mp4', 1)
     records = [clip(films[12]), clip(tmp_path / 'no.mp4'), clip(tmp_path / 'gone.mp4'), clip(one)]
@@ -291,7 +291,7 @@ def test_a_damaged_file_is_named(films, tmp_path):
         frame_rates([clip(films[12])], folder=tmp_path)
 
 
-# ---- what is cached
+# ---- caching
 
 
 def keys(tiny_model, folder, **changes):
@@ -302,7 +302,7 @@ def keys(tiny_model, folder, **changes):
     return expected.folder.name
 
 
-def test_all_that_decides_the_images_decides_the_key(tiny_model, tmp_path):
+def test_every_setting_of_the_images_changes_the_key(tiny_model, tmp_path):
     training = {'augmentation': Augmentation()}
     strong = {'rand_augment': {'magnitude': 7}, 'random_erasing': {}}
     changes = [
@@ -322,12 +322,12 @@ def test_all_that_decides_the_images_decides_the_key(tiny_model, tmp_path):
     ]
     found = [keys(tiny_model, tmp_path, **change) for change in changes]
     assert len(set(found)) == len(changes)
-    # Segments do not look at the period, nor evaluation at the seed.
+    # Segments ignore the period, and evaluation ignores the seed.
     assert keys(tiny_model, tmp_path, kind='segments', frame_period_ns=1) == found[3]
     assert keys(tiny_model, tmp_path, seed=1) == found[0]
 
 
-def test_segments_with_everything_on_are_cached_as_sampled(tiny_model, films, tmp_path, capsys):
+def test_cached_tokens_equal_sampled_and_encoded_ones(tiny_model, films, tmp_path, capsys):
     backbone = tiny_model().backbone
     encoder = TorchEncoder(backbone, device=torch.device('cpu'))
     records = [clip(video) for video in films.values()]

@@ -1,4 +1,4 @@
-"""From videos and a CSV file to a bundle that streams, on the encoder of the tabletop."""
+"""From videos and a CSV file to a bundle that streams, with the tabletop's encoder."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ STAMPS_NS = np.arange(20) * 100_000_000
 
 
 def film(action, seed):
-    """One scene whose light goes up, down, or at random: the same frames in other orders."""
+    """One scene that brightens, darkens or flickers: the same frames in other orders."""
     rng = np.random.default_rng(seed)
     scene = np.random.default_rng(0).integers(80, 256, (6, 8, 3)) - rng.integers(0, 20, (6, 8, 3))
     scene = scene.repeat(20, axis=0).repeat(20, axis=1)
@@ -43,7 +43,7 @@ def film(action, seed):
 
 @pytest.fixture(scope='module')
 def videos(tmp_path_factory):
-    """A folder as a user would have it: videos of single actions and `annotations.csv`."""
+    """A user's folder: videos of single actions and `annotations.csv`."""
     root = tmp_path_factory.mktemp('dataset')
     rows = []
     for part, (split, count) in enumerate(COUNTS.items()):
@@ -96,7 +96,7 @@ def trained(videos, tmp_path_factory):
     return folder, result.output
 
 
-def test_the_bundle_knows_order_and_says_how_well(trained):
+def test_reversed_frames_are_predicted_as_the_counterpart(trained):
     folder, output = trained
     metrics = json.loads((folder / 'bundle' / 'metrics.json').read_text())
     assert metrics['chosen_run'] == 'step'
@@ -108,7 +108,7 @@ def test_the_bundle_knows_order_and_says_how_well(trained):
     assert 'test, frames reversed: action' in output
 
 
-def test_the_bundle_streams_as_it_was_trained(trained):
+def test_the_bundle_predicts_well_in_the_stream(trained):
     folder, _ = trained
     bundle = load_bundle(folder / 'bundle')
     assert bundle.spec.frame_period == pytest.approx(0.2, abs=1e-3)
@@ -121,21 +121,21 @@ def test_the_bundle_streams_as_it_was_trained(trained):
     for action in ('brighten', 'darken'):
         for seed in range(3):
             recogniser.reset()
-            said = [
+            hypotheses = [
                 hypothesis
                 for image, stamp_ns in zip(film(action, 9000 + seed), STAMPS_NS, strict=True)
                 for hypothesis in recogniser.process(
                     [Frame(camera='c', stamp_ns=10**9 + int(stamp_ns), load=lambda i=image: i)]
                 )
             ]
-            scores_k = np.mean([hypothesis.tasks[0].scores_k for hypothesis in said], axis=0)
+            scores_k = np.mean([each.tasks[0].scores_k for each in hypotheses], axis=0)
             right.append(bundle.spec.tasks[0].labels[int(scores_k.argmax())] == action)
     assert np.mean(right) >= 0.8
 
 
 @pytest.fixture(scope='module')
 def coarse(videos, tmp_path_factory):
-    """Train on averages of 2 x 2 patches: the folder."""
+    """Train on averages of 2 x 2 patches; return the folder."""
     folder = tmp_path_factory.mktemp('coarse')
     content = recipe(
         videos, folder / 'cache', backbone={'bundle': 'tabletop-tiny', 'token_grid': [3, 4]}
@@ -145,7 +145,7 @@ def coarse(videos, tmp_path_factory):
     return folder
 
 
-def test_on_fewer_tokens_the_stream_sees_what_was_trained_on(coarse, videos):
+def test_with_a_token_grid_the_stream_equals_training(coarse, videos):
     bundle = load_bundle(coarse / 'bundle')
     assert bundle.spec.backbone.token_grid == (3, 4)
     encoder = TorchEncoder(bundle.model.backbone, device=torch.device('cpu'))
@@ -164,10 +164,10 @@ def test_on_fewer_tokens_the_stream_sees_what_was_trained_on(coarse, videos):
         images = sampler(record, 1)
         kept_tnd = held_out.read(record.clip_id, 1)
         assert kept_tnd.shape == (8, 12, 128)
-        # The cache keeps half floats.
+        # The cache holds half floats.
         torch.testing.assert_close(kept_tnd, encoder.encode(list(images)), rtol=2e-3, atol=2e-3)
         recogniser.reset()
-        *_, said = (
+        *_, latest = (
             hypothesis
             for place, image in enumerate(images)
             for hypothesis in recogniser.process(
@@ -177,13 +177,13 @@ def test_on_fewer_tokens_the_stream_sees_what_was_trained_on(coarse, videos):
         with torch.inference_mode():
             logits_1k = bundle.model.predict(kept_tnd[None])['action']
         expected_k = (logits_1k / bundle.spec.tasks[0].temperature).softmax(dim=-1)[0].numpy()
-        np.testing.assert_allclose(said.tasks[0].scores_k, expected_k, atol=1e-2)
-        label = bundle.spec.tasks[0].labels[int(said.tasks[0].scores_k.argmax())]
+        np.testing.assert_allclose(latest.tasks[0].scores_k, expected_k, atol=1e-2)
+        label = bundle.spec.tasks[0].labels[int(latest.tasks[0].scores_k.argmax())]
         right.append(label == record.labels['action'])
     assert np.mean(right) >= 0.7
 
 
-def test_on_fewer_tokens_a_bundle_is_evaluated_and_taught_like_any_other(coarse, videos):
+def test_with_a_token_grid_evaluate_and_teach_work(coarse, videos):
     scores = coarse / 'scores.json'
     given = [str(coarse / 'bundle'), 'csv', str(videos), '--json', str(scores)]
     result = CliRunner().invoke(app, ['evaluate', *given, '--cache', str(coarse / 'evaluated')])
@@ -199,7 +199,7 @@ def test_on_fewer_tokens_a_bundle_is_evaluated_and_taught_like_any_other(coarse,
     assert taught.model_id != load_bundle(coarse / 'bundle').model_id
 
 
-def test_trained_again_it_takes_what_is_there(trained, videos):
+def test_trained_again_it_reads_the_cache(trained, videos):
     folder, _ = trained
     before = {path: path.stat().st_mtime_ns for path in (folder / 'cache').rglob('*.bin')}
     digest = load_bundle(folder / 'bundle').spec.heads.digest
@@ -211,7 +211,7 @@ def test_trained_again_it_takes_what_is_there(trained, videos):
     assert load_bundle(folder / 'bundle').spec.heads.digest == digest
 
 
-def test_heads_that_take_different_tokens_learn_on_one_pass(videos, tmp_path):
+def test_heads_of_different_tokens_are_fitted_at_once(videos, tmp_path):
     content = recipe(
         videos,
         tmp_path / 'cache',
@@ -228,7 +228,7 @@ def test_heads_that_take_different_tokens_learn_on_one_pass(videos, tmp_path):
     assert list((tmp_path / 'bundle.tensorboard').glob('events.out.*'))
 
 
-def test_two_processes_make_the_model_that_one_makes(videos, tmp_path):
+def test_two_processes_make_the_same_model_as_one(videos, tmp_path):
     metrics, heads = [], []
     for processes in (1, 2):
         folder = tmp_path / f'{processes}'
@@ -271,7 +271,7 @@ def test_two_processes_make_the_model_that_one_makes(videos, tmp_path):
         ({'grid': {'one': {'rate': 1}}}, 'rate'),
     ],
 )
-def test_a_wrong_recipe_is_refused_in_one_line(changes, why, videos, tmp_path):
+def test_a_wrong_recipe_is_refused_without_a_traceback(changes, why, videos, tmp_path):
     content = recipe(videos, tmp_path / 'cache', **changes)
     if 'root' in changes.get('data', {}):
         content['data']['root'] = str(videos)
@@ -282,7 +282,7 @@ def test_a_wrong_recipe_is_refused_in_one_line(changes, why, videos, tmp_path):
     assert not (tmp_path / 'bundle').exists()
 
 
-def test_too_many_unusable_clips_stop_it(videos, tmp_path):
+def test_too_many_unusable_clips_stop_training(videos, tmp_path):
     broken = tmp_path / 'broken'
     broken.mkdir()
     for path in videos.iterdir():

@@ -226,6 +226,6 @@ def check_room(estimates: Sequence[CacheEstimate]) -> None:
         raise CacheError(
             estimates[0].folder.parent,
             f'the caches need {decimal(needed)}, the disk has room for '
-            f'{decimal(free)}; free disk space, or set fewer sampling.train_views or '
-            'cache.dtype int8',
+            f'{decimal(free)}; free disk space, lower sampling.train_views, or set cache.dtype '
+            'to int8',
         )

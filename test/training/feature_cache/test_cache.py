@@ -333,7 +333,7 @@ def test_damage_is_found(tmp_path):
 
 
 def small_disk(monkeypatch, tmp_path, free):
-    """A disk of 100 kB with so much free; 2 kB of it stay free."""
+    """Show a disk of 100 kB with some bytes free; caches leave 2 kB of them free."""
     disk = shutil.disk_usage(tmp_path)._replace(total=100_000, free=free)
     monkeypatch.setattr(spec_module.shutil, 'disk_usage', lambda _: disk)
 
@@ -342,7 +342,7 @@ def test_a_too_small_disk_is_refused_before_encoding(tmp_path, monkeypatch):
     needed = 10 * small_spec().clip_bytes
     small_disk(monkeypatch, tmp_path, needed + 1999)
     with pytest.raises(
-        CacheError, match=r'need 3\.8 kB, the disk has room for 3\.8 kB; make room'
+        CacheError, match=r'need 3\.8 kB, the disk has room for 3\.8 kB; free disk space'
     ):
         made(tmp_path / 'cache')
     assert not (tmp_path / 'cache').exists()
