@@ -34,7 +34,7 @@ def save_checkpoint(
     rng: np.random.Generator,
     history: list[dict[str, float]],
 ) -> None:
-    """Replace the checkpoint in a folder, whole or not at all.
+    """Replace the checkpoint in a folder; if this fails, the earlier one stays.
 
     Args:
         folder: Folder of the checkpoint.

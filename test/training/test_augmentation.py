@@ -75,7 +75,7 @@ def test_random_operations_and_erasing_come_last_if_asked_for():
         assert images.shape == plain.shape
         assert (images == images[0]).all()
         assert (images == draw(seed, **strong)).all()
-        # Crop and flip are those of the plain view: what is drawn later changes nothing before.
+        # Crop and flip are those of the plain view: they are drawn first.
         only_erased = draw(seed, random_erasing={'probability': 1})
         untouched = (only_erased == plain).all(axis=-1).mean()
         assert 0.6 < untouched < 1

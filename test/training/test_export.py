@@ -1,4 +1,4 @@
-"""Export of a bundle's encoder, whole or not at all."""
+"""Export of a bundle's encoder: exact, in int8, and what it refuses to overwrite."""
 
 import numpy as np
 import pytest

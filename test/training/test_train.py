@@ -194,9 +194,9 @@ def test_with_a_token_grid_evaluate_and_teach_work(coarse, videos):
     given = [str(coarse / 'bundle'), str(videos), '--output', str(coarse / 'taught')]
     result = CliRunner().invoke(app, ['teach', *given])
     assert result.exit_code == 0, result.output
-    taught = load_bundle(coarse / 'taught')
-    assert taught.spec.backbone.token_grid == (3, 4)
-    assert taught.model_id != load_bundle(coarse / 'bundle').model_id
+    extended = load_bundle(coarse / 'taught')
+    assert extended.spec.backbone.token_grid == (3, 4)
+    assert extended.model_id != load_bundle(coarse / 'bundle').model_id
 
 
 def test_trained_again_it_reads_the_cache(trained, videos):

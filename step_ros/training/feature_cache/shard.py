@@ -37,7 +37,7 @@ class Failure:
 
 @contextmanager
 def write_shard(folder: Path, number: int, spec: CacheSpec) -> Iterator['ShardWriter']:
-    """Yield a writer of one shard; the cache gets the shard at the end, whole or not at all.
+    """Yield a writer of one shard; the cache gets the shard at the end, unless the block raises.
 
     Args:
         folder: Folder of the cache.
@@ -165,7 +165,7 @@ class Shard:
         if file_digest(self._data) != f'sha256:{self._sha256}':
             raise CacheError(
                 self._data,
-                'the content is not what was written; delete the shard and extract again',
+                'the content differs from its checksum; delete the shard and extract again',
             )
 
     def read(self, place: int, view: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a feature cache holds, down to the last detail that decides its numbers."""
+"""The content of a feature cache, the format of its tokens, and the disk space it needs."""
 
 import hashlib
 import math

@@ -314,7 +314,9 @@ def test_damage_is_found(tmp_path):
     content = bytearray(data.read_bytes())
     content[10] ^= 1
     data.write_bytes(bytes(content))
-    with pytest.raises(CacheError, match=r'shard-00001\.bin: the content is not what was written'):
+    with pytest.raises(
+        CacheError, match=r'shard-00001\.bin: the content differs from its checksum'
+    ):
         FeatureCache(folder).verify()
     content[10:12] = np.float16('nan').tobytes()
     data.write_bytes(bytes(content))
