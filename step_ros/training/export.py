@@ -124,8 +124,8 @@ def _versions() -> dict[str, str]:
 def quantise(model: Any, images_bhw3: np.ndarray) -> Any:
     """Quantise a converted backbone to int8 after training, with NNCF.
 
-    Activations and weights of matrix products become int8. Operations that lose accuracy in int8, for
-    example softmax and norms, stay in float (NNCF's scheme for transformers).
+    Activations and weights of matrix products become int8. Operations that lose accuracy in int8,
+    for example softmax and norms, stay in float (NNCF's scheme for transformers).
 
     Args:
         model: An `openvino.Model` of one image, see `convert_backbone`.
