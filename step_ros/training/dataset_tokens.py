@@ -181,7 +181,7 @@ def render_missing(rendering: RenderingRecipe, root: Path) -> None:
         render_dataset(
             root,
             Rendering(
-                clips=dict(rendering.clips),
+                clips={str(split): count for split, count in rendering.clips.items()},
                 views=rendering.views,
                 size=(rendering.width, rendering.height),
                 rate=rendering.rate,
