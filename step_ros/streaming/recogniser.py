@@ -23,8 +23,8 @@ from step_ros.model.bundle import Bundle
 from step_ros.model.heads.base import Head
 from step_ros.model.tokens import tokens_per_frame
 from step_ros.streaming.attention_cache.batch import CacheUpdate, apply_updates
-from step_ros.streaming.attention_cache.build import find_native
 from step_ros.streaming.attention_cache.cache import HeadCache
+from step_ros.streaming.attention_cache.passes import find_native
 from step_ros.streaming.attention_cache.stacked_heads import (
     StreamingHeads,
     find_not_streaming_reason,

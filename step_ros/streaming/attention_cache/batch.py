@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from step_ros.streaming.attention_cache.build import NativeUpdate
 from step_ros.streaming.attention_cache.cache import GREATEST_SPREAD, HeadCache
 from step_ros.streaming.attention_cache.native import MOST_ORDERS, NativeCache
+from step_ros.streaming.attention_cache.passes import NativeUpdate
 from step_ros.streaming.timing import Stopwatch
 
 

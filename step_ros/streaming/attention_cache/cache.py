@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from step_ros.streaming.attention_cache.build import NativePasses
 from step_ros.streaming.attention_cache.native import NativeCache
+from step_ros.streaming.attention_cache.passes import NativePasses
 from step_ros.streaming.attention_cache.stacked_heads import StreamingHeads
 from step_ros.streaming.attention_cache.storage import Kept, allocate
 from step_ros.streaming.attention_cache.torch_kernels import TorchPasses, column_sums

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from step_ros.streaming.attention_cache.build import NativePasses, NativeUpdate, threads_for
+from step_ros.streaming.attention_cache.passes import NativePasses, NativeUpdate, threads_for
 from step_ros.streaming.attention_cache.stacked_heads import StreamingHeads
 from step_ros.streaming.attention_cache.storage import CacheTensors, row_length
 
@@ -51,6 +51,7 @@ class NativeCache:
     Attributes:
         passes: The compiled passes.
         bytes: Memory of the temporary sums.
+        store_threads: Number of threads that store a frame.
     """
 
     def __init__(self, passes: NativePasses, heads: StreamingHeads, tensors: CacheTensors) -> None:
@@ -99,7 +100,7 @@ class NativeCache:
             **{name: None if each is None else each.data_ptr() for name, each in named.items()},
         )
         pairs = groups * frames * heads.tokens * row
-        self._put_threads = threads_for(2 * pairs * heads.channels)
+        self.store_threads = threads_for(2 * pairs * heads.channels)
         self._attend_work = 2 * pairs * frames
 
     def store_frame(self, place: int, qkv_3gnc: Tensor) -> float:
@@ -107,12 +108,12 @@ class NativeCache:
         if qkv_3gnc.stride(-1) != 1:
             qkv_3gnc = qkv_3gnc.contiguous()
         part, group, token, _ = qkv_3gnc.stride()
-        return self.passes.put(
+        return self.passes.store_frame(
             ctypes.byref(self._cache),
             place,
             qkv_3gnc,
             strides=(part, group, token),
-            threads=self._put_threads,
+            threads=self.store_threads,
         )
 
     def fill(
@@ -142,7 +143,7 @@ class NativeCache:
         update.cache = ctypes.addressof(self._cache)
         update.place, update.qkv = place, qkv_3gnc.data_ptr()
         update.part_stride, update.group_stride, update.token_stride, _ = qkv_3gnc.stride()
-        update.spreads, update.put_threads = spreads_t.ctypes.data, self._put_threads
+        update.spreads, update.put_threads = spreads_t.ctypes.data, self.store_threads
         if slots_vt is not None and attended_vgc is not None:
             update.slots, update.orders = slots_vt.ctypes.data, len(slots_vt)
             update.attended = attended_vgc.data_ptr()

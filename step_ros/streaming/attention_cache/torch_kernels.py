@@ -10,7 +10,7 @@ these run on any device.
 import torch
 from torch import Tensor
 
-from step_ros.streaming.attention_cache.build import NativePasses
+from step_ros.streaming.attention_cache.passes import NativePasses
 from step_ros.streaming.attention_cache.stacked_heads import StreamingHeads
 from step_ros.streaming.attention_cache.storage import CacheTensors, Exponentials
 
@@ -19,7 +19,7 @@ from step_ros.streaming.attention_cache.storage import CacheTensors, Exponential
 _CHUNK = {'cpu': 1 << 20, 'cuda': 1 << 27}
 # Scores of a block of rows in `column_sums`: few enough for a processor's caches, many enough to
 # be worth a matrix product.
-_BLOCK_ELEMENTS = 1 << 20
+BLOCK_ELEMENTS = 1 << 20
 
 
 class TorchPasses:
@@ -174,7 +174,7 @@ def column_sums(
     groups, length, _ = k_gld.shape
     sums_gl = q_grd.new_zeros(groups, length)
     if native is not None:
-        rows = max(16, _BLOCK_ELEMENTS // length)
+        rows = max(16, BLOCK_ELEMENTS // length)
         for q_rd, k_ld, sums_l in zip(q_grd, k_gld, sums_gl, strict=True):
             for start in range(0, len(q_rd), rows):
                 scores_rl = q_rd[start : start + rows] @ k_ld.T
@@ -182,7 +182,7 @@ def column_sums(
                     scores_rl, weights=weights_r[start : start + rows], sums=sums_l
                 )
         return sums_gl
-    rows = max(16, _BLOCK_ELEMENTS // (length * groups))
+    rows = max(16, BLOCK_ELEMENTS // (length * groups))
     for start in range(0, q_grd.shape[1], rows):
         attention_grl = (q_grd[:, start : start + rows] @ k_gld.mT).softmax(dim=-1)
         sums_gl += torch.matmul(weights_r[start : start + rows], attention_grl)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from step_ros.streaming.attention_cache.batch import CacheUpdate, apply_updates
-from step_ros.streaming.attention_cache.build import load_native
 from step_ros.streaming.attention_cache.cache import GREATEST_SPREAD, HeadCache
+from step_ros.streaming.attention_cache.passes import load_native
 from step_ros.streaming.attention_cache.stacked_heads import StreamingHeads
 from step_ros.streaming.timing import Stopwatch
 

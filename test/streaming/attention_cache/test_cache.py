@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from step_ros.streaming.attention_cache import storage
-from step_ros.streaming.attention_cache.build import load_native
 from step_ros.streaming.attention_cache.cache import GREATEST_SPREAD, HeadCache
+from step_ros.streaming.attention_cache.passes import load_native
 from step_ros.streaming.attention_cache.stacked_heads import (
     StreamingHeads,
     find_not_streaming_reason,

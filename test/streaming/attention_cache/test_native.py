@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from step_ros.model.heads.step import StepHead
-from step_ros.streaming.attention_cache import build, library
-from step_ros.streaming.attention_cache.build import NativePasses, find_native, load_native
+from step_ros.streaming.attention_cache import library, passes
 from step_ros.streaming.attention_cache.cache import HeadCache
 from step_ros.streaming.attention_cache.library import NativeError
 from step_ros.streaming.attention_cache.native import NativeCache
+from step_ros.streaming.attention_cache.passes import NativePasses, find_native, load_native
 from step_ros.streaming.attention_cache.stacked_heads import StreamingHeads
 from step_ros.streaming.attention_cache.storage import allocate
 from step_ros.streaming.attention_cache.torch_kernels import TorchPasses, column_sums
@@ -27,9 +27,9 @@ def fresh(tmp_path, monkeypatch):
     """Return an empty cache folder; nothing is loaded or installed yet."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     monkeypatch.setattr(library, 'installed_folders', lambda: [tmp_path / 'installed'])
-    build.forget()
+    passes.forget()
     yield tmp_path / 'step_ros'
-    build.forget()
+    passes.forget()
 
 
 def executable(path, text):
@@ -48,7 +48,7 @@ def test_first_use_compiles_once(fresh, monkeypatch):
     assert isinstance(load_native(), NativePasses)
     (built,) = fresh.iterdir()
     made = built.stat().st_mtime_ns
-    build.forget()
+    passes.forget()
     monkeypatch.setattr(library, 'compile_to', None)
     load_native()
     assert built.stat().st_mtime_ns == made
@@ -179,11 +179,11 @@ def test_exponentials_are_those_of_torch(tokens, frames, half, most):
     head = StepHead(frames=frames, tokens=tokens, width=12, classes=4, attention_heads=2).eval()
     heads = StreamingHeads({'task': head}, tokens=tokens)
     tensors = allocate(heads, 'bfloat16' if half else 'float32', by_row=True)
-    passes = NativeCache(load_native(), heads, tensors)
+    native = NativeCache(load_native(), heads, tensors)
     # Whole numbers: their scores have no rounding.
     qkv_t3gnc = torch.randint(-most, most + 1, (frames, 3, heads.groups, tokens, 6)).float()
     for place, qkv_3gnc in enumerate(qkv_t3gnc):
-        passes.store_frame(place, qkv_3gnc)
+        native.store_frame(place, qkv_3gnc)
     q_tgnc, k_tgnc, _ = qkv_t3gnc.unbind(1)
     scores_gttnn = torch.einsum('rgnc,sgmc->grsnm', q_tgnc, k_tgnc)
     kept = tensors.exponentials
@@ -205,17 +205,17 @@ def test_exponentials_are_those_of_torch(tokens, frames, half, most):
     scale=st.sampled_from([0.1, 3.0, 10.0]),
     threads=st.integers(1, 3),
 )
-def test_what_is_kept_is_what_torch_keeps(tokens, frames, kept, scale, threads):
+def test_compiled_passes_keep_what_torch_keeps(tokens, frames, kept, scale, threads):
     torch.manual_seed(tokens)
     head = StepHead(frames=frames, tokens=tokens, width=12, classes=4, attention_heads=2).eval()
     heads = StreamingHeads({'task': head}, tokens=tokens)
     compiled, plain = (allocate(heads, kept, by_row=by_row) for by_row in (True, False))
-    passes = NativeCache(load_native(), heads, compiled)
-    passes._put_threads = threads
+    native = NativeCache(load_native(), heads, compiled)
+    native.store_threads = threads
     with torch.inference_mode():
         for place in [*range(frames), 0]:
             qkv_3gnc = heads.project(scale * torch.randn(1, tokens, 12))[0]
-            spread = passes.store_frame(place, qkv_3gnc)
+            spread = native.store_frame(place, qkv_3gnc)
             assert spread == pytest.approx(
                 TorchPasses(heads, plain).store_frame(place, qkv_3gnc), 1e-4
             )
@@ -225,8 +225,8 @@ def test_what_is_kept_is_what_torch_keeps(tokens, frames, kept, scale, threads):
             torch.testing.assert_close(said, wanted, rtol=tolerance, atol=1e-4)
         assert (compiled.exponentials.kept_gttnn.amax(dim=-1) == 1).all()
         slots_vt = torch.stack([torch.randperm(frames) for _ in range(3)])
-        said_vgc = passes.attended(slots_vt, newest=0)
-        alone_vgc = [passes.attended(slots_vt[[v]], newest=0)[0] for v in range(3)]
+        said_vgc = native.attended(slots_vt, newest=0)
+        alone_vgc = [native.attended(slots_vt[[v]], newest=0)[0] for v in range(3)]
         torch.testing.assert_close(said_vgc, torch.stack(alone_vgc))
 
 
@@ -247,17 +247,17 @@ def test_column_sums_are_those_of_the_whole_matrix(rows, length, compiled, scale
 
 @pytest.mark.parametrize('compiled', [True, False])
 def test_column_sums_of_many_blocks_of_rows(compiled, monkeypatch):
-    monkeypatch.setattr('step_ros.streaming.attention_cache.torch_kernels._BLOCK_ELEMENTS', 1)
+    monkeypatch.setattr('step_ros.streaming.attention_cache.torch_kernels.BLOCK_ELEMENTS', 1)
     q, k, weights = torch.randn(3, 50, 4), torch.randn(3, 33, 4), torch.rand(50)
     wanted = (weights[:, None] * (q @ k.mT).softmax(dim=-1)).sum(dim=1)
     said = column_sums(q, k, weights, native=load_native() if compiled else None)
     torch.testing.assert_close(said, wanted)
 
 
-def test_the_number_of_threads_changes_nothing(monkeypatch):
+def test_number_of_threads_changes_nothing(monkeypatch):
     q, k, weights = torch.randn(1, 64, 4), torch.randn(1, 40, 4), torch.rand(64)
     said = []
     for threads in (1, 3):
-        monkeypatch.setattr(build, 'threads_for', lambda _, threads=threads: threads)
+        monkeypatch.setattr(passes, 'threads_for', lambda _, threads=threads: threads)
         said.append(column_sums(q, k, weights, native=load_native()))
     torch.testing.assert_close(*said)

@@ -54,7 +54,7 @@ class NativePasses:
         self._library.step_put.restype = ctypes.c_float
         self._library.apply_updates.restype = ctypes.c_int64
 
-    def put(
+    def store_frame(
         self,
         cache: Any,
         place: int,
@@ -63,14 +63,14 @@ class NativePasses:
         strides: tuple[int, int, int],
         threads: int,
     ) -> float:
-        """Put a frame in its place in a `StepCache`.
+        """Store a frame at its place in a `StepCache`.
 
         Args:
             cache: Reference to the structure.
-            place: Where to.
+            place: The place.
             qkv_3gnc: Queries, keys and values; channels are contiguous.
-            strides: Of all but the channels.
-            threads: How many share the work.
+            strides: Strides of all axes but the channels, in numbers.
+            threads: Number of threads that share the work.
 
         Returns:
             The greatest difference of a positional score within the frame.
@@ -89,8 +89,8 @@ class NativePasses:
             cache: Reference to the structure.
             slots: Slot of each place, `[v, t]`, int32; one or two orders.
             newest: Place of the newest frame.
-            attended: Takes the sums, `[v, g, c]`.
-            threads: How many share the work.
+            attended: Receives the sums, `[v, g, c]`.
+            threads: Number of threads that share the work.
         """
         self._library.step_attend(
             cache,
