@@ -8,7 +8,7 @@ from step_ros.visualization.demo import PANEL_WIDTH, annotate
 
 
 def seen(label='open drawer'):
-    answer = TaskPrediction(
+    prediction = TaskPrediction(
         label=label,
         score=0.8,
         counterpart='close drawer',
@@ -21,7 +21,7 @@ def seen(label='open drawer'):
         stamp_ns=10,
         arrival_ns=11,
         node_latency_ns=1,
-        predictions={'action': answer, 'verb': answer, 'object': answer},
+        predictions={'action': prediction, 'verb': prediction, 'object': prediction},
     )
 
 
