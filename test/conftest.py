@@ -14,6 +14,7 @@ pytest_plugins = (
     'fixtures.ablations',
     'fixtures.backbones',
     'fixtures.datasets',
+    'fixtures.markers',
     # Before the two that import it: pytest must see it first to rewrite its assertions.
     'fixtures.ros_graph',
     'fixtures.node_processes',

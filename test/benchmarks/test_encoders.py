@@ -7,6 +7,8 @@ import pytest
 from step_ros.benchmarks.encoders import EAGER, markdown_rows, measure_runtimes
 from step_ros.encoders.factory import TOLERANCES
 
+pytestmark = pytest.mark.slow
+
 
 def test_each_runtime_has_times_or_a_reason(tiny_model, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnxscript', None)

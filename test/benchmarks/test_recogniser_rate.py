@@ -7,6 +7,8 @@ from step_ros.benchmarks.recogniser_rate import RecogniserRateMeter
 from step_ros.encoders.base import TorchEncoder
 from step_ros.streaming.recogniser import StreamingRecogniser
 
+pytestmark = pytest.mark.slow
+
 
 def meter(bundle, cameras):
     encoder = TorchEncoder(bundle.model.backbone, device=torch.device('cpu'))

@@ -8,6 +8,8 @@ from step_ros.encoders.base import TorchEncoder
 from step_ros.model.bundle import load_bundle
 from step_ros.reporting.machine import machine
 
+pytestmark = pytest.mark.slow
+
 
 def encoder(bundle):
     return TorchEncoder(bundle.model.backbone, device=torch.device('cpu'))

@@ -6,6 +6,8 @@ import torch
 
 from step_ros.benchmarks.tasks import COLUMNS, WARM_UP, TasksBenchmark, plot_tasks, tasks_table
 
+pytestmark = pytest.mark.slow
+
 TURNS = 2
 
 

@@ -15,6 +15,8 @@ from step_ros.cli.ablate import with_recipes
 from step_ros.io.video import VideoWriter
 from step_ros.resources import share_directory
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def videos(tmp_path_factory):

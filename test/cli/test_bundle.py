@@ -6,6 +6,8 @@ from typer.testing import CliRunner
 
 from step_ros.cli.bundle import app
 
+pytestmark = pytest.mark.slow
+
 
 def export(*arguments):
     return CliRunner().invoke(app, ['export', *map(str, arguments)], env={'COLUMNS': '120'})

@@ -11,6 +11,8 @@ import av
 import cv2
 import pytest
 
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
+
 COMMAND = [sys.executable, '-c', 'from step_ros.cli import main; main()', 'demo']
 
 

@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 from step_ros.cli import app
 from step_ros.tabletop.dataset import Rendering, render_dataset
 
+pytestmark = pytest.mark.slow
+
 
 def evaluate(*arguments):
     return CliRunner().invoke(

@@ -16,6 +16,8 @@ from step_ros.datasets.recorder import ExampleRecorder, RecordError
 from step_ros.datasets.registry import read_dataset
 from step_ros.io.video import VideoReader, VideoWriter
 
+pytestmark = pytest.mark.slow
+
 SECOND = 1_000_000_000
 PATIENCE_S = 120.0
 

@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 from step_ros.cli import app
 from step_ros.resources import load_defaults
 
+pytestmark = pytest.mark.slow
+
 
 def call(*arguments):
     return CliRunner().invoke(

@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 from step_ros.cli import app
 from step_ros.model.bundle import load_bundle
 
+pytestmark = pytest.mark.slow
+
 PAIR = ('slide cup left', 'slide cup right')
 
 

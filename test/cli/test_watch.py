@@ -13,6 +13,8 @@ from rich.console import Console
 
 from step_ros.cli.watch import event_line, hypothesis_line, watch_view
 
+pytestmark = pytest.mark.ros
+
 COMMAND = [sys.executable, '-c', 'from step_ros.cli import main; main()', 'watch']
 DOMAIN = 1 + os.getpid() % 40
 

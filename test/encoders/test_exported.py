@@ -15,6 +15,8 @@ from step_ros.encoders.exported import (
 from step_ros.model.backbone import create_backbone
 from step_ros.model.bundle import BundleError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def backbone(tiny_model):

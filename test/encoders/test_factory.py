@@ -13,6 +13,8 @@ from step_ros.encoders.factory import INT8, TOLERANCES, check_tokens, create_enc
 from step_ros.model.backbone import Backbone
 from step_ros.model.bundle import BundleError
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device('cpu')
 
 

@@ -11,6 +11,8 @@ from step_ros.model.heads.registry import HEADS, create_head
 from step_ros.model.multitask import MultiTaskModel
 from step_ros.model.tokens import tokens_per_frame
 
+pytestmark = pytest.mark.slow
+
 onnxruntime = pytest.importorskip('onnxruntime', reason='ONNX Runtime is not installed')
 pytest.importorskip('onnxscript', reason='onnxscript is not installed')
 

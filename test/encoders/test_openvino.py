@@ -12,6 +12,8 @@ from step_ros.encoders.base import TorchEncoder
 from step_ros.encoders.factory import TOLERANCES
 from step_ros.encoders.openvino import OpenVinoEncoder, convert_backbone
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip('openvino', reason='OpenVINO is not installed')
 
 CPU = torch.device('cpu')

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
+
 EXAMPLES = Path(__file__).parents[2] / 'examples'
 
 

@@ -22,6 +22,8 @@ from step_ros.experiments.complexity import (
 from step_ros.model.heads.registry import HEADS
 from step_ros.model.peft.registry import PEFT_METHODS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def rows():

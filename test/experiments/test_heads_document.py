@@ -9,6 +9,8 @@ from step_ros.experiments.heads_document import heads_document
 from step_ros.model.backbone import create_backbone
 from step_ros.model.pretrained import PUBLISHED
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = Path(__file__).resolve().parents[2] / 'docs' / 'heads.md'
 
 

@@ -23,6 +23,8 @@ from step_ros.model.heads.step import Pooling
 from step_ros.model.positions import Positions
 from step_ros.model.pretrained import PUBLISHED
 
+pytestmark = pytest.mark.research
+
 DINOV2, CLIP = 'DINOv2 ViT-B/14', 'CLIP ViT-B/16'
 # Rows, columns and missing cells of each table.
 SHAPES = {

@@ -13,6 +13,8 @@ from step_ros.experiments.tables import check_published, label_figures, paper_fi
 from step_ros.reporting.html import html_report
 from step_ros.reporting.markdown import Grid, plain
 
+pytestmark = pytest.mark.slow
+
 COMMAND = 'step_ros ablate lights.yaml'
 
 

@@ -14,6 +14,8 @@ from step_ros.experiments.spec import load_ablation
 from step_ros.training import fit as fit_module
 from step_ros.training.fit import FitError
 
+pytestmark = pytest.mark.slow
+
 INVARIANT = ('linear', 'attentive', 'self-attention')
 
 

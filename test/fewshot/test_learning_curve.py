@@ -15,6 +15,8 @@ from step_ros.model.bundle import load_bundle
 from step_ros.resources import find_bundle
 from step_ros.tabletop.unseen_actions import UNSEEN_ACTIONS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def measured():

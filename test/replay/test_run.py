@@ -20,6 +20,8 @@ from step_ros.replay.run import ReplayPlan, replay
 from step_ros.resources import load_defaults
 from step_ros.streaming.settings import StreamSettings
 
+pytestmark = pytest.mark.slow
+
 ZERO = 1_700_000_000 * 10**9
 SECOND = 10**9
 FRONT, SIDE = '/front/image_raw', '/side/image_raw/compressed'

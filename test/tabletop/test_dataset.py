@@ -11,6 +11,8 @@ from step_ros.io.errors import DatasetError
 from step_ros.tabletop.dataset import FIRST_SEED, Rendering, render_dataset
 from step_ros.tabletop.simulator import COUNTERPARTS, TASKS, render_clip
 
+pytestmark = pytest.mark.slow
+
 SMALL = Rendering(clips={'train': 2, 'val': 1, 'test': 1}, views=('front', 'top'), rate=5.0)
 
 

@@ -130,6 +130,7 @@ def accuracy(features_nf: np.ndarray, labels_n: np.ndarray, folds: int = 5) -> t
     return int(hits[0]), int(hits[1])
 
 
+@pytest.mark.research
 def test_only_the_order_of_frames_separates_a_pair():
     count = 40
     # Labels are interleaved, so that every fold holds equally many clips of both.

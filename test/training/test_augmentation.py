@@ -93,6 +93,7 @@ def test_cache_key_holds_the_augmentations_that_are_on():
     assert Augmentation(rand_augment={}).for_cache()['operations'] == 'torchvision'
 
 
+@pytest.mark.slow
 def test_torchvision_is_imported_only_for_rand_augment():
     script = (
         'import sys, numpy as np\n'

@@ -12,6 +12,8 @@ from step_ros.model.bundle import BundleError
 from step_ros.training.calibration import Calibration, predicts_tabletop_tasks
 from step_ros.training.export import export_bundle
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device('cpu')
 
 

@@ -13,6 +13,8 @@ from step_ros.resources import find_bundle
 from step_ros.streaming.grid import NANOSECONDS, grid_indices
 from step_ros.tabletop.simulator import TASKS, render_clip
 
+pytestmark = pytest.mark.slow
+
 ACTIONS = ('pick up cup', 'lay down cup', 'open drawer', 'close drawer', 'wave', 'idle')
 FRAMES = 8
 VARIANTS = [

@@ -15,6 +15,8 @@ from step_ros.resources import share_directory
 from step_ros.training import pretrain
 from step_ros.training.config import BackboneRecipe, load_recipe
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = share_directory() / 'config' / 'training' / 'tabletop-tiny.yaml'
 BACKBONE = {
     'name': 'vit_tiny_patch16_224',

@@ -22,6 +22,8 @@ from step_ros.streaming.recogniser import StreamingRecogniser
 from step_ros.training.feature_cache.cache import FeatureCache
 from step_ros.training.sampler import Sampler
 
+pytestmark = pytest.mark.slow
+
 ACTIONS = ('brighten', 'darken', 'flicker')
 PAIRS = {'brighten': 'darken', 'darken': 'brighten'}
 COUNTS = {'train': 12, 'val': 3, 'test': 5}

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
+
 COMMAND = [sys.executable, '-c', 'from step_ros.cli import main; main()', 'bench']
 
 

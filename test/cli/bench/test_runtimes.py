@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
 from typer.testing import CliRunner
 
 from step_ros.cli import app
+
+pytestmark = pytest.mark.slow
 
 
 def bench(*arguments):

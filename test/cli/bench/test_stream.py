@@ -7,6 +7,8 @@ from typer.testing import CliRunner
 
 from step_ros.cli import app
 
+pytestmark = pytest.mark.slow
+
 
 def bench(*arguments):
     return CliRunner().invoke(app, ['bench', 'stream', *map(str, arguments)])

@@ -21,6 +21,8 @@ from step_ros.streaming.attention_cache.stacked_heads import StreamingHeads
 from step_ros.streaming.attention_cache.storage import allocate
 from step_ros.streaming.attention_cache.torch_kernels import TorchPasses, column_sums
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def fresh(tmp_path, monkeypatch):
