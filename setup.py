@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Install the ROS-free part with pip; `colcon build` (CMakeLists.txt) installs it for ROS 2."""
 
 import importlib.util

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """A behaviour tree that follows the person: move away while they pick something up, then help.
 
 Needs py_trees (`pip install py_trees`, or `sudo apt install ros-$ROS_DISTRO-py-trees`).

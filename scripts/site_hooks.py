@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hooks of the documentation site (mkdocs.yml): the README as index, the API reference, links.
 
 The API reference has a page for each room, and each module of it. It is made from the source text,

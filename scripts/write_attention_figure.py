@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draw docs/images/attention.png, the attention of the shipped model; `make docs` calls it."""
 
 import cv2

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write docs/heads.md from the registries; `make docs` calls it."""
 
 from pathlib import Path

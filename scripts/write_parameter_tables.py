@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write the parameter tables of the integration guide from the declarations; `make docs` does."""
 
 import re

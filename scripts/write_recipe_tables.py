@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write docs/recipes.md from the schemas of the YAML files; `make docs` calls it."""
 
 from pathlib import Path

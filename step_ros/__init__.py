@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Order-aware action recognition for human-robot interaction, live on ROS 2."""
 
 from pkgutil import extend_path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The base class of all records that are read from YAML."""
 
 from pydantic import BaseModel, ConfigDict

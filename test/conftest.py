@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fixtures for all tests: a tiny model, its bundle, and bags."""
 
 import hypothesis

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arrows point down only: the contracts in `pyproject.toml` hold, and would notice a breach."""
 
 import re

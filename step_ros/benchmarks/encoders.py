@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Times of the encoder in each runtime, and the difference of its tokens to torch in float32."""
 
 from collections.abc import Iterator, Sequence

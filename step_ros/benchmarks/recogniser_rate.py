@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The recogniser's own rate: times in one process without ROS, as the reference for a node."""
 
 import time

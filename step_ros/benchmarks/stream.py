@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Benchmark of streaming: a hypothesis from one new frame against one from the whole clip."""
 
 import tempfile

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Benchmark of several tasks: STEP's heads after one pass, or a pass through adapters per task.
 
 Fig. 4 of the STEP paper counts operations. This benchmark measures time, on the same frames and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cameras to record examples from: a device, a video file, or the tabletop that acts a label out.
 
 Each yields frames with their stamps. `open_camera` chooses one by the text that a user types.

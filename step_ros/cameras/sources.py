@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sources of the camera node: a video file or the synthetic tabletop.
 
 A source is a cursor over stream time. The node advances it to the present time; frames that are

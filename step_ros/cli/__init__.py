@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command `step_ros`: one file for each verb.
 
 The verbs import torch, ROS and other slow modules inside their functions, so that

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Labelled clips: schema, splits, sampling, checks and recording."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A labelled clip of a video or of a bag's camera; every dataset reader returns clips."""
 
 from collections.abc import Mapping

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Record examples: one video or bag for each, named by a row of `annotations.csv`.
 
 An example is finished before its row is written, and `annotations.csv` is replaced as a whole. So

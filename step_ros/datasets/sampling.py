@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Choose the frames of a clip for a window: on the stream's grid, or from uniform segments.
 
 Source: the longer STEP paper, supplement B: 16 frames at an interval of 2, three temporal clips

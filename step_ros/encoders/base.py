@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The encoder interface, and the parts that the runtimes share.
 
 An encoder turns camera images into tokens (`Encoder`). Torch runs it on any device

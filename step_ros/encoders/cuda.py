@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The encoder on a CUDA device: pinned uploads, resizing on the device, CUDA graphs.
 
 `DeviceResize` scales images with the same areas and weights as OpenCV. Scaling is a weighted mean

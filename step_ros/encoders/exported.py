@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An exported encoder: a folder with `encoder.yaml` and the files that a runtime loads.
 
 `encoder.yaml` holds the fingerprint of the backbone from which the encoder was made, so that it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The encoder in ONNX Runtime, and the export of encoder and heads as ONNX files."""
 
 import logging

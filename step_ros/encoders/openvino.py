@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The encoder in OpenVINO, which runs vision transformers on a CPU in half the time of torch."""
 
 import sys

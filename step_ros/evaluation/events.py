@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compare published events with the true labels: delays, missed actions and false events."""
 
 from collections.abc import Collection, Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """True labels over time, and hypotheses compared with them.
 
 A window is settled if one label is true all through it; accuracy counts settled windows only.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metrics of one task's predictions, as in the papers' tables."""
 
 from collections.abc import Mapping, Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Segmental metrics of a sequence of labels: F1 at an overlap, and edit score.
 
 Farha and Gall define them (MS-TCN, CVPR 2019, Sec. 4.1) after Lea et al. (CVPR 2017). Both

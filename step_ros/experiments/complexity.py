@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Multiply-adds and trainable parameters of every method, beside the papers' figures.
 
 The papers' figures are copied from their tables. Ours are counted on the real modules in the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The papers' findings, and whether an ablation confirms them."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The generator of `docs/heads.md`: texts from the registries, counts on the real modules."""
 
 from collections.abc import Iterator

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The papers' printed figures: the schema of `config/published/*.yaml`, and look-up functions.
 
 A table is kept as printed. Each column has the conditions under which its figures were measured,

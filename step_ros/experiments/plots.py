@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plots of an ablation's runs: t-SNE, accuracy by label, by training clips, and attention maps."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Predictions of a pictured run on the test clips, with the labels in pairs."""
 
 from dataclasses import dataclass

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The generator of `docs/recipes.md`: every key of the YAML files, from their schemas."""
 
 import inspect

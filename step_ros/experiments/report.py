@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report of one or several ablations in Markdown; the same results give the same text."""
 
 import os

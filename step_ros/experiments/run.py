@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Running an ablation: every run of the grid, in as few passes over the tokens as possible.
 
 `ablate` groups the runs that see the same windows and fits each group in one pass. Each run has a

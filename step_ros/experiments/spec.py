@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The schema of `config/ablations/*.yaml`: a grid of heads, in the tables of its report.
 
 A row of a table is a run. A file without a training recipe can be run on several datasets;

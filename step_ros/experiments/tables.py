@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tables of an ablation's report, with the papers' figures beside the ablation's own.
 
 `table_grid` and `labels_grid` lay out the tables. `paper_figure` and `label_figures` find the

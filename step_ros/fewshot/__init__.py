@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """New tasks from a handful of examples: `step_ros teach`."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Multinomial logistic regression for few examples, and folds for its cross-validation."""
 
 from collections.abc import Iterator

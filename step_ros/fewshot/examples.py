@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recorded examples of a task, and their features as the bundle's heads compute them."""
 
 import hashlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Features for few-shot tasks: the inputs of a trained head's last layer.
 
 A trained STEP head has learned, from thousands of clips, which tokens matter and in which order

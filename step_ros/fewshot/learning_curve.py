@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Learning curve: accuracy on the tabletop's unseen actions against examples per label.
 
 `measure_curve` learns the unseen actions from 1 to 20 examples of each label and scores the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Learn a task from features: choose a trained head and a weight decay, fit, calibrate, score.
 
 Cross-validation over the examples makes both choices. The logits on the held-out examples also

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The work of `step_ros teach`: add a task to a bundle from a few examples.
 
 The encoder and the body of a trained head stay as they are. Only a new last layer is fitted to

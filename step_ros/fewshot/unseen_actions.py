@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Clips of the tabletop's unseen actions as few-shot examples: rendered, encoded, sampled."""
 
 from collections.abc import Mapping, Sequence

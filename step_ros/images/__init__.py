@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pixels without torch: encodings, fields of image messages, resizing, region of interest."""

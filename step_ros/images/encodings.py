@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pixel encodings of `sensor_msgs/Image`, and their conversion to RGB and back.
 
 The result equals that of `cv_bridge` for `rgb8`; a test compares the two if it is installed.

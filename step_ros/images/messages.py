@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Conversion between the fields of image messages and RGB arrays.
 
 The functions need only the fields, so they convert ROS messages and messages of a bag alike. A

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The region of interest: the part of the image around a person that the encoder receives."""
 
 from dataclasses import dataclass

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fit camera images to the size of the encoder's input, for training and for the robot.
 
 This module does not import torch, so that the process of a camera needs no torch.

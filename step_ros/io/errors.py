@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The error of datasets that cannot be used."""
 
 

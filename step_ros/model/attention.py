@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Self-attention, cross-attention from a learnable query, and the block around attention."""
 
 from typing import Literal

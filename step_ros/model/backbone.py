@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A frozen image foundation model: images in, patch tokens out.
 
 Most vision transformers of timm work. The weights come from the Hugging Face hub or from a local

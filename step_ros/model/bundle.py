@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model bundle: save a model to a folder, and load it back with every file checked.
 
 The folder holds `bundle.yaml` and `heads.safetensors`, and optionally the weights of the backbone

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The schema of `bundle.yaml`: backbone, heads, image size, and the labels of each task."""
 
 import re

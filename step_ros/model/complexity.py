@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trainable parameters and multiply-adds, counted on the real modules.
 
 The modules run on torch's meta device, which knows shapes and does no arithmetic. Torch's own

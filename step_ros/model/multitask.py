@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model of several tasks that share one backbone pass.
 
 Source: Sec. IV.D of the human-robot interaction paper.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Positional encodings: embeddings by which a head knows the order of the frames."""
 
 import math

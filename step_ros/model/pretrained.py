@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The foundation models of the papers, and newer ones."""
 
 from collections.abc import Mapping

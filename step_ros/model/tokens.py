@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The kinds of tokens that a head can consume, and their number in a frame."""
 
 from typing import Any, Literal, get_args

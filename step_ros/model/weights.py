@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weights of a backbone: download or read a safetensors file, check it, load it."""
 
 import hashlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compare the output of a running node with the replay of the same bag, and explain differences.
 
 A node may lose frames: they never arrive, or a busy node drops them. A lost frame changes all

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Report whether replay and node agree: agreement.json, and a section of the report."""
 
 import json

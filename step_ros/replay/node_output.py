@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Output of a running node for a bag that was played to it: messages and frame counts."""
 
 import json

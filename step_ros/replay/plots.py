@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plots of replayed recordings: timelines of truth, best labels and events, and confusion."""
 
 from collections.abc import Mapping, Sequence

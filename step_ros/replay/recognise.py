@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Drive the streaming recogniser with a recorded bag, as the node drives it with live images."""
 
 from collections.abc import Iterator, Sequence

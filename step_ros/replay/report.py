@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report of a replay: report.json, report.md, report.html and timing.json.
 
 `report.json` holds all figures and no times of this run, so that equal inputs give equal bytes.

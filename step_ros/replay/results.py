@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Predictions of a bundle for a bag, and the folder that keeps them for later runs.
 
 The folder holds `answers.json` (facts and events) and `answers.npz` (stamps and scores).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Replay evaluation: run recorded bags through the streaming recogniser of every bundle.
 
 A `ReplayPlan` says how to replay, `replay` does it, and a `ReplayResult` holds the predictions

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scores of a bundle's predictions on recordings; `docs/replay.md` defines every figure."""
 
 import math

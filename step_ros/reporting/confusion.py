@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draw confusion matrices, and write pictures as small PNG files."""
 
 import io

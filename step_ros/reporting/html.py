@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turn a Markdown report into one HTML page with embedded pictures."""
 
 import base64

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Describe the machine of a benchmark, and write its results as JSON."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Log repeated warnings only now and then, with their count."""
 
 import time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read serialised image messages without deserialising them through rclpy.
 
 A raw subscription hands over the serialised bytes. Their format is CDR (XCDR1: OMG DDS-XTypes 1.3,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convert stamps, hypotheses, events and bundles to ROS messages, and names to topics."""
 
 import time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The executor that spins a node, and calling a function in its thread from another thread."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convert image messages to RGB arrays, and RGB arrays to image messages."""
 
 import array

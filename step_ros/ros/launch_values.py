@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convert launch arguments, which are text, to the parameter types that the node declares."""
 
 from collections.abc import Mapping

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run a node as a program: `python -m step_ros.ros.node_program perception_node --ros-args ...`.
 
 Importing torch takes seconds. The signal handlers are installed before that, so that Ctrl-C during

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Node parameters: meaning, range and unit are declared in Python, defaults in `config/*.yaml`."""
 
 from collections.abc import Callable, Mapping, Sequence

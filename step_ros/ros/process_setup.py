@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Settings of the process for large images: memory reuse, and shared memory of Fast DDS.
 
 Both must be set before the first image: `keep_freed_memory` when the program starts, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Start, watch and stop nodes of this package, each in its own process."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Quality of service (QoS): profiles, queue depths, and the reliability of image subscriptions."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run a node as a program that ends cleanly on signals and on wrong arguments."""
 
 import logging

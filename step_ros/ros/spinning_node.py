@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A node whose callbacks run in a background thread, for clients with other work to do."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The state of one camera: grid, window, attention cache and counters."""
 
 from collections import Counter

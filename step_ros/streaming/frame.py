@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A frame on its way from a camera to the encoder: as it arrives, then placed on the grid.
 
     Frame       an image that has arrived; its pixels are not converted yet

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The queue between the cameras' callbacks and the one worker: grid frames, ready to encode.
 
     callbacks' thread                                 worker's thread

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long a recogniser takes for a frame, measured on an image in memory."""
 
 import time

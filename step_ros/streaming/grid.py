@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The temporal grid: which frames of a stream enter a window.
 
 The grid cuts time into slots of one frame period. Slot 0 starts a tenth of a period before the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hypotheses: scores of all tasks for one window, computed from the heads' logits."""
 
 from dataclasses import dataclass

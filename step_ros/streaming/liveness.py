@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which cameras no longer send frames."""
 
 from collections.abc import Callable, Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Load shedding: which cameras are served when the machine cannot serve them all.
 
 Frames never leave holes in a window: a camera's frames enter its window one after the other, or

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From the recogniser's hypotheses to published ones: fused, smoothed, with events."""
 
 import threading

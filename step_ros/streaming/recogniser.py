@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The streaming recogniser: frames of any number of cameras in, hypotheses out.
 
     frames -> grid of each camera -> encoder (one batch) -> windows -> heads -> hypotheses

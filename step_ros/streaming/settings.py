@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Settings of the stream, named like the perception node's parameters."""
 
 from collections.abc import Mapping

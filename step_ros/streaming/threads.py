@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many of the processor's threads a model is worth.
 
 Several threads hardly speed up a frame of a small model: they wait for each other, awake, and take

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a grid frame costs: the time to encode it and to run the heads on its window."""
 
 import time

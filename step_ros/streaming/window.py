@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A window: the tokens of the T newest grid frames of one camera."""
 
 from dataclasses import dataclass

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The two threads between the cameras' callbacks and the publishers.
 
     executor's thread      worker's thread            publisher's thread

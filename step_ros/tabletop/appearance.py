@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Appearance of one scene: light, colours, textures, exposure and sensor noise."""
 
 from __future__ import annotations

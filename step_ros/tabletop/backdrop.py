@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fixed part of a view: the room, the person's body and the table, painted once per camera."""
 
 from __future__ import annotations

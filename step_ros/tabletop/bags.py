@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Annotated bags of the synthetic tabletop, for tutorials and tests."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A canvas for polygons and capsules, with a map of the surface that each pixel shows."""
 
 from __future__ import annotations

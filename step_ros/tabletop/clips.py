@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Clips of single actions, each in its own scene.
 
 A `Stage` is one scene with everything that stays the same in it: layout, look, cameras and

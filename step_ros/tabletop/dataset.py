@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tabletop as a dataset on disk: videos of single actions and `annotations.csv`.
 
 `read_dataset('tabletop', root)` reads it like any other dataset.

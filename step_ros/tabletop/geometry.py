@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Solids made of flat faces, and pinhole cameras that project them.
 
 Solids are the building blocks of everything but the hand. World coordinates, in metres: the origin

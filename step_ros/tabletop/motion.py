@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Motions: the hand moves from knot to knot and carries a thing along.
 
 One action of a pair plays a motion forward, the other one backward. A motion is a function of time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plan a motion between two resting worlds; both actions of a pair share one generator.
 
 Every generator plans from world `a` to world `b`. An action that plays its pair's motion backward

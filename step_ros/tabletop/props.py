@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shapes of the scene: the table, the person's body, hand and arm, and the things on the table.
 
 The hand and the arm are capsules: two balls of different size and everything between them. All

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Renderer of one scene for any camera, with the painter's algorithm: far things first."""
 
 from __future__ import annotations

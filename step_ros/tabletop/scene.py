@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Geometry and state of a scene: poses of the hand and of things, grasps, layout and state vector.
 
 A `Layout` holds the fixed things of a scene, a `World` its state between two actions, and a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The synthetic tabletop: videos of nearly symmetric actions, without a camera or a person.
 
 A small scene with a table, a person's hand and arm, and some things is drawn in perspective for

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The splits `train`, `val` and `test`: they share no scene, no texture and no speed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An endless sequence of actions in one persistent scene, with random access in time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Unseen actions: actions of the tabletop that no shipped model knows, for few-shot learning.
 
 They happen in the same scenes as the tabletop's actions (`vocabulary.TASKS`) but are not among

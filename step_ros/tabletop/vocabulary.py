@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tabletop's vocabulary: its actions, tasks, labels and counterparts."""
 
 from __future__ import annotations

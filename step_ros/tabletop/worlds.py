@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Resting worlds: random worlds, and the worlds before and after an action."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Augmentation of training views: each random choice holds for all frames of a window.
 
 The STEP papers say "cropping and flipping" at 224 px and no more; the bounds are ours. For

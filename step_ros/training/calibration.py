@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Frames that a robot's encoder usually sees, to calibrate a quantised encoder on."""
 
 import mimetypes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints of a fit: a stopped run continues from one as if it had never stopped.
 
 Weights and the optimisers' state lie in safetensors files; nothing is pickled.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The training recipe: every setting that changes the bundle `step_ros train` writes.
 
 `docs/recipes.md` lists all keys; `scripts/write_recipe_tables.py` writes it from these classes.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a recipe to cached tokens: read the dataset, load the encoder, encode the clips.
 
 The tabletop's clips are rendered, and its encoder is pre-trained, if they are missing.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The processes that train together: this one alone, or those that torchrun started."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Export of a bundle's encoder for another runtime, exact or quantised to int8.
 
 `export_bundle` writes the encoder. `measure_cost` records the accuracy and time of a quantised

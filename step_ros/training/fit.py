@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fitting heads on cached tokens: many runs on one pass over the tokens.
 
 Each batch of windows is read once and goes through the heads of all runs. The learning rate of a

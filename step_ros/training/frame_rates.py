@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The frame rates of a dataset's videos, and the frame period that a recipe means for them.
 
 Every video is measured, because an interval of frames means another time in a video of another

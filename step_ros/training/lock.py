@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A lock between processes that make the same files."""
 
 import fcntl

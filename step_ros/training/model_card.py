@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The model card of a tabletop bundle, written from the bundle's metrics and provenance."""
 
 from collections.abc import Iterator

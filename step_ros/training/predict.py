@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Predictions of trained heads on held-out clips, with the frames in several orders."""
 
 import zlib

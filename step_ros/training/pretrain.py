@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Dense pre-training of a small encoder: each token learns which surfaces its patch shows.
 
 A randomly initialised encoder does not generalise to new scenes, and natural-image weights may not

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The images of one view of a clip: augmented for training, spread windows for evaluation."""
 
 import hashlib

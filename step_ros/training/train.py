@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a recipe to a bundle: encode, fit, choose a run, calibrate, evaluate, save."""
 
 import json

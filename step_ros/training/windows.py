@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Windows to learn from: cached tokens with their labels."""
 
 from collections.abc import Mapping, Sequence

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Drawing on arrays: overlays, panels, timelines, attention maps."""

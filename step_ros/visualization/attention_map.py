@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attention as a heat map over the image.
 
 `draw_attention` draws one frame; the overlay and the reports share it. `attention_sheet` draws a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A canvas for text and bars on an image; its unit of length grows with the image."""
 
 import unicodedata

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures of `step_ros demo`: a frame with its hypothesis, and a timeline of hypotheses."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The overlay: a camera's frame, and below it a panel with the hypothesis and the events.
 
 The panel never covers the frame, because a person's hands are often at its lower edge.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The panel below a frame: a header, a cell for each task, and the timeline of events.
 
 All lengths are in units of the canvas (`canvas.Canvas`). A panel of two tasks, side by side:

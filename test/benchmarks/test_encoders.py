@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every runtime is measured, and a runtime that does not run has a reason."""
 
 import sys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rate of the recogniser alone is measured on full windows."""
 
 import pytest

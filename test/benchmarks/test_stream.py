@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The streaming benchmark gives times, and the difference between plain and streaming heads."""
 
 import pytest

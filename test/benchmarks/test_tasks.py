@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The benchmark of several tasks makes the passes that it times."""
 
 import cv2

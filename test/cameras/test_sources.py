@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sources of the camera node: frame times, skipped frames, sizes, and action events."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros ablate` as a user runs it, on a few videos."""
 
 import csv

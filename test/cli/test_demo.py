@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demo as a user runs it: two node processes, real DDS, the shipped model."""
 
 import json

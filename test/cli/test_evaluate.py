@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros evaluate`: the shipped bundle on the tabletop as a dataset."""
 
 import csv

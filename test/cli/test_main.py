@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command `step_ros` itself: its version, and how little it imports."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros record` as a user runs it: by time, by keys in a real terminal, from real videos."""
 
 import csv

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros record-demo` and `step_ros replay`: the round trip on the tabletop."""
 
 import json

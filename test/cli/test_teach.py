@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros record`, `teach` and `teach-curve` as a user runs them, on the model that ships."""
 
 import json

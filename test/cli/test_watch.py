@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros watch` as a user runs it, over real DDS; its tables and lines as functions."""
 
 import contextlib

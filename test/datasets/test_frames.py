@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Frames read by their numbers equal those of reading the video from the start."""
 
 from fractions import Fraction

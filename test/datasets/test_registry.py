@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Behaviour of all readers: options, missing files, speed, light imports."""
 
 import json

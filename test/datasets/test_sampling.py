@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sample clips: the stream's grid, spread windows, segments, and short clips."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shipped dataset files equal the published facts; the schema refuses wrong files."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The torch encoder: the same tokens for any batch size, precision and device."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`BatchSplitter`: batches of limited size, halved when memory runs out."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The CUDA encoder: its logic on the CPU, and all of it on a CUDA device if there is one."""
 
 import numpy as np

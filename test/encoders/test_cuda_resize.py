@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scaling on the device equals OpenCV's, within 1 of 255 levels."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An exported encoder is refused if it is damaged or was made from another backbone."""
 
 import pytest

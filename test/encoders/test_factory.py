@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Choice of the runtime: the requested one, or torch with a reason."""
 
 import importlib.util

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Normalisation of pixels for the backbone."""
 
 import numpy as np

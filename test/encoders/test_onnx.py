@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The encoder and the heads exported as ONNX give the results of torch."""
 
 import numpy as np

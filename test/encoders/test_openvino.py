@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """OpenVINO gives the tokens of torch, without telemetry, and survives signals."""
 
 import subprocess

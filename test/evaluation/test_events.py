@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compare events with the truth: cases computed by hand."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """True labels, settled windows, and counts of hypotheses."""
 
 import pytest

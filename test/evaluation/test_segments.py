@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Segmental metrics: cases computed by hand, and properties of any sequence."""
 
 import pytest

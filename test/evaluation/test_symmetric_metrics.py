@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metrics of nearly symmetric labels, on cases worked by hand."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The examples as a user runs them: two robots, a camera and the perception node."""
 
 import os

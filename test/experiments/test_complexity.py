@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The complexity table: counts on the real modules against the papers' figures."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """docs/heads.md agrees with the registries."""
 
 from pathlib import Path

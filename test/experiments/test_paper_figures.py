@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The papers' figures, checked against sums and sentences of the papers."""
 
 import subprocess

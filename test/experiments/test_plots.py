@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plots of a report: complete, small, reproducible, and equal to the predictions."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """docs/recipes.md is what the schemas say."""
 
 import re

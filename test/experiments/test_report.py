@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report of an ablation: figures, the papers' figures, findings, and no machine paths."""
 
 import re

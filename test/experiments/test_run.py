@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ablations: a grid of heads, fitted on a few videos."""
 
 import numpy as np

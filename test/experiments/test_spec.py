@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ablation files: valid content, and the errors for invalid content."""
 
 import copy

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The learning curve: measured on a few clips, drawn, and put into a document."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros teach`: the bundle learns the new task, and its other tasks stay bit-identical."""
 
 import csv

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The size of a compressed image comes from its header, before decoding."""
 
 import cv2

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Regions: the part of an image that the encoder receives."""
 
 from dataclasses import replace

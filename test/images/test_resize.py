@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fitting to the encoder's size: the middle of the image, undistorted."""
 
 import numpy as np

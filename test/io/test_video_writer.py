@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write videos and read them back, at the frames' own times."""
 
 import av

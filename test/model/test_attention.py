@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attention equals torch's, and attention maps are laid out like the patches."""
 
 import pytest

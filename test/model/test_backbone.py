@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The backbone returns the right tokens and stays frozen."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bundles: a loaded model equals the saved one, and each model has its own identity."""
 
 import re

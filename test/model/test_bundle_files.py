@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files of a bundle: the loader notices damage and names it."""
 
 import os

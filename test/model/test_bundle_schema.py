@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fields of `bundle.yaml`: errors name fields that are invalid or contradict others."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Multiply-adds counted on the real modules equal those counted by hand."""
 
 import pytest

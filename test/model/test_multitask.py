@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several tasks in one backbone pass."""
 
 import pytest

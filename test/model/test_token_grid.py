@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`TokenAverage`: each token is the mean of a block of neighbouring patches."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weights from files and from the hub: damaged or unrequested weights are refused."""
 
 import pickle

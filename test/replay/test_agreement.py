@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Agreement of a node's output with the replay, and the causes that explain differences."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """True labels of a bag from events and CSV files, and the errors that name bad labels."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plots of a replay: their number, their size, and when there is none."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Replay end to end: bags of noise through a tiny bundle, and the files that it writes."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scores of small recordings, against figures worked out by hand."""
 
 import numpy as np

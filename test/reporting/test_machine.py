@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Results of a benchmark as JSON, and the digests of its bundle."""
 
 import json

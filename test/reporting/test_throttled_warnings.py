@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Repeated warnings are logged with their count, separately for each camera and cause."""
 
 from step_ros.reporting.throttled_warnings import RepeatedWarnings

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Serialised images are read as rclpy reads them."""
 
 import array

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Conversion of hypotheses, times and bundles to messages."""
 
 import time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The executors: requirements that both of them must meet."""
 
 import sys

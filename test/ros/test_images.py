@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Image messages to RGB and back: encodings, compression, and damaged messages."""
 
 import array

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The integration guide and the SROS 2 policy match the interfaces of the running node."""
 
 import re

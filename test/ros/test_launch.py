@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The launch files: their arguments, and the nodes that they start (needs launch_ros)."""
 
 import importlib.util

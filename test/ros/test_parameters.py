@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parameters: declarations, defaults, and the tables in the guide made from both."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Nodes as processes: suspended, resumed, stopped."""
 
 import threading

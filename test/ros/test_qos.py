@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The reliability of a subscription follows that of the publishers."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Nodes as programs: a signal ends even a busy node."""
 
 import signal

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The layouts for Foxglove and RViz are complete and match the node's topics."""
 
 import json

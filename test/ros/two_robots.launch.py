@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Launch test (`launch_test`): two robots on one machine, each with its own camera topic."""
 
 import time

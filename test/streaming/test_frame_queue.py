@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The frame queue: grid frames in order, cameras never blocked, every frame accounted for."""
 
 import threading

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The frame timer: it fills windows, as on a robot."""
 
 import torch

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The temporal grid: stamps alone choose the grid frames."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lost grid frames are counted from the stamps of the hypotheses."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The temporal grid: the placement of a frame, by its stamp and the settings."""
 
 import pytest

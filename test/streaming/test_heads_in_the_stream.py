@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every head of the registry, and every image adapter, streams from a bundle."""
 
 import numpy as np

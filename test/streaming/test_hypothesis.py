@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hypotheses: best labels, calibrated probabilities and the Jensen-Shannon divergence."""
 
 import math

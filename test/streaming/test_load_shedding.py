@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Load shedding: whole windows are dropped, cameras serve in shifts, and overload ends.
 
 Time is simulated: the tests step cameras and a worker of known speed from event to event.

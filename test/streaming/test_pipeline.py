@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers: fusion, smoothing and events together, with settings changed on the way."""
 
 from dataclasses import replace

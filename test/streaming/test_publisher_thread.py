@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The publisher thread: jobs run in order, the queue is bounded, crashes are reported."""
 
 import threading

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The streaming recogniser: it equals whole clips, and encodes each grid frame once."""
 
 from collections import Counter

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The streaming recogniser: unusable frames leave their slots to others."""
 
 import numpy as np

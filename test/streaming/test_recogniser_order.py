@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The streaming recogniser: how much the order of frames mattered."""
 
 import math

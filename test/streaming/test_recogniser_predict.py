@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From windows to hypotheses: streaming and plain heads give the same scores."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The streaming recogniser: when windows restart, and which slots they miss."""
 
 import pytest

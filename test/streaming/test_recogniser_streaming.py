@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The recogniser with streaming heads predicts what plain heads predict."""
 
 import logging

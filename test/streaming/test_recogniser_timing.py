@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The streaming recogniser: cost of frames, skipped hypotheses, and losses by failure."""
 
 import pytest

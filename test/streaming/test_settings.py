@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stream settings: they come from the node's parameters and reach recogniser and events."""
 
 import pytest

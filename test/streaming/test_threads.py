@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The number of threads of a model is measured, and the measurement is described."""
 
 from collections.abc import Callable

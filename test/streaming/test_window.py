@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The window: the T newest grid frames in their slots."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The worker: frames in, hypotheses out, in a thread of its own; it survives failures."""
 
 import queue

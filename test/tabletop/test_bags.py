@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bags of the tabletop: they carry their true labels, and a seed gives the same messages."""
 
 import pytest

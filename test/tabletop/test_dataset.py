@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tabletop on disk: a dataset like any other."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tabletop's shapes and cameras: solids, grasps, clipping, cameras at any pose."""
 
 from __future__ import annotations

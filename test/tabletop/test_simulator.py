@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The synthetic tabletop: order law, determinism, splits, stream and views."""
 
 from __future__ import annotations

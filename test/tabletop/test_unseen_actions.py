@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tabletop's unseen actions: unknown to the shipped heads, and true to the order law."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Augmentation: the same for all frames of a window, and never against a label."""
 
 import subprocess

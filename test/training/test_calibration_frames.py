@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calibration frames: rendered from the tabletop, or read from a folder of videos."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recipes: shipped ones are valid and follow the papers; wrong keys and values are refused."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Export of a bundle's encoder: exact, in int8, and what it refuses to overwrite."""
 
 import numpy as np

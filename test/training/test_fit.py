@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fitting heads: STEP learns order, its twin without positions cannot; stops and errors."""
 
 import numpy as np

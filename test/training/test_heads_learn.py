@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every head learns: a few steps on the tabletop's tokens lower its loss."""
 
 import pytest

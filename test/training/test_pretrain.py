@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Dense pre-training: the targets count pixels, and the loss falls."""
 
 import torch

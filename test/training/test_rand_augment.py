@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """RandAugment: the same change in all frames, no mirror, strength as defined."""
 
 import numpy as np

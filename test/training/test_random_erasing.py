@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random erasing: one rectangle of noise within its bounds, the same in all frames."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From videos to cached tokens: frames, crops, mirrors, frame period and frame rates."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The recipe of the shipped demonstrator, in miniature: from nothing to a bundle."""
 
 import json

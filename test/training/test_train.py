@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From videos and a CSV file to a bundle that streams, with the tabletop's encoder."""
 
 import csv

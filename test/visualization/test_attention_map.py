@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Heat maps cover the right patches, and show the attention of the head itself."""
 
 import numpy as np

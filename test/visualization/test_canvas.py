@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text stays within its width, and bars have the requested length."""
 
 import numpy as np

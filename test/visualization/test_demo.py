@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The panel beside a frame: even sizes for any image, and colours for right and wrong."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The overlay shows the hypothesis and the events, in drawings of one size."""
 
 from dataclasses import replace

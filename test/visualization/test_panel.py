@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The timeline keeps the visible events, and no others."""
 
 from step_ros.streaming.postprocessing.events import Event, EventType

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros bench`: measures time and memory on this machine; one file for each benchmark."""
 
 import typer

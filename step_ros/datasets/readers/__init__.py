@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Dataset readers, one file for each dataset."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The user's own bags (rosbag2), labelled by action events in them or by a CSV file.
 
 This module does not import `rosbags`, so that the registry and the other datasets work without it.

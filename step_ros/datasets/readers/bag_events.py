@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pair the action events of a bag: each START with its END gives a labelled time span."""
 
 from collections.abc import Callable, Iterable

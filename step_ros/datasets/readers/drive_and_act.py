@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Drive&Act: chunks of at most three seconds, one CSV file for each view, split and part."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HRI-30: one video per clip, labels in a CSV file without header."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """IKEA-ASM: one video per scan and camera.
 
 Segments come from gt_segments.json or from the annotation database.

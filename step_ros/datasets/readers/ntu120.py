@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """NTU RGB+D 120: one video per clip; its name gives setup, camera, subject and action."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Something-Something v2: one video per clip, labels as templates in JSON files."""
 
 from collections.abc import Iterator

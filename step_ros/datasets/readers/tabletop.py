@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The synthetic tabletop as `step_ros data render` writes it: videos and a CSV file."""
 
 from dataclasses import replace

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read and write rosbag2 files without ROS."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read `metadata.yaml`, in which a rosbag2 recording lists its files and topics.
 
 This module does not import `rosbags`, so that a missing package can be reported.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read the stored messages of a rosbag2 recording, one storage file at a time.
 
 `rosbags` reads single storage files (mcap, sqlite3). Its reader of whole folders opens, and where

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write a bag (rosbag2) of images, hypotheses and action events that ROS 2's tools can play."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The base class of heads: tokens of a window in, logits of one task out.
 
 Beside it: the last layer of a head (`create_classifier`), and its attention laid out frame by

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Temporal fusions: self-attention, temporal convolution, LSTM.
 
 The fusions by pooling and by cross-attention are in `probes.py`.

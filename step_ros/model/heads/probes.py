@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Linear and attentive probing, with which the papers compare STEP.
 
 Source: Sec. D and Fig. 4 of the longer STEP paper. Self-attention probing is `StepHead` with other

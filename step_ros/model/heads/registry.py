@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The registry of heads: each name builds a head of the papers with the papers' options."""
 
 import inspect

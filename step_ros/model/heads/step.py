@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The STEP head (self-attentive temporal embedding probing), and its ablations as options.
 
 Source: "Order Matters: On Parameter-Efficient Image-to-Video Probing for Recognizing Nearly

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adapters and prompts: small trainable parts inside a frozen backbone."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adapters for a frozen vision transformer: AdaptFormer, ST-Adapter, AIM.
 
 Sources: Chen et al., "AdaptFormer: Adapting Vision Transformers for Scalable Visual Recognition",

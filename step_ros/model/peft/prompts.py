@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Visual prompt tuning (VPT): trainable tokens beside those of the image.
 
 Source: Jia et al., "Visual Prompt Tuning", 2022. Details that the paper leaves open follow the

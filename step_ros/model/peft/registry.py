@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The registry of parameter-efficient fine-tuning: small trainable parts in a frozen backbone.
 
 Image methods encode every frame on its own and leave time to the head, as in Table IV of the STEP

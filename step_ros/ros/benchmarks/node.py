@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The benchmark of the perception node: latency and load for cameras x rates, and its top rate.
 
 `NodeBenchmark` runs a `NodePlan` and fills a `NodeResult`; the functions below print it as tables.

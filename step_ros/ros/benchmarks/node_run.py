@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One run of the perception node under load, and the requirements that runs are held against.
 
     publish  |-- first windows, warm-up --|---------- seconds ----------|  stop

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processor time by stage, and memory, of a node's process. Linux only.
 
 Python does not set the names of its threads in the system; Fast DDS does. So the stages are:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cameras of a benchmark, as a program: publishes images of noise at an exact rate.
 
 It leaves the cores to the perception node beside it: one image is serialised once

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Searches for the highest rate of grid frames that the perception node keeps up with.
 
 The rate is a share of the recogniser's own rate: the frames per second that the recogniser does in

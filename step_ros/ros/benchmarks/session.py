@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One run of a benchmark: a perception node and cameras as processes, and a client in this one.
 
 Publisher  (process) --images--> perception node  (process) --hypotheses--> BenchmarkListener

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A soak: minutes of camera restarts, gaps and clock jumps, in which no image may get lost.
 
 Each camera is a process of its own. One camera after the other is stopped and, after a pause,

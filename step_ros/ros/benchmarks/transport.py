@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The benchmark of large images through Fast DDS, with and without `config/fastdds.xml`.
 
 The profile gives the publisher shared memory that is large enough for its images.

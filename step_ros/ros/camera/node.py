@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The camera node: publishes the synthetic tabletop or a video file as a ROS camera."""
 
 import threading

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The parameters of the camera node. Their defaults are in `config/camera.yaml`."""
 
 from step_ros.images.encodings import PUBLISHED_ENCODINGS

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Play a source as a camera: wait for each stamp by the node's clock, then publish.
 
 `CameraPlayer` is the thread that renders ahead and publishes each image at its stamp. `ClockWatch`

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counts of a camera's frames by outcome, read from the node's diagnostics.
 
 A camera's frames add up: received = used + off_grid + waiting + dropped, by cause.

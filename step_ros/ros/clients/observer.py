@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demo's client: collects hypotheses, true labels and pictures while a demo runs."""
 
 from collections import deque

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The client of a perception node: subscribes to its topics and hands each message to a callback.
 
 perception node                    PerceptionClient           user of the client

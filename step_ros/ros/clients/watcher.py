@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds the perception nodes on the ROS graph and follows one of them, for `step_ros watch`."""
 
 import os

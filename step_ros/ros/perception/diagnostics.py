@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The node's messages on `/diagnostics`: a status for each camera, the model, and the node.
 
 The frame counts of a camera add up: `received` = `used` + `off_grid` + `waiting` + dropped frames.

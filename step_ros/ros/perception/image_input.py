@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The inputs of the perception node: images, and regions of interest in them.
 
 `choose_cameras` and `choose_region_topics` read the parameters. `ImageSubscriptions` hands on

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The perception node: a managed (lifecycle) node from images to hypotheses.
 
 configure loads the bundle. activate subscribes and starts the worker. deactivate, cleanup and

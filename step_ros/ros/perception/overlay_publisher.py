@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Publish `~/overlay`: frames with hypotheses and events, drawn only if there are subscribers."""
 
 import threading

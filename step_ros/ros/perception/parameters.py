@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The parameters of the perception node. Their defaults are in `config/perception.yaml`."""
 
 from step_ros.ros.parameters import Parameter

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All that runs while the perception node is active: from image topics to published hypotheses.
 
 images -> Worker (its own thread) -> PublisherThread -> HypothesisPublisher, OverlayPublisher

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Publish the node's output: hypotheses, events, classifications, and results of waiting goals.
 
 `HypothesisPublisher` postprocesses each hypothesis and publishes it with its events. It also gives

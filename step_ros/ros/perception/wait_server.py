@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The action server `~/wait_for_action`: each client waits for an event that matches its goal."""
 
 import threading

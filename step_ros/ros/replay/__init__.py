@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bags played to a running perception node, and what it answers."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plays bags to a perception node over DDS and records its output, for `step_ros replay --online`.
 
 Three programs run per bag; `OnlineReplay` has the parameters of each:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The bag player, as a program: publishes the images of a bag (rosbag2), and `/clock`.
 
 It needs no rosbag2. It publishes messages as they are stored and decodes nothing.

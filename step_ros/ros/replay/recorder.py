@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Records the hypotheses and events of a perception node while a bag is played to it.
 
 wait for the node  ->  'recording'  ->  a player comes  ->  the player goes  ->

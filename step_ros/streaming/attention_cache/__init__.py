@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Incremental attention over a sliding window, in torch and in C++."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A batch of frames that enter the attention caches of their cameras, with the due windows.
 
     CacheUpdate   camera   place   orders

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The attention cache of one camera: stores frames and attends over windows of them.
 
 There are three ways to sum a window's attention, all exact to rounding error:

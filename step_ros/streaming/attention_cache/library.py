@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The compiled passes as a shared library: built at install, found at run time.
 
 The installation compiles `csrc/attention_sums.cpp` once for each level of processors that the

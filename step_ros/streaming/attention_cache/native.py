@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The compiled passes over one camera's attention cache; the C++ is `csrc/attention_sums.cpp`.
 
 Python owns all memory. A `_StepCache` structure holds only addresses of the tensors' data and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The functions of the compiled passes (`csrc/attention_sums.cpp`), on tensors of the CPU.
 
 `library.py` finds or builds the shared library. Without one the torch code of the callers does the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Streaming heads: STEP heads split so that a frame's share in them is computed once.
 
     a STEP head          e + t -> W_q, W_k, W_v -> softmax attention -> W_o -> mean -> classifier

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The memory of one camera's attention cache: it never grows.
 
 Token i of a frame in slot r scores with token j of a frame in slot s

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sums of attention weights in torch: from kept exponentials, or in blocks of rows.
 
 `mean_i(A_i V) = (mean_i A_i) V`: a head that averages its attended tokens needs of the attention

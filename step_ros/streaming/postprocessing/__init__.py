@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """From hypotheses to fused and smoothed hypotheses, and to events."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Events: hysteresis over the hypotheses makes labels that start and end.
 
     best label    idle  open  open  open  idle  open  open  idle  idle  idle

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Camera fusion: one view of a scene, its scores averaged over the cameras of a moment.
 
 front   |f1      |f2      |f3           two hypotheses belong to one moment if their stamps

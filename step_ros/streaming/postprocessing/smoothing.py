@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exponential smoothing of scores over time, for each camera and task.
 
 `Continuity` defines where smoothing and events (`events.py`) start afresh, so that both do so at

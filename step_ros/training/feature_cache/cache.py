@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A cache of a frozen backbone's tokens: encoded once, read by every training run.
 
 A cache is a folder of shards, files of up to 64 clips, and a manifest that names the clips of each

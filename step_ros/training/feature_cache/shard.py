@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A shard of a feature cache: tokens of some clips, memory-mapped, with an index and a checksum.
 
     shard-00003.bin     tokens of clip 0, clip 1, ...; for signed bytes, then scales of clip 0, ...

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The content of a feature cache, the format of its tokens, and the disk space it needs."""
 
 import hashlib

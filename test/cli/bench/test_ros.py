@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros bench node`, `soak` and `transport` as a user runs them: short, over real DDS."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros bench stream` as a user runs it, on a small bundle."""
 
 import json

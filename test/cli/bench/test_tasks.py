@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros bench tasks` as a user runs it, on a tiny backbone."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bags as a dataset, labelled by action events."""
 
 import shutil

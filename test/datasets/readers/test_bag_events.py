@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pair START and END events to annotations."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bags as a dataset, labelled by a CSV file."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Drive&Act in miniature, with the published file names and columns."""
 
 from collections import Counter

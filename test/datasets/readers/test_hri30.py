@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HRI-30 in miniature, with the published file names and columns."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """NTU RGB+D 120 in miniature, with the published file names."""
 
 from collections import Counter

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Something-Something v2 in miniature, with the published file names and keys."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fixtures for tests of bags: the same recording in every kind of bag."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Damaged and unsupported bags: an error names the bag and the fault."""
 
 import shutil

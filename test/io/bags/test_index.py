@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read single frames of a bag by their numbers."""
 
 import os

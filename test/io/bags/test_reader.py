@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read topics, frames and events of bags of every kind."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ROS 2 and other readers read the bags that BagWriter writes."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All heads of the registry: frame order, the papers' parameter counts, names and options."""
 
 import itertools

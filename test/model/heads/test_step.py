@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The STEP head equals the paper's equations, and sees frame order only through its rows."""
 
 import math

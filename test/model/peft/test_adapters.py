@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adapters: one block of each method equals a computation by hand."""
 
 import math

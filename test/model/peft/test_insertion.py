@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inserting adapters: parameter counts, the registry, and refused requests."""
 
 import math

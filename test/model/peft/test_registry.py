@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adapters: their initialisation, their trainable parameters, and the frames they mix."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """States of adapters: saved and loaded again, and refused if damaged."""
 
 import math

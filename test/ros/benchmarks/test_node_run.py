@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The requirements of the node are judged on the runs that can show them."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processor time and memory of a process, as the system reports them."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The benchmark's publisher over real DDS: rate, stamps and report."""
 
 import time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The schedule says when each image is due, and how far its stamp is ahead."""
 
 from itertools import islice, pairwise, takewhile

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The search finds the highest rate that a node keeps, on a machine whose speed drifts."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A serialised image with a new stamp differs in nothing but the stamp."""
 
 import pytest

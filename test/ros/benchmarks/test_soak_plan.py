@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The times of a soak follow from its length and its number of cameras."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The conditions of a soak are judged on its counts and memory samples."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images with and without the shared-memory profile, over real DDS."""
 
 import pytest

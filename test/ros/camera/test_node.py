@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The camera node in its own process, over real DDS."""
 
 import signal

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Frame counts by outcome, read from diagnostics."""
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue

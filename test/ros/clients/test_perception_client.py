@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The client hands each message of a perception node to its callback, over real DDS."""
 
 from itertools import count, pairwise

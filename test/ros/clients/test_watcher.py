@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The watcher finds the publishers of hypotheses and follows one of them, over real DDS."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several cameras, namespaces, simulated time and quality of service of the real node."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`vision_msgs/Classification` in addition to our messages, if `vision_msgs` is installed."""
 
 import importlib.util

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Events and goals that wait for them: the real node over real DDS."""
 
 import contextlib

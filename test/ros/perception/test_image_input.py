@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cameras from parameters, and frames from serialised messages."""
 
 import array

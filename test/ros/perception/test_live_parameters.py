@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parameters that change while the perception node runs: at once, or rejected with a reason."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The perception node over real DDS: images in, hypotheses out, lifecycle."""
 
 import signal

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`/diagnostics` of the real node: silent cameras, rates, crashes and bad parameters."""
 
 import pytest

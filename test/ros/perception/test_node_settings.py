@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Settings of the perception node: bad ones are rejected, and good ones work afterwards."""
 
 import pytest

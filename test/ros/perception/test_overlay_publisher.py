@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`~/overlay` over real DDS: drawn only while it has subscribers."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Regions of interest: the model sees the region until it times out."""
 
 import numpy as np

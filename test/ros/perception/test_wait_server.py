@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The action server over DDS: many clients, and every reason for which a goal ends."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A bag played to a node over DDS gives the hypotheses of the offline replay."""
 
 import shutil

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The bag player over real DDS: images as recorded, and the clock."""
 
 import itertools

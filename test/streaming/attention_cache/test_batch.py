@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A batch of cache updates equals the same updates one by one."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Streaming heads: equal to the plain head on every window, in fixed memory."""
 
 import ctypes

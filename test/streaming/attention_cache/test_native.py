@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The compiled passes: what they compute, how they are built, found, and done without."""
 
 import logging

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Waiting for an action: what ends the wait, invalid goals, and the best candidate."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Events: hysteresis by cases, and laws for any scores, stamps and changes of settings."""
 
 import math

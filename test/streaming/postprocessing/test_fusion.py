@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Camera fusion: which views belong to one moment, and their mean scores."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Smoothing: laws of the exponential, and where it starts afresh."""
 
 import math

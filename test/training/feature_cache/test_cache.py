@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The feature cache: a reader gets the tokens of the backbone, after stops and kills too."""
 
 import json

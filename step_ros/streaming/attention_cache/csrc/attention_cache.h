@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The cache of one camera. native.py declares the same structure and owns all memory.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Some numbers at once, as many as fit one vector of the processor, and work shared by threads.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A new frame is copied to its place, and scored with all slots and, both ways, with all frames.
 #pragma once
 

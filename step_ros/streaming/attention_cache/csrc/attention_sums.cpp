@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sums over attention weights, in passes that read the large arrays only once.
 //
 // library.py compiles this file; native.py owns all memory and checks all shapes. Nothing is checked

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A window: the column sums of its attention, from the kept exponentials, and the values weighted by
 // these sums.
 #pragma once
