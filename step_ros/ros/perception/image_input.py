@@ -184,6 +184,10 @@ class ImageSubscriptions:
         for subscription, _ in self._subscriptions.values():
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
+        # An executor may keep a destroyed entity, and with it this object, until it spins again.
+        # That must not keep the worker and the memory of all cameras.
+        self._on_frame, self._on_error, self._crop = _ignore, _ignore, _ignore
+        del self._timer
 
     def set_active(self, active: frozenset[str]) -> None:
         """Subscribe to these cameras, and unsubscribe from all others."""
@@ -270,6 +274,10 @@ class ImageSubscriptions:
         )
 
 
+def _ignore(*_: object) -> None:
+    """Take the place of a callback once nothing may call it any more."""
+
+
 def choose_region_topics(cameras: list[str], topics: list[str]) -> dict[str, str]:
     """Return the region topic of each camera that has one, by the camera's name.
 
@@ -329,6 +337,8 @@ class RegionSubscriptions:
         """Unsubscribe."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
+        # Each subscription refers to this object by its callback.
+        self._subscriptions.clear()
 
     def crop(self, camera: str) -> Crop | None:
         """Return the function that maps an image's size to the box to use; None for all of it."""

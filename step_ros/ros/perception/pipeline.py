@@ -79,14 +79,14 @@ class PerceptionSession:
         region_topics = choose_region_topics(names, list(values['region_topics']))
         output = OutputSettings.from_values(values)
         output.check(bundle, names)
-        self._overlays = OverlayPublisher(
+        overlays = OverlayPublisher(
             node,
             names,
             tasks=bundle.spec.tasks,
             recogniser=recogniser,
             attention_task=values['overlay_attention'],
         )
-        started.callback(self._overlays.close)
+        started.callback(overlays.close)
         self._publisher.activate(
             bundle,
             output,
@@ -96,7 +96,7 @@ class PerceptionSession:
             max_gap_ns=recogniser.settings.max_gap_ns,
             received=lambda camera: streams[camera].counts['received'],
             stream_timeout=values['stream_timeout'],
-            on_events=self._overlays.add_events,
+            on_events=overlays.add_events,
         )
         started.callback(self._publisher.deactivate)
         warnings = RepeatedWarnings(node.get_logger().warning, period=values['warn_period'])
@@ -105,14 +105,16 @@ class PerceptionSession:
             warnings.add(problem.camera, problem.cause, problem.detail)
 
         # Started before the worker, so closed after it: it publishes the last hypotheses.
-        self._publisher_thread = PublisherThread(on_crash=on_crash)
-        started.callback(self._publisher_thread.stop)
+        publisher_thread = PublisherThread(on_crash=on_crash)
+        started.callback(publisher_thread.stop)
+        # The worker's callbacks do not refer to this session, which refers to the worker: a
+        # closed session is freed at once, with the memory of all cameras.
         self._worker = Worker(
             recogniser,
             queue_size=values['queue_size'],
-            on_batch=self._post_batch,
+            on_batch=_BatchPublisher(overlays, publisher_thread, self._publisher),
             on_problem=on_problem,
-            on_failure=self._report_failure,
+            on_failure=partial(_report_failure, node, values['warn_period']),
             on_crash=on_crash,
         )
         self._worker.start()
@@ -160,13 +162,28 @@ class PerceptionSession:
         """Unsubscribe, finish the batch in progress, and end open events and pending goals."""
         self._started.close()
 
-    def _post_batch(self, frames: list[GridFrame], hypotheses: list[Hypothesis]) -> None:
+
+class _BatchPublisher:
+    """Hands the worker's batches on to the publisher thread.
+
+    Args:
+        overlays: Draws frames.
+        thread: Runs the publishing.
+        publisher: Publishes hypotheses and events.
+    """
+
+    def __init__(
+        self, overlays: OverlayPublisher, thread: PublisherThread, publisher: HypothesisPublisher
+    ) -> None:
+        self._overlays, self._thread, self._publisher = overlays, thread, publisher
+
+    def __call__(self, frames: list[GridFrame], hypotheses: list[Hypothesis]) -> None:
         """Hand a batch to the publisher thread; called in the worker's thread."""
         newest = {frame.camera: frame for frame in frames}
         shown = self._overlays.choose_frames(newest.values())
-        self._publisher_thread.post(partial(self._publish_batch, shown, hypotheses))
+        self._thread.post(partial(self._publish, shown, hypotheses))
 
-    def _publish_batch(self, shown: list[ShownFrame], hypotheses: list[Hypothesis]) -> None:
+    def _publish(self, shown: list[ShownFrame], hypotheses: list[Hypothesis]) -> None:
         published = [
             processed
             for hypothesis in hypotheses
@@ -174,9 +191,10 @@ class PerceptionSession:
         ]
         self._overlays.publish(shown, published)
 
-    def _report_failure(self, error: Exception) -> None:
-        self._node.get_logger().error(
-            f'the model failed on a batch; its frames are dropped and the windows restart: '
-            f'{type(error).__name__}: {error}',
-            throttle_duration_sec=self._values['warn_period'],
-        )
+
+def _report_failure(node: LifecycleNode, period: float, error: Exception) -> None:
+    node.get_logger().error(
+        f'the model failed on a batch; its frames are dropped and the windows restart: '
+        f'{type(error).__name__}: {error}',
+        throttle_duration_sec=period,
+    )

@@ -117,7 +117,7 @@ class HypothesisPublisher:
         self._bundle: Bundle | None = None
         self._cameras: list[str] = []
         self._model_id = ''
-        self._on_events: Callable[[Sequence[Event]], None] = lambda _: None
+        self._on_events: Callable[[Sequence[Event]], None] = _ignore_events
         self._output: OutputSettings | None = None
         self._postprocessor: Postprocessor | None = None
         self._watch: StaleCameraDetector | None = None
@@ -219,6 +219,8 @@ class HypothesisPublisher:
         if self._postprocessor is not None:
             self._end(self._postprocessor, None)
         self._bundle = self._output = self._postprocessor = self._watch = None
+        # The overlays, which refer to the recogniser, are over.
+        self._on_events = _ignore_events
 
     def close(self) -> None:
         """Deactivate, and destroy the action server."""
@@ -261,6 +263,10 @@ class HypothesisPublisher:
     def _publish_events(self, events: Sequence[Event]) -> None:
         for event in events:
             self._events.publish(event_message(event))
+
+
+def _ignore_events(_: Sequence[Event]) -> None:
+    """Do nothing: no overlay shows events."""
 
 
 class ClassificationPublisher:
