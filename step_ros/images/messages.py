@@ -6,6 +6,7 @@ compressed image declares its size in the header (`compressed_size`). The size i
 any memory is allocated for the pixels.
 """
 
+import re
 import struct
 import sys
 from collections.abc import Callable
@@ -30,14 +31,16 @@ MAX_PIXELS = 1 << 26
 _PNG = b'\x89PNG\r\n\x1a\n'
 _JPEG = b'\xff\xd8'
 
-# First bytes of a file, and bytes that a complete file has near its end.
-_FIRST_AND_LAST_BYTES = ((b'\xff\xd8', b'\xff\xd9'), (b'\x89PNG', b'IEND'))
-
 # Markers of a JPEG (ITU T.81, table B.1): frame headers, markers without a length field, and
 # markers after which no frame header follows.
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _MARKERS_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
-_LAST_MARKERS = frozenset({0xD9, 0xDA})
+_END, _SCAN = 0xD9, 0xDA
+_LAST_MARKERS = frozenset({_END, _SCAN})
+
+# The next marker after the entropy-coded data of a scan: there a zero byte follows every 0xFF of
+# the data, and restart markers (0xD0 to 0xD7) belong to it.
+_MARKER_AFTER_SCAN = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]')
 
 # Length of a frame header up to the width: marker, length, precision, height, width.
 _HEADER_BYTES = 9
@@ -286,11 +289,49 @@ def _check_image(image_hw3: np.ndarray) -> None:
 
 def _complete_size(data: bytes) -> tuple[int, int] | None:
     """Return height and width of a complete JPEG or PNG; None for a truncated one."""
-    # OpenCV fills the missing end of a JPEG with grey and reports no error.
-    truncated = any(
-        data.startswith(first) and last not in data for first, last in _FIRST_AND_LAST_BYTES
-    )
-    return None if truncated else compressed_size(data)
+    # OpenCV fills the missing end of a JPEG with grey; old versions report no error.
+    return compressed_size(data) if is_complete(data) else None
+
+
+def is_complete(data: bytes) -> bool:
+    """Return whether a JPEG or PNG reaches its own end marker; False for other data.
+
+    The end of a preview inside does not count: it lies within a segment, which is skipped whole.
+    """
+    if data.startswith(_PNG):
+        return _png_is_complete(data)
+    return data.startswith(_JPEG) and _jpeg_is_complete(data)
+
+
+def _png_is_complete(data: bytes) -> bool:
+    at = len(_PNG)
+    # A chunk: length, type, content, checksum.
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from('>I4s', data, at)
+        at += 12 + length
+        if kind == b'IEND':
+            return at <= len(data)
+    return False
+
+
+def _jpeg_is_complete(data: bytes) -> bool:
+    at = len(_JPEG)
+    while 0 <= (at := data.find(b'\xff', at)) < len(data) - 1:
+        marker = data[at + 1]
+        if marker == _END:
+            return True
+        if marker == 0xFF:  # a fill byte
+            at += 1
+        elif marker in _MARKERS_WITHOUT_LENGTH or not marker:
+            at += 2
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], 'big')
+        if marker == _SCAN:
+            found = _MARKER_AFTER_SCAN.search(data, at)
+            if found is None:
+                return False
+            at = found.start()
+    return False
 
 
 def compressed_size(data: bytes) -> tuple[int, int] | None:

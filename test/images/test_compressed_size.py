@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The size of a compressed image comes from its header, before decoding."""
 
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from step_ros.images.encodings import ImageError
-from step_ros.images.messages import MAX_PIXELS, compressed_size, compressed_to_rgb
+from step_ros.images.messages import MAX_PIXELS, compressed_size, compressed_to_rgb, is_complete
 
 
 class Compressed:
@@ -65,3 +67,62 @@ def test_huge_declared_size_is_refused_before_decoding(extension, at, form):
     with pytest.raises(ImageError, match='60000 x 60000') as caught:
         compressed_to_rgb(Compressed(bytes(data)))
     assert caught.value.cause == 'too_large'
+
+
+def noisy(extension, height=60, width=80, options=()):
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    return cv2.imencode(extension, image, options)[1].tobytes()
+
+
+def with_preview(jpeg, marker=0xE2):
+    """Return a JPEG with a whole smaller JPEG in a segment of its own."""
+    preview = noisy('.jpg', 12, 16)
+    return (
+        jpeg[:2] + bytes((0xFF, marker)) + (len(preview) + 2).to_bytes(2, 'big') + preview
+    ) + jpeg[2:]
+
+
+JPEG_OPTIONS = {
+    'baseline': (),
+    'progressive': (cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+    'restarts': (cv2.IMWRITE_JPEG_RST_INTERVAL, 2),
+}
+
+
+@pytest.mark.parametrize('kind', JPEG_OPTIONS)
+@pytest.mark.parametrize('marker', [0xE1, 0xE2, 0xFE])
+def test_jpeg_cut_short_is_refused_in_spite_of_a_whole_preview(kind, marker):
+    whole = with_preview(noisy('.jpg', options=JPEG_OPTIONS[kind]), marker)
+    assert compressed_to_rgb(Compressed(whole)).shape == (60, 80, 3)
+    for kept in (0.6, 0.8, 0.95):
+        cut = whole[: int(kept * len(whole))]
+        assert b'\xff\xd9' in cut
+        with pytest.raises(ImageError, match='not a complete image') as caught:
+            compressed_to_rgb(Compressed(cut))
+        assert caught.value.cause == 'undecodable'
+
+
+@pytest.mark.parametrize('kind', JPEG_OPTIONS)
+def test_jpeg_is_complete_only_with_its_last_byte(kind):
+    whole = with_preview(noisy('.jpg', 16, 16, JPEG_OPTIONS[kind]))
+    assert is_complete(whole)
+    assert not any(is_complete(whole[:kept]) for kept in range(len(whole)))
+
+
+def test_bytes_after_the_end_marker_do_not_matter():
+    jpeg = noisy('.jpg')
+    assert is_complete(jpeg + b'\xff\xd9' + bytes(64))
+    assert is_complete(jpeg[:-2] + b'\xff\xff' + jpeg[-2:])
+    assert is_complete(noisy('.png') + bytes(64))
+
+
+def test_png_cut_short_is_refused_in_spite_of_its_end_in_a_text():
+    png = noisy('.png')
+    at = png.index(b'IDAT') - 4
+    text = b'Comment\0IEND'
+    chunk = len(text).to_bytes(4, 'big') + b'tEXt' + text
+    whole = png[:at] + chunk + zlib.crc32(chunk[4:]).to_bytes(4, 'big') + png[at:]
+    assert compressed_to_rgb(Compressed(whole)).shape == (60, 80, 3)
+    with pytest.raises(ImageError, match='not a complete image'):
+        compressed_to_rgb(Compressed(whole[: len(whole) // 2]))
+    assert not any(is_complete(whole[:kept]) for kept in range(0, len(whole), 7))
