@@ -153,15 +153,20 @@ def diagnostics_message(statuses: Sequence[DiagnosticStatus], stamp: Time) -> Di
     return message
 
 
-def node_status(name: str, state: str, *, error: str) -> DiagnosticStatus:
+def node_status(name: str, state: str, *, error: str, progress: str = '') -> DiagnosticStatus:
     """Return the status of the node: its lifecycle state, or the error that stopped it.
+
+    An error stays until the node is configured and activated again.
 
     Args:
         name: Name of the node.
         state: Its lifecycle state.
         error: The error that stopped it; empty for none.
+        progress: How far loading the model is; empty if none is being loaded.
     """
     message = f'{error}; configure and activate the node again' if error else state
+    if progress:
+        message = f'configuring: {progress}' + (f'; before: {error}' if error else '')
     level = DiagnosticStatus.ERROR if error else DiagnosticStatus.OK
     return _status(level, f'{name}: node', message, {'state': state}, name)
 

@@ -4,6 +4,13 @@
 configure loads the bundle. activate subscribes and starts the worker. deactivate, cleanup and
 shutdown undo that. After a bundle that cannot be loaded the node keeps running, unconfigured; it
 can be configured with another bundle.
+
+rclpy runs a transition without a break, in the executor's thread. So a request to configure loads
+the model first, in a thread, while the node is still unconfigured. The transition comes after it
+and takes no time:
+
+    change_state request --> BackgroundLoading (seconds) --> on_configure --> response
+                             executor goes on meanwhile
 """
 
 import functools
@@ -11,32 +18,35 @@ import gc
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition as TransitionId
+from lifecycle_msgs.srv import ChangeState
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.task import Future
 
-from step_ros.encoders.base import Encoder, EncoderError
-from step_ros.encoders.factory import create_encoder
-from step_ros.model.bundle import Bundle, BundleError, load_bundle
 from step_ros.msg import ModelInfo
-from step_ros.resources import find_bundle, load_defaults
+from step_ros.resources import load_defaults
 from step_ros.ros.conversion import model_info_message
 from step_ros.ros.executors import ExecutorError, call_soon, create_executor
 from step_ros.ros.parameters import Parameter, declare_parameters, parameter_values
 from step_ros.ros.perception.diagnostics import diagnostics_message, node_status
-from step_ros.ros.perception.image_input import Camera, choose_cameras
+from step_ros.ros.perception.model_loading import (
+    NOT_LOADED,
+    BackgroundLoading,
+    LoadedModel,
+    load_model,
+)
 from step_ros.ros.perception.parameters import DEFAULTS_FILE, NOT_CONFIGURED, PARAMETERS
 from step_ros.ros.perception.pipeline import PerceptionSession
 from step_ros.ros.perception.publishers import HypothesisPublisher, OutputSettings
 from step_ros.ros.process_setup import keep_freed_memory
 from step_ros.ros.qos import LATCHED
 from step_ros.ros.runner import run_node
-from step_ros.streaming.frame_timer import FrameTimer
 from step_ros.streaming.settings import StreamSettings
-from step_ros.streaming.threads import start_encoder
 
 DIAGNOSTICS_PERIOD = 1.0
 # Seconds that the executor spins after deactivation, to send the results of pending goals.
@@ -78,12 +88,9 @@ class PerceptionNode(LifecycleNode):
 
     def __init__(self, **options: Any) -> None:
         super().__init__('perception', **options)
-        self._bundle: Bundle | None = None
-        self._encoder: Encoder | None = None
-        self._model_id = ''
-        self._cameras: list[Camera] = []
-        # The parameters when the node was configured; those that are not live keep these values.
-        self._configured: dict[str, Any] = {}
+        # The parameters in it are those that are not live: they keep their values.
+        self._model: LoadedModel | None = None
+        self._loading: BackgroundLoading | None = None
         self._session: PerceptionSession | None = None
         self._state_name, self._error = 'unconfigured', ''
         self._publisher = HypothesisPublisher(self)
@@ -93,55 +100,51 @@ class PerceptionNode(LifecycleNode):
         # By the steady clock: diagnostics must come while simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(DIAGNOSTICS_PERIOD, self._diagnose, clock=steady)
+        service = self._service_change_state
+        self._change_state_now = service.callback
+        service.callback = self._change_state
+        # In rclpy's default group, a request that waits for the model would hold up all others.
+        service.callback_group = ReentrantCallbackGroup()
+        service.callback_group.add_entity(service)
 
     @property
     def autostart(self) -> bool:
         """Whether the node configures and activates itself."""
         return bool(self.get_parameter('autostart').value)
 
+    async def start_up(self) -> None:
+        """Configure, as a service request does, and activate if that has succeeded."""
+        if await self._load():
+            self.trigger_configure()
+        if self._state_name == 'inactive':
+            self.trigger_activate()
+
     @reported
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the bundle, warm the model up and publish its tasks and labels."""
-        values = parameter_values(self, PARAMETERS)
+        """Take the model that was loaded, or load it now, and publish its tasks and labels."""
+        loading, self._loading = self._loading, None
         try:
-            self._cameras = choose_cameras(
-                values['cameras'], values['image_topics'], values['transport']
-            )
-            bundle = load_bundle(find_bundle(values['bundle']))
-            OutputSettings.from_values(values).check(
-                bundle, [camera.name for camera in self._cameras]
-            )
-            recognise = partial(StreamSettings.from_values(values).recogniser, bundle)
-            start = partial(
-                create_encoder,
-                bundle.model.backbone,
-                runtime=values['runtime'],
-                device=values['device'],
-                precision=values['precision'],
-                bundle=bundle.path,
-            )
-            self._encoder = start_encoder(values['threads'], start, recognise)
-            self._bundle = bundle
-            # Warm up, so that the first real window is not late.
-            FrameTimer(recognise(self._encoder)).run(bundle.spec.frames)
-        except (ValueError, FileNotFoundError, BundleError, EncoderError) as error:
-            self.get_logger().error(f'{NOT_CONFIGURED}: {error}')
+            if loading is None:
+                model = load_model(parameter_values(self, PARAMETERS), self._report_step)
+            else:
+                model = loading.take()
+        except NOT_LOADED as error:
+            self.fail(f'{NOT_CONFIGURED}: {error}')
+            self.get_logger().error(self._error)
             self._release()
             return FAILURE
-        self._configured = values
-        # Scores of another encoder differ from the bundle's own: its name joins the model's id.
-        self._model_id = '+'.join(filter(None, (bundle.model_id, self._encoder.variant)))
+        self._model = model
         self._model_info.publish(
             model_info_message(
-                bundle,
-                self._encoder,
-                model_id=self._model_id,
+                model.bundle,
+                model.encoder,
+                model_id=model.model_id,
                 stamp_ns=self.get_clock().now().nanoseconds,
             )
         )
-        spec = bundle.spec
+        spec = model.bundle.spec
         self.get_logger().info(
-            f'configured: {self._model_id} with {self._encoder.description}; tasks '
+            f'configured: {model.model_id} with {model.encoder.description}; tasks '
             + ', '.join(f'{task.name} ({len(task.labels)})' for task in spec.tasks)
             + f'; window of {spec.frames} frames, one every {spec.frame_period:g} s'
         )
@@ -151,34 +154,37 @@ class PerceptionNode(LifecycleNode):
     @reported
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the cameras and start the worker."""
-        assert self._bundle is not None
-        assert self._encoder is not None
+        model = self._model
+        assert model is not None
         result = super().on_activate(state)
         if result != SUCCESS:
             return result
         values = self._in_effect(parameter_values(self, PARAMETERS))
         about = {
-            'model_id': self._model_id,
-            'device': self._encoder.device,
-            'runtime': self._encoder.description,
+            'model_id': model.model_id,
+            'device': model.encoder.device,
+            'runtime': model.encoder.description,
         }
+        # Cleared before the worker starts, which may crash at once.
+        self._error = ''
         try:
             self._session = PerceptionSession(
                 self,
-                StreamSettings.from_values(values).recogniser(self._bundle, self._encoder),
-                cameras=self._cameras,
+                StreamSettings.from_values(values).recogniser(model.bundle, model.encoder),
+                cameras=model.cameras,
                 publisher=self._publisher,
                 values=values,
                 about=about,
                 on_crash=self._crash,
             )
         except ValueError as error:
-            self.get_logger().error(f'not activated: {error}')
+            self.fail(f'not activated: {error}')
+            self.get_logger().error(self._error)
             super().on_deactivate(state)
             return FAILURE
         self._state_name = 'active'
         topics = [
-            f'{camera.name} on {self.resolve_topic_name(camera.topic)}' for camera in self._cameras
+            f'{camera.name} on {self.resolve_topic_name(camera.topic)}' for camera in model.cameras
         ]
         self.get_logger().info('active: ' + ', '.join(topics))
         return SUCCESS
@@ -191,19 +197,23 @@ class PerceptionNode(LifecycleNode):
         if self._error:
             return TransitionCallbackReturn.ERROR
         self._state_name = 'inactive'
+        self.get_logger().info('deactivated: unsubscribed, the worker has stopped')
         return result
 
     @reported
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release the model."""
         self._release()
+        self._error = ''
+        self.get_logger().info('cleaned up: the model is released')
         return super().on_cleanup(state)
 
     @reported
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release everything."""
         self._release()
-        self._state_name = 'finalized'
+        self._state_name, self._error = 'finalized', ''
+        self.get_logger().info('shut down: this node cannot be configured again')
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -235,7 +245,7 @@ class PerceptionNode(LifecycleNode):
 
     def _release(self) -> None:
         self._stop()
-        self._bundle = self._encoder = None
+        self._model = self._loading = None
         self._state_name = 'unconfigured'
 
     def _change(self, values: dict[str, Any], changed: list[Parameter]) -> None:
@@ -243,10 +253,10 @@ class PerceptionNode(LifecycleNode):
         output = OutputSettings.from_values(values)
         if self._session is not None:
             self._session.change(self._in_effect(values))
-        elif self._bundle is not None:
-            output.check(self._bundle, [camera.name for camera in self._cameras])
+        elif self._model is not None:
+            output.check(self._model.bundle, [camera.name for camera in self._model.cameras])
         later = [parameter.name for parameter in changed if not parameter.live]
-        if later and self._bundle is not None:
+        if later and (self._model is not None or self._loading is not None):
             self.get_logger().warning(
                 f'{", ".join(later)}: takes effect when the node is configured again'
             )
@@ -254,7 +264,41 @@ class PerceptionNode(LifecycleNode):
     def _in_effect(self, values: dict[str, Any]) -> dict[str, Any]:
         """Return the parameters in effect: live ones as set, the others as when configured."""
         live = {each.name: values[each.name] for each in PARAMETERS if each.live}
-        return {**self._configured, **live}
+        assert self._model is not None
+        return {**self._model.values, **live}
+
+    async def _change_state(
+        self, request: ChangeState.Request, response: ChangeState.Response
+    ) -> ChangeState.Response:
+        """Make a transition on request; before configuring, load the model in a thread."""
+        wanted = request.transition
+        configures = wanted.label == 'configure' or (
+            not wanted.label and wanted.id == TransitionId.TRANSITION_CONFIGURE
+        )
+        if configures and self._state_name == 'unconfigured' and not await self._load():
+            response.success = self._state_name in ('inactive', 'active')
+            return response
+        return self._change_state_now(request, response)
+
+    async def _load(self) -> bool:
+        """Load the model in a thread; if it is being loaded, wait for that.
+
+        Returns:
+            Whether the caller must make the transition. Otherwise another request, for example
+            the first one of a client that repeats it, has done so, or the node was shut down.
+        """
+        loading = self._loading
+        if loading is None:
+            loading = self._loading = BackgroundLoading(
+                parameter_values(self, PARAMETERS),
+                log=self.get_logger().info,
+                done=Future(executor=self.executor),
+            )
+        await loading.done
+        return self._loading is loading
+
+    def _report_step(self, step: str) -> None:
+        self.get_logger().info(f'configuring: {step}')
 
     def _crash(self, error: Exception) -> None:
         """Keep the error that ended the worker or publisher thread; called in that thread."""
@@ -268,7 +312,8 @@ class PerceptionNode(LifecycleNode):
     def _diagnose(self) -> None:
         now = self.get_clock().now()
         name = self.get_fully_qualified_name()
-        statuses = [node_status(name, self._state_name, error=self._error)]
+        progress = '' if self._loading is None else self._loading.progress
+        statuses = [node_status(name, self._state_name, error=self._error, progress=progress)]
         if self._session is not None:
             statuses += self._session.diagnostics.statuses(now.nanoseconds)
         self._diagnostics.publish(diagnostics_message(statuses, now.to_msg()))
@@ -278,8 +323,10 @@ def _run(node: PerceptionNode, stop: threading.Event) -> None:
     executor, description = create_executor(node.get_parameter('executor').value)
     node.get_logger().info(f'executor: {description}')
     executor.add_node(node)
-    if node.autostart and node.trigger_configure() == SUCCESS:
-        node.trigger_activate()
+    if node.autostart:
+        started = executor.create_task(node.start_up)
+        while not started.done() and not stop.is_set():
+            executor.spin_once(timeout_sec=SPIN_PERIOD)
     # Exclude all objects so far from garbage collection: walking through all of torch takes a
     # quarter of a second. By default, small collections run a hundred times a second for nothing.
     gc.collect()

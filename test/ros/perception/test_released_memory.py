@@ -7,8 +7,8 @@ import weakref
 import pytest
 from lifecycle_msgs.msg import State, Transition
 
+from step_ros.ros.perception import model_loading, pipeline
 from step_ros.ros.perception import node as node_module
-from step_ros.ros.perception import pipeline
 from step_ros.streaming.settings import StreamSettings
 
 TOPIC = '/camera/image_raw'
@@ -34,9 +34,9 @@ def made(monkeypatch):
         StreamSettings, 'recogniser', watch('recogniser', StreamSettings.recogniser)
     )
     monkeypatch.setattr(
-        node_module, 'create_encoder', watch('encoder', node_module.create_encoder)
+        model_loading, 'create_encoder', watch('encoder', model_loading.create_encoder)
     )
-    monkeypatch.setattr(node_module, 'load_bundle', watch('bundle', node_module.load_bundle))
+    monkeypatch.setattr(model_loading, 'load_bundle', watch('bundle', model_loading.load_bundle))
     monkeypatch.setattr(pipeline, 'Worker', watch('worker', pipeline.Worker))
     monkeypatch.setattr(
         node_module, 'PerceptionSession', watch('session', node_module.PerceptionSession)
