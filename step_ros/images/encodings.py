@@ -22,6 +22,36 @@ class ImageError(FrameError):
 
 
 @dataclass(frozen=True)
+class PlanarEncoding:
+    """An encoding with all Y first, then the colours U and V.
+
+    Attributes:
+        planes: `uv` or `vu` for pairs in one plane, `u,v` or `v,u` for two planes.
+        full: Whether each pixel has its own colours; else each block of 2 x 2 pixels has.
+    """
+
+    planes: str
+    full: bool = False
+
+    @property
+    def rows(self) -> float:
+        """Size of an image in rows of Y, for each row of pixels."""
+        return 3.0 if self.full else 1.5
+
+
+PLANAR_ENCODINGS = {
+    'nv12': PlanarEncoding('uv'),
+    'nv21': PlanarEncoding('vu'),
+    'nv24': PlanarEncoding('uv', full=True),
+    'yuv420': PlanarEncoding('u,v'),
+    'yuv420p': PlanarEncoding('u,v'),
+    'i420': PlanarEncoding('u,v'),
+    'yv12': PlanarEncoding('v,u'),
+}
+"""All planar encodings that can be read, by their name in `sensor_msgs/Image`."""
+
+
+@dataclass(frozen=True)
 class Encoding:
     """The memory layout of a pixel, and its conversion to RGB by OpenCV.
 
@@ -70,7 +100,7 @@ def _table() -> dict[str, Encoding]:
     # ROS's old names are `yuv422` for UYVY and `yuv422_yuy2` for YUYV.
     uyvy = Encoding(2, np.uint8, cv2.COLOR_YUV2RGB_UYVY, luma=1)
     yuyv = Encoding(2, np.uint8, cv2.COLOR_YUV2RGB_YUY2, luma=0)
-    table |= {'yuv422': uyvy, 'uyvy': uyvy, 'yuv422_yuy2': yuyv, 'yuyv': yuyv}
+    table |= {'yuv422': uyvy, 'uyvy': uyvy, 'yuv422_yuy2': yuyv, 'yuyv': yuyv, 'yuy2': yuyv}
     # OpenCV's types hold the colours in OpenCV's order. 16UC1 is missing: it holds depth, which
     # cv_bridge does not convert to colours either.
     table |= {'8UC1': table['mono8'], '8UC3': table['bgr8'], '8UC4': table['bgra8']}
@@ -78,13 +108,18 @@ def _table() -> dict[str, Encoding]:
 
 
 ENCODINGS = _table()
-"""All encodings that can be read, by their name in `sensor_msgs/Image`."""
+"""All encodings of whole pixels that can be read, by their name in `sensor_msgs/Image`."""
+
+_BY_ANY_CASE = {name.lower(): encoding for name, encoding in ENCODINGS.items()}
 
 PUBLISHED_ENCODINGS = (
     *('rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8', 'mono16'),
     *('bayer_rggb8', 'bayer_bggr8', 'bayer_gbrg8', 'bayer_grbg8', 'yuv422', 'yuv422_yuy2'),
 )
 """All encodings that can be written."""
+
+KNOWN_ENCODINGS = (*ENCODINGS, *PLANAR_ENCODINGS)
+"""The names of all encodings that can be read."""
 
 # BT.601 with the narrow range of video (Y from 16 to 235), as OpenCV reads it; the last column is
 # an offset. Ubuntu's version of OpenCV cannot write packed YUV, newer versions can.
@@ -95,6 +130,60 @@ _RGB_TO_YUV = np.array(
         [0.439216, -0.367788, -0.071427, 128.0],
     ]
 )
+# The inverse: what OpenCV does to YUV.
+_YUV_TO_RGB = np.array(
+    [
+        [1.164384, 0.0, 1.596027, -222.921],
+        [1.164384, -0.391762, -0.812968, 135.576],
+        [1.164384, 2.017232, 0.0, -276.836],
+    ]
+)
+
+
+def find_encoding(name: str) -> Encoding | PlanarEncoding | None:
+    """Return the encoding of a name in any case; None for an unknown one."""
+    lower = name.lower()
+    return _BY_ANY_CASE.get(lower) or PLANAR_ENCODINGS.get(lower)
+
+
+def planes_to_rgb(
+    data: np.ndarray, encoding: PlanarEncoding, *, height: int, width: int, stride: int
+) -> np.ndarray:
+    """Convert planes of Y and colours to RGB.
+
+    Args:
+        data: All bytes, uint8; bytes after the planes are ignored.
+        encoding: Their encoding.
+        height: Rows of the image, even if the colours have half as many.
+        width: Pixels in a row, even if the colours have half as many.
+        stride: Bytes in a row of Y. A plane of `u,v` has half as many in a row, and one of `uv`
+            has as many, or twice as many if each pixel has its own colours.
+
+    Returns:
+        uint8 `[h, w, 3]`.
+
+    Raises:
+        ImageError: A side is odd.
+    """
+    if not encoding.full and (width % 2 or height % 2 or stride % 2):
+        raise ImageError(
+            'size_mismatch',
+            f'{width} x {height} with {stride} bytes in a row is odd; YUV 4:2:0 needs even sides',
+        )
+    luma_hw = data[: height * stride].reshape(height, stride)[:, :width]
+    chroma = data[height * stride : round(height * stride * encoding.rows)]
+    if encoding.full:
+        pairs_hw2 = chroma.reshape(height, stride, 2)[:, :width]
+        return cv2.transform(np.dstack((luma_hw, pairs_hw2)), _YUV_TO_RGB)
+    if ',' in encoding.planes:
+        colours = chroma.reshape(2, height // 2, stride // 2)[:, :, : width // 2]
+        pairs_hw2 = np.stack(list(colours), axis=-1)
+    else:
+        pairs_hw2 = chroma.reshape(height // 2, stride // 2, 2)[:, : width // 2]
+    is_u_first = encoding.planes[0] == 'u'
+    code = cv2.COLOR_YUV2RGB_NV12 if is_u_first else cv2.COLOR_YUV2RGB_NV21
+    packed = np.concatenate((luma_hw, pairs_hw2.reshape(height // 2, width)))
+    return cv2.cvtColor(packed, code)
 
 
 def pixels_to_rgb(pixels: np.ndarray, encoding: Encoding) -> np.ndarray:

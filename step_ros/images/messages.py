@@ -18,15 +18,23 @@ import numpy as np
 
 from step_ros.images.encodings import (
     ENCODINGS,
+    KNOWN_ENCODINGS,
     PUBLISHED_ENCODINGS,
+    Encoding,
     ImageError,
+    PlanarEncoding,
+    find_encoding,
     pixels_to_rgb,
+    planes_to_rgb,
     rgb_to_pixels,
     to_8_bit,
 )
 
 # Limit of a decompressed image, 8192 x 8192: a header of a few bytes can declare gigabytes.
 MAX_PIXELS = 1 << 26
+
+# Drivers pad a buffer to whole pages of memory: 64 KiB are the largest usual ones.
+_MAX_PADDING = 1 << 16
 
 _PNG = b'\x89PNG\r\n\x1a\n'
 _JPEG = b'\xff\xd8'
@@ -98,7 +106,7 @@ def refuse_encoding(message: RawFields) -> np.ndarray:
     """
     raise ImageError(
         'unknown_encoding',
-        f'encoding {message.encoding!r} is unknown; expected one of ' + ', '.join(ENCODINGS),
+        f'encoding {message.encoding!r} is unknown; expected one of ' + ', '.join(KNOWN_ENCODINGS),
     )
 
 
@@ -110,7 +118,7 @@ def raw_to_rgb(
     Args:
         message: The message. A `rgb8` image without row padding is not copied: the result then
             shares the message's memory.
-        unknown: Converts a message of valid size whose encoding is unknown here.
+        unknown: Converts a message whose encoding is unknown here.
 
     Returns:
         uint8 `[h, w, 3]`, contiguous.
@@ -129,14 +137,29 @@ def _unpack(message: RawFields, unknown: Callable[[RawFields], np.ndarray]) -> n
     size = f'{width} x {height} {message.encoding!r} with step {step}'
     if not (height and width and len(message.data)):
         raise ImageError('empty', f'{size} and {len(message.data)} bytes: no pixels')
-    if len(message.data) != height * step:
+    encoding = find_encoding(message.encoding)
+    if encoding is None:
+        return unknown(message)
+    if isinstance(encoding, PlanarEncoding):
+        return planes_to_rgb(
+            np.frombuffer(message.data, np.uint8),
+            encoding,
+            height=height,
+            width=width,
+            stride=_luma_stride(message, encoding, size),
+        )
+    return _unpack_pixels(message, encoding, size)
+
+
+def _unpack_pixels(message: RawFields, encoding: Encoding, size: str) -> np.ndarray:
+    height, width = message.height, message.width
+    # A step of 0: the driver did not fill it in, and the rows are tightly packed.
+    step = message.step or width * encoding.pixel_bytes
+    if not _is_padded(len(message.data), height * step):
         raise ImageError(
             'size_mismatch',
             f'{size} has {len(message.data)} bytes; expected height * step = {height * step}',
         )
-    encoding = ENCODINGS.get(message.encoding)
-    if encoding is None:
-        return unknown(message)
     if step < width * encoding.pixel_bytes:
         raise ImageError(
             'size_mismatch',
@@ -154,6 +177,40 @@ def _unpack(message: RawFields, unknown: Callable[[RawFields], np.ndarray]) -> n
     if pixels.dtype != dtype or not pixels.flags.aligned:
         pixels = pixels.astype(dtype)
     return pixels_to_rgb(pixels[:, :, 0] if encoding.channels == 1 else pixels, encoding)
+
+
+def _luma_stride(message: RawFields, encoding: PlanarEncoding, size: str) -> int:
+    """Return the bytes in a row of Y, where the message leaves no doubt about it.
+
+    Drivers disagree on `step`: bytes in a row of Y, or in a row of the whole image.
+    """
+    height, width, step, given = message.height, message.width, message.step, len(message.data)
+    sizes = {step: round(step * height * encoding.rows)} if step >= width else {}
+    if step in (0, round(width * encoding.rows)):
+        sizes[width] = round(width * height * encoding.rows)
+    fitting = [stride for stride, expected in sizes.items() if _is_padded(given, expected)]
+    exact = [stride for stride in fitting if sizes[stride] == given]
+    for strides in (exact, fitting):
+        if len(strides) == 1:
+            return strides[0]
+    if fitting or (step >= width and given == height * step):
+        # Both readings fit; or the height counts the rows of the colours; or these are missing.
+        raise ImageError(
+            'unknown_encoding',
+            f'{size} and {given} bytes: the layout of the planes is unknown; expected a height '
+            f'without the rows of the colours, and height * step * {encoding.rows:g} = '
+            f'{round(height * step * encoding.rows)} bytes',
+        )
+    raise ImageError(
+        'size_mismatch',
+        f'{size} has {given} bytes; expected height * step * {encoding.rows:g} = '
+        f'{round(height * max(step, width) * encoding.rows)}',
+    )
+
+
+def _is_padded(given: int, expected: int) -> bool:
+    """Return whether there are all bytes, and no more after them than a page of memory."""
+    return expected <= given < expected + _MAX_PADDING
 
 
 def compressed_to_rgb(message: CompressedFields) -> np.ndarray:
@@ -199,9 +256,9 @@ def _decompress(message: CompressedFields) -> np.ndarray:
             'a JPEG or PNG',
         )
     if image.ndim == 2:
-        encoding = ENCODINGS.get(source.strip())
+        encoding = find_encoding(source.strip())
         # A PNG keeps a Bayer mosaic; for a JPEG, image_transport converts it to grey (`mono8`).
-        if encoding is not None and encoding.pattern and 'mono' not in rest:
+        if isinstance(encoding, Encoding) and encoding.pattern and 'mono' not in rest:
             return pixels_to_rgb(image, encoding)
         return cv2.cvtColor(to_8_bit(image), cv2.COLOR_GRAY2RGB)
     image = to_8_bit(image)

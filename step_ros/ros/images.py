@@ -7,7 +7,7 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from step_ros.images.encodings import ENCODINGS, ImageError
+from step_ros.images.encodings import KNOWN_ENCODINGS, ImageError
 from step_ros.images.messages import RawFields, compress, compressed_to_rgb, pack, raw_to_rgb
 from step_ros.ros.cdr_images import CdrCompressedImage, CdrImage
 
@@ -85,7 +85,7 @@ def _by_cv_bridge(message: RawFields) -> np.ndarray:
         raise ImageError(
             'unknown_encoding',
             f'encoding {message.encoding!r} is unknown, and cv_bridge cannot be imported '
-            f'({type(error).__name__}); supported without it: ' + ', '.join(ENCODINGS),
+            f'({type(error).__name__}); supported without it: ' + ', '.join(KNOWN_ENCODINGS),
         ) from error
     try:
         image_hw3: np.ndarray = CvBridge().imgmsg_to_cv2(message, 'rgb8')
