@@ -1,7 +1,7 @@
 """True labels of a bag's cameras, from action events in the bag or from a CSV file."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from step_ros.datasets.readers.bag_events import Annotation, pair_events
 from step_ros.datasets.readers.csv import COLUMNS, OPTIONAL, finite_seconds
 from step_ros.evaluation.ground_truth import Truth, TruthSegment
 from step_ros.io.bags.metadata import BagError
+from step_ros.io.bags.predictions import refuse_predictions, why_predicted
 from step_ros.io.bags.reader import END, START, BagEvent, BagReader
 from step_ros.io.errors import DatasetError
 from step_ros.model.bundle_schema import TaskSpec
@@ -21,7 +22,67 @@ _NEEDED = tuple(name for name in COLUMNS if name != 'split')
 _LAST_NS = 2**62
 
 
-def read_labels(bag: BagReader, labels: str, topics: Sequence[str]) -> dict[str, Truth]:
+@dataclass(frozen=True, kw_only=True)
+class LabelSource:
+    """Where the true labels of a bag come from.
+
+    Attributes:
+        name: A topic of action events, or the path of a CSV file; empty for no labels.
+        left_out: Topics of action events that are no truth, each with the sign for it.
+    """
+
+    name: str
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the labels come from a CSV file."""
+        name = self.name
+        if not name:
+            return False
+        return not name.startswith('/') or name.endswith('.csv') or Path(name).is_file()
+
+    @property
+    def title(self) -> str:
+        """The topic or the name of the file, without its folder; empty for no labels."""
+        return Path(self.name).name if self.is_file else self.name
+
+
+def find_labels(bag: BagReader, labels: str) -> LabelSource:
+    """Return where the true labels of a bag come from.
+
+    A perception node's own events are never true labels.
+
+    Args:
+        bag: The bag.
+        labels: A topic of action events or a CSV file, as `read_labels` takes it. Empty for the
+            bag's only topic of action events that no perception node published.
+
+    Raises:
+        BagError: The topic is missing, a perception node published it, or there are several.
+    """
+    source = LabelSource(name=labels)
+    if source.is_file:
+        return source
+    if labels:
+        refuse_predictions(bag, labels)
+        return source
+    signs = {topic: why_predicted(bag, topic) for topic in bag.event_topics}
+    topics = [topic for topic, sign in signs.items() if not sign]
+    if len(topics) > 1:
+        raise BagError(
+            bag.path,
+            f'it has several topics of ActionEvents: {_listed(topics)}; name one with --labels',
+        )
+    return LabelSource(
+        name=topics[0] if topics else '',
+        left_out={topic: sign for topic, sign in signs.items() if sign},
+    )
+
+
+def read_labels(
+    bag: BagReader, labels: str | LabelSource, topics: Sequence[str]
+) -> dict[str, Truth]:
     """Read the true labels of a bag's cameras.
 
     Args:
@@ -29,25 +90,49 @@ def read_labels(bag: BagReader, labels: str, topics: Sequence[str]) -> dict[str,
         labels: A topic of action events, which begins with a slash; or a CSV file with the
             columns `video,start,end,TASK...` and optionally `view`, as for the dataset reader
             `bag`, where `video` is the bag's path relative to the file. Empty for the bag's only
-            topic of action events.
+            topic of action events that no perception node published. Or what `find_labels` found.
         topics: Image topics, one for each camera.
 
     Returns:
         Truth by topic. Segments of one label that touch are joined. Empty if `labels` is empty
-        and the bag has no topic of action events.
+        and the bag has no topic of true labels.
 
     Raises:
-        BagError: There are no labels for this bag, or they contradict each other.
+        BagError: There are no labels for this bag, they contradict each other, or a perception
+            node published them.
         DatasetError: The CSV file cannot be used.
     """
-    if labels and _names_file(labels):
-        truths = _of_table(bag, Path(labels).expanduser(), topics)
+    source = find_labels(bag, labels) if isinstance(labels, str) else labels
+    if not source.name:
+        return {}
+    if source.is_file:
+        truths = _of_table(bag, Path(source.name).expanduser(), topics)
     else:
-        name = labels or _only_topic(bag)
-        if not name:
-            return {}
-        truths = _of_events(bag, name, topics)
+        truths = _of_events(bag, source.name, topics)
     return {topic: _in_order(bag, topic, truth) for topic, truth in truths.items()}
+
+
+def cut_outside(truth: Truth, *, first_ns: int, last_ns: int) -> int:
+    """Remove the segments outside the time in which a camera was recorded, if others lie inside.
+
+    A latched topic hands a recorder also the events from before the recording.
+
+    Returns:
+        Number of removed segments. If no segment lies inside, none is removed: the clocks differ.
+    """
+    inside = {
+        task: [
+            segment
+            for segment in segments
+            if _end(segment) > first_ns and segment.start_ns <= last_ns
+        ]
+        for task, segments in truth.segments.items()
+    }
+    if not any(inside.values()):
+        return 0
+    before = sum(map(len, truth.segments.values()))
+    truth.segments.update(inside)
+    return before - sum(map(len, inside.values()))
 
 
 def check_labels(bag: BagReader, truth: Truth, tasks: Iterable[TaskSpec], model_id: str) -> None:
@@ -91,20 +176,6 @@ def check_within(bag: Path, topic: str, truth: Truth, *, first_ns: int, last_ns:
                     f'{_seconds(first_ns)} to {_seconds(last_ns)}; labels and images need stamps '
                     'of the same clock',
                 )
-
-
-def _names_file(labels: str) -> bool:
-    return not labels.startswith('/') or labels.endswith('.csv') or Path(labels).is_file()
-
-
-def _only_topic(bag: BagReader) -> str:
-    topics = bag.event_topics
-    if len(topics) > 1:
-        raise BagError(
-            bag.path,
-            f'it has several topics of ActionEvents: {_listed(topics)}; name one with --labels',
-        )
-    return topics[0] if topics else ''
 
 
 def _of_events(bag: BagReader, name: str, topics: Sequence[str]) -> dict[str, Truth]:

@@ -129,11 +129,22 @@ def write_replay_report(
 
 
 def report_content(result: ReplayResult) -> dict[str, Any]:
-    """Return all figures, as `bundles`, `settings`, `overall`, `recordings` and `failures`."""
+    """Return the sources of the labels as `labels`, and all figures.
+
+    The figures are `bundles`, `settings`, `overall`, `recordings` and `failures`.
+    """
     ignored = result.plan.settings.events().ignored_labels
     tasks = {each.title: each.spec.tasks for each in result.bundles}
     titles = [each.title for each in result.bundles]
     return {
+        'labels': {
+            bag: {
+                'source': source.title or None,
+                'left_out': dict(source.left_out),
+                'outside_the_images': result.labels_outside.get(bag, 0),
+            }
+            for bag, source in result.label_sources.items()
+        },
         'bundles': {
             each.title: {
                 'model_id': each.model_id,
@@ -158,6 +169,43 @@ def report_content(result: ReplayResult) -> dict[str, Any]:
         ],
         'failures': result.failures,
     }
+
+
+def label_lines(content: Mapping[str, Any]) -> list[str]:
+    """Return sentences that say where the true labels come from, and what is left out.
+
+    Args:
+        content: Content of report.json.
+    """
+    by_source: dict[str | None, list[str]] = {}
+    left_out: dict[tuple[str, str], list[str]] = {}
+    lines = []
+    for bag, labels in content['labels'].items():
+        by_source.setdefault(labels['source'], []).append(bag)
+        for topic, sign in labels['left_out'].items():
+            left_out.setdefault((topic, sign), []).append(bag)
+    for source, bags in by_source.items():
+        where = '' if len(by_source) == 1 else f' in {_some(bags)}'
+        if source is None:
+            lines.append(f'True labels: none{where}, so there are no scores.')
+        else:
+            lines.append(f'True labels: {source}{where}.')
+    lines += [
+        f'{topic} is no truth, as a perception node published it: {sign} (in {_some(bags)}).'
+        for (topic, sign), bags in left_out.items()
+    ]
+    lines += [
+        f'{labels["outside_the_images"]} labels in {bag} lie outside the images and are left out.'
+        for bag, labels in content['labels'].items()
+        if labels['outside_the_images']
+    ]
+    return lines
+
+
+def _some(bags: Sequence[str]) -> str:
+    """Return the names of at most three bags, and the number of the others."""
+    shown = ', '.join(bags[:3])
+    return shown if len(bags) <= 3 else f'{shown} and {len(bags) - 3} more'
 
 
 def score_rows(scores: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
@@ -224,7 +272,9 @@ def _recording(result: ReplayResult, recordings: Mapping[str, Recording]) -> dic
 
 def _markdown(result: ReplayResult, content: dict[str, Any], output: Path) -> list[str]:
     titles = list(content['bundles'])
-    lines = ['# Replay', '', _introduction(content), '']
+    lines = ['# Replay', '']
+    lines += [part for line in label_lines(content) for part in (plain(line), '')]
+    lines += [_introduction(content), '']
     bundles = [
         (plain(title), f'`{each["model_id"]}`', str(each['frames']), f'{each["frame_period"]:g}')
         for title, each in content['bundles'].items()

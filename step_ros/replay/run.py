@@ -24,7 +24,14 @@ from step_ros.io.bags.reader import BagReader
 from step_ros.io.bags.writer import BagWriter
 from step_ros.model.bundle import Bundle, load_bundle, model_id, read_spec
 from step_ros.model.bundle_schema import BundleSpec
-from step_ros.replay.labels import check_labels, check_within, read_labels
+from step_ros.replay.labels import (
+    LabelSource,
+    check_labels,
+    check_within,
+    cut_outside,
+    find_labels,
+    read_labels,
+)
 from step_ros.replay.recognise import replay_bag
 from step_ros.replay.results import (
     FORMAT,
@@ -104,6 +111,9 @@ class ReplayResult:
         recordings: Recordings by the bundle's title, in the same order for each bundle.
         failures: For each bag that could not be replayed, its name and the reason.
         times: Time taken for each bag and bundle.
+        label_sources: Where the true labels come from, by name of the bag.
+        labels_outside: Number of labels outside the images' time, which are left out, by name of
+            the bag; only bags that have some.
     """
 
     plan: ReplayPlan
@@ -111,6 +121,8 @@ class ReplayResult:
     recordings: dict[str, list[Recording]]
     failures: dict[str, str] = field(default_factory=dict)
     times: list[ReplayTime] = field(default_factory=list)
+    label_sources: dict[str, LabelSource] = field(default_factory=dict)
+    labels_outside: dict[str, int] = field(default_factory=dict)
 
 
 def replay(
@@ -225,7 +237,8 @@ def _replay_one(
     plan = result.plan
     bag = BagReader(path)
     topics = _image_topics(bag, plan.topics)
-    truths = read_labels(bag, plan.labels, topics)
+    source = find_labels(bag, plan.labels)
+    truths = read_labels(bag, source, topics)
     for truth in truths.values():
         for bundle in result.bundles:
             check_labels(bag, truth, bundle.spec.tasks, bundle.model_id)
@@ -256,16 +269,17 @@ def _replay_one(
                 resumed=resumed,
             )
         )
-    # The images' times are the same for every bundle.
+    # The images' times and the true labels are the same for every bundle.
+    outside = 0
     for each in recordings[result.bundles[0].title]:
-        check_within(
-            path,
-            each.predictions.topic,
-            each.truth,
-            first_ns=each.predictions.first_ns,
-            last_ns=each.predictions.last_ns,
-        )
+        first_ns, last_ns = each.predictions.first_ns, each.predictions.last_ns
+        if not source.is_file:
+            outside += cut_outside(each.truth, first_ns=first_ns, last_ns=last_ns)
+        check_within(path, each.predictions.topic, each.truth, first_ns=first_ns, last_ns=last_ns)
     result.times += times
+    result.label_sources[name] = source
+    if outside:
+        result.labels_outside[name] = outside
     return recordings
 
 

@@ -10,7 +10,13 @@ from step_ros.io.bags.metadata import BagError
 from step_ros.io.bags.reader import END, START, BagEvent, BagReader
 from step_ros.io.bags.writer import BagWriter
 from step_ros.io.errors import DatasetError
-from step_ros.replay.labels import check_labels, check_within, read_labels
+from step_ros.replay.labels import (
+    check_labels,
+    check_within,
+    cut_outside,
+    find_labels,
+    read_labels,
+)
 
 ZERO = 1_700_000_000 * 10**9
 SECOND = 10**9
@@ -136,6 +142,32 @@ def test_several_topics_of_events_need_a_choice(tmp_path, bag_image):
         read_labels(BagReader(tmp_path / 'bag'), '', [])
 
 
+def test_events_of_a_perception_node_are_never_labels(put_bag, tmp_path):
+    labelled = [(0.0, 0.2, {'verb': 'push'})]
+    path = put_bag(tmp_path / 'bag', FRONT, labelled=labelled, events_topic='/perception/events')
+    bag = BagReader(path)
+    source = find_labels(bag, '')
+    assert (source.name, list(source.left_out)) == ('', ['/perception/events'])
+    assert read_labels(bag, '', [FRONT]) == {}
+    with pytest.raises(BagError, match=r'/perception/events: .*a perception node published'):
+        read_labels(bag, '/perception/events', [FRONT])
+
+
+def test_truth_beside_the_events_of_a_node_is_chosen(tmp_path, bag_image):
+    with BagWriter(tmp_path / 'bag') as writer:
+        writer.image(FRONT, bag_image(0), ZERO)
+        for topic, label, score in (('/truth', 'push', 1.0), ('/watcher/events', 'pull', 0.7)):
+            for kind, at in ((START, ZERO), (END, ZERO + SECOND)):
+                event = BagEvent(
+                    type=kind, stamp_ns=at, start_ns=ZERO, task='verb', label=label, score=score
+                )
+                writer.event(topic, event)
+    bag = BagReader(tmp_path / 'bag')
+    source = find_labels(bag, '')
+    assert (source.name, list(source.left_out)) == ('/truth', ['/watcher/events'])
+    assert spans(read_labels(bag, source, [FRONT])[FRONT]) == [('push', 0.0, 1.0)]
+
+
 # ---- CSV files
 
 
@@ -228,3 +260,19 @@ def test_labels_outside_the_images_are_refused(tmp_path):
     for start_s, end_s in ((-2, 0), (6, 9)):
         with pytest.raises(BagError, match=f"verb 'push'.*outside the images of {FRONT}"):
             check_within(tmp_path, FRONT, truth_of('push', start_s, end_s), **times)
+
+
+def test_labels_from_before_the_recording_are_left_out():
+    truth = Truth()
+    for start_s, end_s in ((-4, -2), (-2, 1), (1, 2), (7, 8)):
+        segment = TruthSegment(
+            label='push', start_ns=ZERO + start_s * SECOND, end_ns=ZERO + end_s * SECOND
+        )
+        truth.segments['verb'].append(segment)
+    times = {'first_ns': ZERO, 'last_ns': ZERO + 5 * SECOND}
+    assert cut_outside(truth, **times) == 2
+    assert spans(truth) == [('push', -2.0, 1.0), ('push', 1.0, 2.0)]
+    # If none lies inside, the clocks differ: `check_within` says so.
+    other = truth_of('push', 7, 9)
+    assert cut_outside(other, **times) == 0
+    assert spans(other) == [('push', 7.0, 9.0)]

@@ -51,7 +51,16 @@ def plan(*, labels='', topics=(), **changes):
 def put_noise():
     """Write a bag of noise at 20 Hz, labelled: `put_noise(path, FRONT, seconds=3)`."""
 
-    def put(path, *topics, seconds=3, storage='mcap', seed=0, labels=LABELS, stamps_ns=None):
+    def put(
+        path,
+        *topics,
+        seconds=3,
+        storage='mcap',
+        seed=0,
+        labels=LABELS,
+        stamps_ns=None,
+        labels_topic='/truth',
+    ):
         random = np.random.default_rng(seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         stamps_ns = stamps_ns or [ZERO + n * SECOND // 20 for n in range(20 * seconds)]
@@ -72,7 +81,7 @@ def put_noise():
                             task=task,
                             label=label,
                         )
-                        writer.event('/truth', event)
+                        writer.event(labels_topic, event)
         return path
 
     return put
@@ -207,6 +216,57 @@ def test_bag_without_labels_gets_no_scores(put_noise, tiny_bundle, tmp_path):
     content = write_replay_report(result, tmp_path / 'out')
     assert content['overall']['tiny']['action']['judged'] == 0
     assert content['recordings'][0]['bundles']['tiny']['hypotheses'] > 10
+
+
+def test_every_report_begins_with_its_label_source(put_noise, tiny_bundle, tmp_path):
+    put_noise(tmp_path / 'bags' / 'true', FRONT)
+    put_noise(tmp_path / 'bags' / 'own', FRONT, labels_topic='/perception/events')
+    result = run([tmp_path / 'bags'], [tiny_bundle], tmp_path / 'out')
+    content = write_replay_report(result, tmp_path / 'out')
+    assert not content['failures']
+    assert next(iter(content)) == 'labels'
+    labels = content['labels']
+    assert labels['bags/true'] == {'source': '/truth', 'left_out': {}, 'outside_the_images': 0}
+    assert labels['bags/own']['source'] is None
+    assert list(labels['bags/own']['left_out']) == ['/perception/events']
+    lines = [line for line in (tmp_path / 'out' / 'report.md').read_text().splitlines() if line]
+    assert lines[1:4] == [
+        'True labels: none in bags/own, so there are no scores.',
+        'True labels: /truth in bags/true.',
+        '/perception/events is no truth, as a perception node published it: its name is that of '
+        'a perception node (in bags/own).',
+    ]
+    assert 'True labels: /truth' in (tmp_path / 'out' / 'report.html').read_text()
+    own = content['recordings'][0]
+    assert own['bag'] == 'bags/own'
+    assert own['bundles']['tiny']['tasks']['action']['judged'] == 0
+
+
+def test_bag_begun_late_is_scored_from_start_stamps(tiny_bundle, tmp_path, bag_image):
+    # The recorder received a latched pair from before the images, and an END without its START.
+    with BagWriter(tmp_path / 'late') as writer:
+        for number in range(40):
+            writer.image(FRONT, bag_image(number), ZERO + number * SECOND // 20)
+        for kind, label, stamp_s, start_s in (
+            *((1, 'open', -5, -5), (2, 'open', -3, -5)),
+            *((2, 'pick up', 1, -3), (1, 'lay down', 1, 1)),
+        ):
+            event = BagEvent(
+                type=kind,
+                stamp_ns=ZERO + stamp_s * SECOND,
+                start_ns=ZERO + start_s * SECOND,
+                task='action',
+                label=label,
+            )
+            writer.event('/truth', event, log_ns=ZERO + max(0, stamp_s) * SECOND)
+    result = run([tmp_path / 'late'], [tiny_bundle], tmp_path / 'out')
+    content = write_replay_report(result, tmp_path / 'out')
+    assert not content['failures']
+    assert content['labels']['late']['outside_the_images'] == 1
+    assert content['recordings'][0]['segments'] == {'action': 2}
+    assert (
+        '1 labels in late lie outside the images' in (tmp_path / 'out' / 'report.md').read_text()
+    )
 
 
 def test_smoothing_equals_an_exponential_mean(bags, tiny_bundle, tmp_path):

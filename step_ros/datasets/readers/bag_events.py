@@ -2,7 +2,7 @@
 """Pair the action events of a bag: each START with its END gives a labelled time span."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from step_ros.datasets.reader import ProblemKind
 from step_ros.io.bags.reader import END, START, BagEvent
@@ -16,7 +16,7 @@ class Annotation:
     """A time span with its labels.
 
     Attributes:
-        row: Number of its START event, from 1.
+        row: Number of its START event, from 1; of its END if the START was not recorded.
         frame_id: Coordinate frame of the camera; empty for every camera.
         start_ns: Stamp of its start, in nanoseconds.
         end_ns: Stamp of its end, in nanoseconds.
@@ -33,8 +33,9 @@ class Annotation:
 def pair_events(events: Iterable[BagEvent], report: ReportEvent) -> list[Annotation]:
     """Pair START and END events for each camera, task and label.
 
-    Labels of several tasks with the same start and end become one annotation. Events that cannot
-    be used are reported and left out.
+    Labels of several tasks with the same start and end become one annotation. An END whose START
+    lies before the recording counts from its `start_stamp`. Events that cannot be used are
+    reported and left out.
 
     Args:
         events: The events of a bag, in the order of recording.
@@ -45,6 +46,7 @@ def pair_events(events: Iterable[BagEvent], report: ReportEvent) -> list[Annotat
     """
     open_starts: dict[tuple[str, str, str, str], tuple[int, BagEvent]] = {}
     found: dict[tuple[str, int, int], Annotation] = {}
+    started: set[tuple[str, str, str, str]] = set()
     for row, event in enumerate(events, start=1):
         if not _is_valid(row, event, report):
             continue
@@ -59,6 +61,12 @@ def pair_events(events: Iterable[BagEvent], report: ReportEvent) -> list[Annotat
                     'an END before the next START',
                 )
             open_starts[key] = (row, event)
+            started.add(key)
+        elif key not in open_starts and key not in started and event.start_ns:
+            # A recorder that began late received no START. A second END would be a mistake.
+            start = replace(event, type=START, stamp_ns=event.start_ns)
+            _add_annotation(found, row, start, row, event, report)
+            started.add(key)
         elif key not in open_starts:
             value = f'END of {event.task} {event.label!r}'
             report('bad span', row, 'type', value, 'a START first')

@@ -7,7 +7,7 @@ This module does not import `rosbags`, so that a missing package can be reported
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -36,11 +36,14 @@ class BagTopic(NamedTuple):
         name: For example `/camera/image_raw`.
         type: For example `sensor_msgs/msg/Image`.
         messages: Number of messages that the bag should hold.
+        latched: Whether its publishers kept messages for late subscribers (transient local), by
+            the recorded quality of service; None if the bag does not say, or they differ.
     """
 
     name: str
     type: str
     messages: int
+    latched: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,8 @@ class _TopicMetadata(BaseModel):
     name: str
     type: str
     serialization_format: str = 'cdr'
+    # A text in YAML up to version 8 of the format.
+    offered_qos_profiles: Any = ''
 
 
 class _TopicWithCount(BaseModel):
@@ -114,8 +119,23 @@ def contents_of_folder(path: Path) -> BagContents:
     for entry in information.topics_with_message_count:
         name, kind = entry.topic_metadata.name, entry.topic_metadata.type
         before = topics[name].messages if name in topics else 0
-        topics[name] = BagTopic(name, kind, before + entry.message_count)
+        latched = _latched(entry.topic_metadata.offered_qos_profiles)
+        topics[name] = BagTopic(name, kind, before + entry.message_count, latched)
     return BagContents(path=path, files=files, compression=compression, topics=topics)
+
+
+def _latched(profiles: Any) -> bool | None:
+    """Return whether quality-of-service profiles keep messages; None if they do not say."""
+    try:
+        found = yaml.safe_load(profiles) if isinstance(profiles, str) else profiles
+        durabilities = {profile['durability'] for profile in found or ()}
+    except (KeyError, TypeError, yaml.YAMLError):
+        # Only a hint: the bag can be read without it.
+        return None
+    # Up to version 8 a number of the middleware's, later a word.
+    if durabilities and durabilities <= {1, 'transient_local'}:
+        return True
+    return False if durabilities and durabilities <= {2, 'volatile'} else None
 
 
 def _read_metadata(path: Path) -> _Information:

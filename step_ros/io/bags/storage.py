@@ -10,14 +10,19 @@ by the package's own `msg/`.
 
 import shutil
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rosbags.interfaces import Connection, MessageDefinition, MessageDefinitionFormat
+from rosbags.interfaces import (
+    Connection,
+    MessageDefinition,
+    MessageDefinitionFormat,
+    QosDurability,
+)
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import (
     Stores,
@@ -52,6 +57,7 @@ IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 ACTION_EVENT = 'step_ros/msg/ActionEvent'
 ACTION_HYPOTHESIS = 'step_ros/msg/ActionHypothesis'
+MODEL_INFO = 'step_ros/msg/ModelInfo'
 TASK_HYPOTHESIS = 'step_ros/msg/TaskHypothesis'
 IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
 
@@ -194,7 +200,12 @@ class StorageFile(Closing):
         for connection in self._reader.connections:
             self._connections.setdefault(connection.topic, []).append(connection)
         self.topics = {
-            name: BagTopic(name, connections[0].msgtype, sum(c.msgcount for c in connections))
+            name: BagTopic(
+                name,
+                connections[0].msgtype,
+                sum(connection.msgcount for connection in connections),
+                _latched(connections),
+            )
             for name, connections in self._connections.items()
         }
 
@@ -267,6 +278,18 @@ class StorageFile(Closing):
             return self._stack.enter_context(Reader(file))
         except Exception as error:  # parsers raise many types for a damaged file
             raise _damaged(self._bag, self.file, error) from error
+
+
+def _latched(connections: Sequence[Connection]) -> bool | None:
+    profiles = [
+        profile
+        for connection in connections
+        for profile in getattr(connection.ext, 'offered_qos_profiles', None) or ()
+    ]
+    durabilities = {profile.durability for profile in profiles}
+    if durabilities == {QosDurability.TRANSIENT_LOCAL}:
+        return True
+    return False if durabilities == {QosDurability.VOLATILE} else None
 
 
 def _check_closed(bag: Path, file: Path) -> None:

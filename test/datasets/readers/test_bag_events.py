@@ -37,10 +37,27 @@ def test_events_are_paired_by_task_and_camera():
     ]
 
 
+def test_end_without_start_counts_from_its_start_stamp():
+    found, problems = paired(
+        event(END, 20, started=4),
+        event(END, 20, 'cup', task='object', started=4),
+        event(START, 20, 'close', started=20),
+        event(END, 30, 'close', started=20),
+    )
+    assert problems == []
+    assert found == [(4, 20, {'verb': 'open', 'object': 'cup'}), (20, 30, {'verb': 'close'})]
+
+
 @pytest.mark.parametrize(
     ('events', 'left', 'problem'),
     [
         ([event(END, 5)], [], ('bad span', 1, 'type')),
+        ([event(END, 5, started=5)], [], ('bad span', 1, 'stamp')),
+        (
+            [event(END, 5, started=4), event(END, 9, started=8)],
+            [(4, 5)],
+            ('bad span', 2, 'type'),
+        ),
         ([event(START, 5)], [], ('bad span', 1, 'type')),
         ([event(START, 5), event(END, 7, 'close')], [], ('bad span', 2, 'type')),
         ([event(START, 1), event(START, 3), event(END, 5)], [(3, 5)], ('bad span', 1, 'type')),
