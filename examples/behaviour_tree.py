@@ -7,8 +7,10 @@ Needs py_trees (`pip install py_trees`, or `sudo apt install ros-$ROS_DISTRO-py-
     python3 examples/behaviour_tree.py --ros-args -p rounds:=2
 """
 
+import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import py_trees
 import rclpy
@@ -17,15 +19,33 @@ from rclpy.action import ActionClient
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 
 from step_ros.action import WaitForAction
 
 TICK = 0.1
+# Longest time in seconds to wait until goals are canceled.
+CANCEL_SECONDS = 2.0
 
 
 def say(text: str) -> None:
     """Print an action of the robot and its reason."""
     print(f'[tree]      {text}', flush=True)
+
+
+def cancel(sent: Future, *, done: Future) -> None:
+    """Cancel a goal that the server has acknowledged.
+
+    Args:
+        sent: The future of the goal's handle.
+        done: Set once the server has answered.
+    """
+    if not sent.result().accepted:
+        done.set_result(None)
+        return
+    canceled = sent.result().cancel_goal_async()
+    canceled.add_done_callback(lambda _: done.set_result(None))
 
 
 class WaitForHuman(py_trees.behaviour.Behaviour):
@@ -57,8 +77,9 @@ class WaitForHuman(py_trees.behaviour.Behaviour):
             # The event may have started while the robot was doing something else.
             include_current=True,
         )
-        self.sent: rclpy.Future | None = None
-        self.result: rclpy.Future | None = None
+        self.sent: Future | None = None
+        self.result: Future | None = None
+        self.canceling: Future | None = None
 
     def initialise(self) -> None:
         """Send the goal; py_trees calls this when the behaviour starts."""
@@ -74,7 +95,7 @@ class WaitForHuman(py_trees.behaviour.Behaviour):
         if not self.sent.done():
             return Status.RUNNING
         if not self.sent.result().accepted:
-            self.feedback_message = 'the perception node is not active'
+            self.feedback_message = 'the perception node is not active, or serves too many goals'
             return Status.FAILURE
         if self.result is None:
             self.result = self.sent.result().get_result_async()
@@ -86,9 +107,12 @@ class WaitForHuman(py_trees.behaviour.Behaviour):
 
     def terminate(self, new_status: Status) -> None:
         """Cancel the goal if a behaviour of higher priority interrupts."""
-        accepted = self.sent is not None and self.sent.done() and self.sent.result().accepted
-        if new_status == Status.INVALID and accepted and not (self.result and self.result.done()):
-            self.sent.result().cancel_goal_async()
+        if new_status != Status.INVALID or self.sent is None:
+            return
+        if self.result is None or not self.result.done():
+            self.canceling = Future()
+            # The server may not have acknowledged the goal yet: cancel it as soon as it has.
+            self.sent.add_done_callback(partial(cancel, done=self.canceling))
 
 
 class Do(py_trees.behaviour.Behaviour):
@@ -157,16 +181,27 @@ class Cell(Node):
             say(f'starting again: {self.root.tip().feedback_message}')
 
 
+def interrupt(node: Cell) -> None:
+    """Stop the tree, and wait until its goals are canceled at the server."""
+    node.root.stop(Status.INVALID)
+    waits = [each for each in node.root.iterate() if isinstance(each, WaitForHuman)]
+    for wait in waits:
+        if wait.canceling is not None:
+            rclpy.spin_until_future_complete(node, wait.canceling, timeout_sec=CANCEL_SECONDS)
+
+
 def main() -> int:
     """Run until the tree has finished the given number of rounds."""
-    rclpy.init()
+    # The handlers of rclpy would end the connection before the goals are canceled.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     node = Cell()
     try:
         while node.done < node.rounds:
             rclpy.spin_once(node, timeout_sec=0.5)
         say(f'{node.rounds} rounds done')
     except (KeyboardInterrupt, ExternalShutdownException):
-        node.root.stop(Status.INVALID)
+        interrupt(node)
         say('interrupted')
     finally:
         node.destroy_node()

@@ -24,6 +24,7 @@ from step_ros.streaming.grid import NANOSECONDS
 from step_ros.streaming.hypothesis import Hypothesis
 from step_ros.streaming.liveness import StaleCameraDetector
 from step_ros.streaming.pipeline import PostprocessedHypothesis, Postprocessor
+from step_ros.streaming.postprocessing.event_goal import StartLimits
 from step_ros.streaming.postprocessing.events import Event
 from step_ros.streaming.postprocessing.fusion import FUSED, CameraFusion
 from step_ros.streaming.settings import StreamSettings
@@ -77,6 +78,15 @@ class OutputSettings:
             return every_camera
         return every_camera & self.active_cameras
 
+    def limits(self, *, fused: bool) -> StartLimits:
+        """Return which events may start; a fused view is active whatever its cameras are."""
+        return StartLimits(
+            active_tasks=self.active_tasks,
+            active_cameras=None if fused else self.active_cameras,
+            ignored_labels=self.settings.events().ignored_labels,
+            order_evidence=self.settings.order_evidence,
+        )
+
     def check(self, bundle: Bundle, cameras: Sequence[str]) -> None:
         """Check that the bundle has the active tasks, and the node the active cameras.
 
@@ -116,6 +126,7 @@ class HypothesisPublisher:
         self._lock = threading.Lock()
         self._bundle: Bundle | None = None
         self._cameras: list[str] = []
+        self._fused = False
         self._model_id = ''
         self._on_events: Callable[[Sequence[Event]], None] = _ignore_events
         self._output: OutputSettings | None = None
@@ -164,7 +175,7 @@ class HypothesisPublisher:
                 stale_ns=FUSION_PATIENCE * period_ns,
             )
         self._bundle, self._output, self._model_id = bundle, output, model_id
-        self._cameras = list(cameras)
+        self._cameras, self._fused = list(cameras), fuse
         self._on_events = on_events
         self._postprocessor = Postprocessor(
             output.settings,
@@ -181,6 +192,7 @@ class HypothesisPublisher:
             cameras=[FUSED] if fuse else list(cameras),
             open_events=self._postprocessor.open_events,
             watch=self._watch,
+            limits=output.limits(fused=fuse),
         )
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self._node.create_timer(WATCH_PERIOD, self._end_lost, clock=steady)
@@ -198,6 +210,7 @@ class HypothesisPublisher:
         with self._lock:
             postprocessor.change(output.settings, active_tasks=output.active_tasks)
             self._output = output
+        self._wait_server.change(output.limits(fused=self._fused))
         for camera in before.cameras(self._cameras) - output.cameras(self._cameras):
             self._end(postprocessor, camera)
 

@@ -10,6 +10,23 @@ from step_ros.streaming.postprocessing.events import Event
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartLimits:
+    """The settings of a node that keep some events from starting.
+
+    Attributes:
+        active_tasks: The tasks that are published; None for all.
+        active_cameras: The cameras that the node subscribes to; None for all.
+        ignored_labels: Labels that start no event.
+        order_evidence: Whether order evidence is computed.
+    """
+
+    active_tasks: frozenset[str] | None = None
+    active_cameras: frozenset[str] | None = None
+    ignored_labels: frozenset[str] = frozenset()
+    order_evidence: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class WaitGoal:
     """The event that a client waits for.
 
@@ -20,10 +37,11 @@ class WaitGoal:
         minimum_score: Lowest mean score of the event so far.
         minimum_order_evidence: Lowest mean order evidence of the event so far.
         minimum_duration_ns: How long the event must have lasted, in nanoseconds.
+        timeout_ns: Longest time to wait, in nanoseconds; 0 for no limit.
         include_current: Whether an event counts that is open when the wait starts.
 
     Raises:
-        ValueError: A score or order evidence is not in [0, 1], or the duration is negative.
+        ValueError: A score or order evidence is not in [0, 1], or a time is negative.
     """
 
     task: str = ''
@@ -32,15 +50,17 @@ class WaitGoal:
     minimum_score: float = 0.0
     minimum_order_evidence: float = 0.0
     minimum_duration_ns: int = 0
+    timeout_ns: int = 0
     include_current: bool = False
 
     def __post_init__(self) -> None:
         for name in ('minimum_score', 'minimum_order_evidence'):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f'{name}={getattr(self, name):g}; expected 0 to 1')
-        if self.minimum_duration_ns < 0:
-            seconds = self.minimum_duration_ns / NANOSECONDS
-            raise ValueError(f'minimum_duration of {seconds:g} s; expected 0 or more')
+        for name in ('minimum_duration', 'timeout'):
+            seconds = getattr(self, f'{name}_ns') / NANOSECONDS
+            if seconds < 0:
+                raise ValueError(f'{name} of {seconds:g} s; expected 0 or more')
 
     def check_names(self, tasks: Sequence[TaskSpec], cameras: Sequence[str]) -> None:
         """Check that the goal can happen.
@@ -66,6 +86,45 @@ class WaitGoal:
                 f'labels={unknown} are no labels of {whose}; expected some of: '
                 + ', '.join(sorted(known))
             )
+
+    def check_can_start(self, tasks: Sequence[TaskSpec], limits: StartLimits) -> None:
+        """Check that the node's settings let an event start that meets the goal.
+
+        Args:
+            tasks: The tasks of the bundle.
+            limits: The node's settings.
+
+        Raises:
+            ValueError: No event can meet the goal; the message names the parameter to change.
+        """
+        cameras, active = limits.active_cameras, limits.active_tasks
+        if self.camera and cameras is not None and self.camera not in cameras:
+            raise ValueError(
+                f'camera={self.camera!r} is not active; the parameter active_cameras holds: '
+                + ', '.join(sorted(cameras))
+            )
+        if self.minimum_order_evidence > 0 and not limits.order_evidence:
+            raise ValueError(
+                f'minimum_order_evidence={self.minimum_order_evidence:g}, but the node computes '
+                'no order evidence; set the parameter order_evidence to true'
+            )
+        asked = [task for task in tasks if self.task in ('', task.name)]
+        published = [task for task in asked if active is None or task.name in active]
+        if not any(self._wanted_labels(task) for task in published):
+            names = [task.name for task in asked if self._wanted_labels(task)]
+            raise ValueError(
+                f'task={" or ".join(names)!r} is not active; the parameter active_tasks holds: '
+                + ', '.join(sorted(active or ()))
+            )
+        wanted = {label for task in published for label in self._wanted_labels(task)}
+        if wanted <= limits.ignored_labels:
+            raise ValueError(
+                f'labels={sorted(wanted)} never start an event; the parameter ignored_labels '
+                'holds: ' + ', '.join(sorted(limits.ignored_labels))
+            )
+
+    def _wanted_labels(self, task: TaskSpec) -> set[str]:
+        return set(task.labels) & self.labels if self.labels else set(task.labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,16 +154,26 @@ class ActionWait:
     Args:
         goal: The event to wait for.
         current: The events that are open when the wait starts.
+
+    Attributes:
+        goal: The event to wait for.
+        updates: Number of hypotheses about the goal's cameras so far.
     """
 
     def __init__(self, goal: WaitGoal, current: Iterable[Event] = ()) -> None:
         self.goal = goal
         self._earlier = set() if goal.include_current else {_identity(event) for event in current}
+        # By camera: its newest hypothesis and the wanted ones among its open events.
+        self._newest: dict[str, tuple[Hypothesis, Sequence[Event]]] = {}
         self._candidates: dict[str, Candidate] = {}
+        self.updates = 0
 
     @property
     def best(self) -> Candidate | None:
         """The candidate with the highest score, over all cameras; None before the first."""
+        # Sorting all scores is dear: do it for feedback, not for every hypothesis of every goal.
+        while self._newest:
+            self._note_candidate(*self._newest.popitem()[1])
         candidates = self._candidates.values()
         return max(candidates, key=lambda each: each.score, default=None)
 
@@ -121,7 +190,8 @@ class ActionWait:
         if self.goal.camera not in ('', hypothesis.camera):
             return None
         events = [event for event in open_events if self._is_wanted(event.task, event.label)]
-        self._note_candidate(hypothesis, events)
+        self._newest[hypothesis.camera] = hypothesis, events
+        self.updates += 1
         for event in events:
             if _identity(event) not in self._earlier and self._is_met_by(event, hypothesis):
                 return event

@@ -3,6 +3,7 @@
 
 import contextlib
 import math
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from step_ros.model.bundle_schema import TaskSpec
 from step_ros.streaming.hypothesis import Hypothesis, TaskHypothesis
 from step_ros.streaming.liveness import StaleCameraDetector
 from step_ros.streaming.pipeline import PostprocessedHypothesis
+from step_ros.streaming.postprocessing.event_goal import StartLimits
 from step_ros.streaming.postprocessing.events import Event, EventType
 
 SPEC = TaskSpec(name='action', labels=('idle', 'open', 'close'))
@@ -25,7 +27,7 @@ class Source:
         self.side, self.server = side, server
         self.open, self.frames = [], 0
 
-    def activate(self, timeout=0.0):
+    def activate(self, timeout=0.0, **limits):
         self.server.activate(
             tasks=[SPEC],
             cameras=CAMERAS,
@@ -35,6 +37,7 @@ class Source:
                 received=lambda camera: self.frames if camera == 'side' else 7,
                 timeout_ns=round(timeout * SECOND),
             ),
+            limits=StartLimits(**limits),
         )
 
     def publish(self, label, *, stamp=3 * SECOND, started=None, camera='front', score=0.8):
@@ -118,6 +121,19 @@ class Client:
         )
         self.user.wait_for(sent.done, 'the goal to be accepted')
         return sent.result()
+
+    def send_many(self, count):
+        """Send goals without a timeout; return their handles.
+
+        A few at a time: the queue of a client keeps ten responses.
+        """
+        handles = []
+        while len(handles) < count:
+            few = min(5, count - len(handles))
+            sent = [self.client.send_goal_async(self.kind.Goal()) for _ in range(few)]
+            self.user.wait_for(lambda s=sent: all(each.done() for each in s), 'responses')
+            handles += [each.result() for each in sent]
+        return handles
 
     def result(self, handle):
         future = handle.get_result_async()
@@ -225,6 +241,9 @@ def test_lost_camera_ends_only_goals_for_it(source, client):
         ({'camera': 'back'}, "camera='back'; expected one of: front, side"),
         ({'minimum_score': 2.0}, 'minimum_score=2; expected 0 to 1'),
         ({'minimum_order_evidence': math.nan}, 'minimum_order_evidence=nan; expected 0 to 1'),
+        ({'seconds': -0.5}, 'timeout of -0.5 s; expected 0 or more'),
+        ({'seconds': -1.0}, 'timeout of -1 s; expected 0 or more'),
+        ({'labels': ['']}, "labels=[''] are no labels of any task"),
     ],
 )
 def test_invalid_goal_ends_with_the_reason(source, client, fields, expected):
@@ -242,3 +261,83 @@ def test_include_current_counts_open_events(source, client):
     assert source.server.pending == 1
     source.publish('close', started=2 * SECOND)
     assert client.result(patient)[1].event.label == 'close'
+
+
+def test_goal_that_no_event_can_meet_is_invalid(source, client):
+    source.activate(ignored_labels=frozenset({'idle'}))
+    ended, result = client.result(client.send(labels=['idle']))
+    assert (ended, result.reason) == (status('ABORTED'), result.INVALID)
+    assert result.message.startswith("labels=['idle'] never start an event; ")
+
+
+def test_changed_parameters_end_goals_that_no_event_can_meet(source, client):
+    front, anywhere = client.send(camera='front'), client.send()
+    source.wait_for_goals(2)
+    source.server.change(StartLimits(active_cameras=frozenset({'side'})))
+    ended, result = client.result(front)
+    assert (ended, result.reason) == (status('ABORTED'), result.INVALID)
+    assert 'active_cameras holds: side' in result.message
+    source.publish('open', started=SECOND, camera='side')
+    assert client.result(anywhere)[0] == status('SUCCEEDED')
+
+
+def test_goals_of_a_client_that_is_gone_end(source, node_side):
+    user = node_side('dies')
+    client = Client(user)
+    client.send()
+    source.wait_for_goals(1)
+    user.make(client.client.destroy)
+    source.wait_for_goals(0)
+
+
+def test_goal_of_a_living_client_survives_the_death_of_another(source, client, node_side):
+    goal = client.send()
+    other = node_side('dies')
+    dead = Client(other)
+    dead.send()
+    source.wait_for_goals(2)
+    other.make(dead.client.destroy)
+    # Both clients existed when the goals came, so either goal may be that of the living one.
+    client.user.wait_for(
+        lambda: client.feedback and client.feedback[-1].waited.sec >= 7, 'more feedback'
+    )
+    source.publish('open', started=SECOND)
+    assert client.result(goal)[0] == status('SUCCEEDED')
+
+
+def test_goals_beyond_the_limit_are_rejected(source, client):
+    from step_ros.ros.perception.wait_server import MAX_GOALS
+
+    accepted = [each for each in client.send_many(MAX_GOALS + 20) if each.accepted]
+    assert len(accepted) == source.server.pending == MAX_GOALS
+    source.publish('open', started=SECOND)
+    for goal in accepted[:3]:
+        assert client.result(goal)[0] == status('SUCCEEDED')
+    assert client.send().accepted
+
+
+def test_goals_of_dead_clients_give_way_to_new_ones(source, client, node_side):
+    from step_ros.ros.perception.goal_clients import DISCOVERY_SECONDS
+    from step_ros.ros.perception.wait_server import MAX_GOALS
+
+    other = node_side('dies')
+    dead = Client(other)
+    assert all(each.accepted for each in dead.send_many(MAX_GOALS))
+    assert not client.send().accepted
+    other.make(dead.client.destroy)
+    # The living client keeps the goals: each of them may be its own.
+    client.user.wait_for(
+        lambda: client.send().accepted, 'room for a goal', 4 * DISCOVERY_SECONDS, interval=0.5
+    )
+    assert source.server.pending == MAX_GOALS
+
+
+def test_many_waiting_goals_share_the_feedback(source, client, user):
+    for _ in range(40):
+        client.send()
+    source.wait_for_goals(40)
+    client.feedback.clear()
+    began = time.monotonic()
+    user.wait_for(lambda: len(client.feedback) >= 60, 'feedback', interval=0.005)
+    # Ten messages a second for each goal would be 400.
+    assert len(client.feedback) / (time.monotonic() - began) < 100

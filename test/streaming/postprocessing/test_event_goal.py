@@ -2,6 +2,7 @@
 """Waiting for an action: what ends the wait, invalid goals, and the best candidate."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from step_ros.model.bundle_schema import TaskSpec
 from step_ros.streaming.hypothesis import Hypothesis, TaskHypothesis
-from step_ros.streaming.postprocessing.event_goal import ActionWait, WaitGoal
+from step_ros.streaming.postprocessing.event_goal import ActionWait, StartLimits, WaitGoal
 from step_ros.streaming.postprocessing.events import EventDetector, EventSettings
 
 MS = 1_000_000
@@ -153,7 +154,13 @@ def test_goal_with_known_names_is_accepted():
 
 @pytest.mark.parametrize(
     'fields',
-    [{'minimum_score': 1.1}, {'minimum_order_evidence': math.nan}, {'minimum_duration_ns': -1}],
+    [
+        {'minimum_score': 1.1},
+        {'minimum_score': -math.inf},
+        {'minimum_order_evidence': math.nan},
+        {'minimum_duration_ns': -1},
+        {'timeout_ns': -1},
+    ],
 )
 def test_goal_with_invalid_values_is_refused(fields):
     with pytest.raises(ValueError, match=next(iter(fields)).removesuffix('_ns')):
@@ -188,3 +195,48 @@ def test_wait_ends_with_the_first_event_that_meets_the_goal(course, joins, minim
         if found:
             assert found[1] == expected[0]
             return
+
+
+@pytest.mark.parametrize(
+    ('goal', 'limits', 'expected'),
+    [
+        (
+            WaitGoal(task='verb'),
+            StartLimits(active_tasks=frozenset({'action'})),
+            "task='verb' is not active; the parameter active_tasks holds: action",
+        ),
+        (
+            WaitGoal(labels=frozenset({'turn'})),
+            StartLimits(active_tasks=frozenset({'action'})),
+            "task='verb' is not active; the parameter active_tasks holds: action",
+        ),
+        (
+            WaitGoal(camera='side'),
+            StartLimits(active_cameras=frozenset({'front'})),
+            "camera='side' is not active; the parameter active_cameras holds: front",
+        ),
+        (
+            WaitGoal(labels=frozenset({'idle'})),
+            StartLimits(ignored_labels=frozenset({'idle', 'none'})),
+            "labels=['idle'] never start an event; the parameter ignored_labels holds: idle, none",
+        ),
+        (
+            WaitGoal(minimum_order_evidence=0.5),
+            StartLimits(order_evidence=False),
+            'minimum_order_evidence=0.5, but the node computes no order evidence; set the '
+            'parameter order_evidence to true',
+        ),
+    ],
+)
+def test_goal_that_no_event_can_meet_names_the_parameter(goal, limits, expected):
+    with pytest.raises(ValueError, match=f'^{re.escape(expected)}$'):
+        goal.check_can_start([ACTION, VERB], limits)
+    goal.check_can_start([ACTION, VERB], StartLimits())
+
+
+def test_goal_with_one_label_that_can_start_is_accepted():
+    limits = StartLimits(
+        active_tasks=frozenset({'action'}), ignored_labels=frozenset({'idle', 'rest'})
+    )
+    for labels in ((), ('idle', 'open'), ('open', 'turn')):
+        WaitGoal(labels=frozenset(labels)).check_can_start([ACTION, VERB], limits)
