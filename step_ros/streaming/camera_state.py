@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The state of one camera: grid, window, attention cache and counters."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
+from statistics import median_low
 
 from step_ros.images.errors import FrameError
 from step_ros.images.resize import cut_box, fit_image
@@ -14,6 +15,9 @@ from step_ros.streaming.window import Window
 # No hypothesis can carry this stamp: `builtin_interfaces/Time` has 31 bits for seconds. A
 # malformed message can: its nanoseconds field may hold more than a second.
 END_OF_TIME_NS = 2**31 * NANOSECONDS
+
+# Gaps without a full window between them after which the camera counts as too slow.
+GAPS_TOO_SLOW = 3
 
 
 def frames_used(counts: Mapping[str, int]) -> int:
@@ -57,6 +61,18 @@ class CameraState:
         self.window = Window(frames)
         self.cache = cache
         self.counts: Counter[str] = Counter()
+        # Slots since the last restart, and the gaps since the window was last full.
+        self._slots = 0
+        self._gaps_ns: deque[int] = deque(maxlen=GAPS_TOO_SLOW)
+        self._newest_ns = 0
+
+    @property
+    def slow_ns(self) -> int:
+        """The typical gap between images if gaps keep the window from filling, else 0.
+
+        In nanoseconds, by the stamps; longer than `max_gap`.
+        """
+        return median_low(self._gaps_ns) if len(self._gaps_ns) == GAPS_TOO_SLOW else 0
 
     @property
     def used(self) -> int:
@@ -67,6 +83,7 @@ class CameraState:
         """Empty the window; the counters stay."""
         self.grid.reset()
         self.window.clear()
+        self._gaps_ns.clear()
 
     def refuse(self, cause: str) -> None:
         """Count a frame that cannot be placed."""
@@ -145,3 +162,10 @@ class CameraState:
 
     def _commit(self, frame: Frame, placement: Placement, slot: int) -> None:
         self.grid.commit(placement, slot, frame.stamp_ns, keep=self.frames)
+        if placement.opens_slot:
+            if placement is Placement.GAP:
+                self._gaps_ns.append(frame.stamp_ns - self._newest_ns)
+            self._slots = 1 if placement.restarts else self._slots + 1
+            if self._slots >= self.frames:
+                self._gaps_ns.clear()
+            self._newest_ns = frame.stamp_ns

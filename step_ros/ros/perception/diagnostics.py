@@ -14,7 +14,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from step_ros.streaming.camera_state import frames_used
-from step_ros.streaming.grid import Placement
+from step_ros.streaming.grid import NANOSECONDS, Placement
 from step_ros.streaming.worker import Worker
 
 RECEIVED, USED, WAITING, OFF_GRID = 'received', 'used', 'waiting', Placement.OFF_GRID.value
@@ -37,6 +37,7 @@ class Diagnostics:
         problem: Returns why a camera may send no image; empty where nothing is wrong.
         newest_ns: Returns the stamp of a camera's newest message; None before the first.
         is_active: Returns whether the node subscribes to a camera.
+        warn: Logs a warning about a camera that has become too slow.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Diagnostics:
         problem: Callable[[str], str],
         newest_ns: Callable[[str], int | None],
         is_active: Callable[[str], bool],
+        warn: Callable[[str], object],
     ) -> None:
         self._name, self._worker, self._cameras = name, worker, cameras
         self._frames, self._about = frames, about
@@ -57,6 +59,8 @@ class Diagnostics:
         self._received_before: dict[str, tuple[int, int]] = {}
         self._lost_before: dict[str, dict[str, int]] = {camera: {} for camera in cameras}
         self._failures_before = 0
+        self._warn = warn
+        self._slow_before: set[str] = set()
 
     def statuses(self, now_ns: int) -> list[DiagnosticStatus]:
         """Return the statuses of all cameras and of the model.
@@ -86,9 +90,12 @@ class Diagnostics:
             message = 'inactive: not in the parameter active_cameras'
         if lost:
             message += '; lost: ' + ', '.join(f'{key} {count}' for key, count in lost.items())
+        slow = self._slowness(camera) if active else ''
+        if slow:
+            message += f'; {slow}'
         new_loss = lost != self._lost_before[camera]
         self._lost_before[camera] = lost
-        healthy = not active or (serves and not new_loss and rate != 0)
+        healthy = not active or (serves and not new_loss and rate != 0 and not slow)
         newest_ns = self._newest_ns(camera)
         age = 'none yet' if newest_ns is None else f'{(now_ns - newest_ns) / 1e6:.0f}'
         about: dict[str, object] = {
@@ -103,6 +110,29 @@ class Diagnostics:
             {**counts, **about},
             camera,
         )
+
+    def _slowness(self, camera: str) -> str:
+        """Return why a camera is too slow to fill a window, and the mend; empty if it is not.
+
+        Warn in the log, once until the window fills again.
+        """
+        recogniser = self._worker.recogniser
+        gap = recogniser.cameras[camera].slow_ns / NANOSECONDS
+        if not gap:
+            self._slow_before.discard(camera)
+            return ''
+        longest = recogniser.settings.max_gap_ns / NANOSECONDS
+        period = recogniser.settings.frame_period_ns / NANOSECONDS
+        text = (
+            f'too slow: images are {gap:.3g} s apart, longer than max_gap ({longest:.3g} s), so '
+            f'that each gap restarts the window before it is full and no hypothesis comes; the '
+            f'model expects an image every {period:.3g} s: raise the rate of the camera, or '
+            f'max_gap above {gap:.3g} s (at the cost of accuracy)'
+        )
+        if camera not in self._slow_before:
+            self._slow_before.add(camera)
+            self._warn(f'camera {camera}: {text}')
+        return text
 
     def _rate(self, camera: str, received: int) -> float | None:
         """Return the frames received per second since the last message; None for the first."""

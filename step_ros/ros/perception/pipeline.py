@@ -146,6 +146,7 @@ class PerceptionSession:
             problem=self._images.problem,
             newest_ns=self._images.newest_ns,
             is_active=self._images.is_active,
+            warn=node.get_logger().warning,
         )
 
     def change(self, values: dict[str, Any]) -> None:

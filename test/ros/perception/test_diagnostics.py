@@ -24,7 +24,7 @@ class Watched:
     """A worker without its thread, run batch by batch, and its diagnostics."""
 
     def __init__(self, bundle):
-        self.problems = {}
+        self.problems, self.warnings = {}, []
         encoder = TorchEncoder(bundle.model.backbone, device=torch.device('cpu'))
         self.worker = Worker(
             StreamingRecogniser(bundle, encoder),
@@ -43,6 +43,7 @@ class Watched:
             problem=lambda camera: self.problems.get(camera, ''),
             newest_ns={'front': 1 + PERIOD_NS}.get,
             is_active=lambda camera: True,
+            warn=self.warnings.append,
         )
 
     def put(self, slot, *, camera='front', load=lambda: np.full((32, 48, 3), 90, np.uint8)):
@@ -189,3 +190,46 @@ def test_node_status_gives_the_error():
     assert down.level == DiagnosticStatus.ERROR
     reason = 'the worker stopped with OSError: no; configure and activate the node again'
     assert down.message == reason
+
+
+# Slow cameras: max_gap is 2.5 frame periods of 0.1 s.
+
+
+def test_camera_too_slow_for_max_gap_warns_with_both_numbers(watched):
+    for index in range(8):
+        watched.put(4 * index)
+        watched.process_all()
+        status = watched.statuses()[0]
+    assert status.level == WARN
+    for words in ('images are 0.4 s apart', 'max_gap (0.25 s)', 'raise the rate'):
+        assert words in status.message
+    (logged,) = watched.warnings
+    assert logged.startswith('camera front: too slow: images are 0.4 s apart')
+
+
+def test_gaps_that_come_before_the_window_is_full_warn_too(watched):
+    slots = [slot for pair in range(5) for slot in (5 * pair, 5 * pair + 2)]
+    for slot in slots:
+        watched.put(slot)
+        watched.process_all()
+        status = watched.statuses()[0]
+    assert 'images are 0.3 s apart' in status.message
+    assert status.level == WARN
+
+
+def test_camera_that_recovers_is_not_too_slow_any_more(watched):
+    for slot in (0, 4, 8, 12, *range(13, 13 + FRAMES)):
+        watched.put(slot)
+        watched.process_all()
+        watched.statuses()[0]
+    assert 'too slow' not in watched.statuses()[0].message
+    assert len(watched.warnings) == 1
+
+
+def test_single_gaps_between_full_windows_do_not_warn(watched):
+    for window in range(4):
+        for index in range(FRAMES):
+            watched.put(10 * window + index)
+            watched.process_all()
+            assert 'too slow' not in watched.statuses()[0].message
+    assert watched.warnings == []
