@@ -111,7 +111,10 @@ def refuse_encoding(message: RawFields) -> np.ndarray:
 
 
 def raw_to_rgb(
-    message: RawFields, *, unknown: Callable[[RawFields], np.ndarray] = refuse_encoding
+    message: RawFields,
+    *,
+    unknown: Callable[[RawFields], np.ndarray] = refuse_encoding,
+    grey_16uc1: bool = False,
 ) -> np.ndarray:
     """Convert a raw image to RGB.
 
@@ -119,6 +122,8 @@ def raw_to_rgb(
         message: The message. A `rgb8` image without row padding is not copied: the result then
             shares the message's memory.
         unknown: Converts a message whose encoding is unknown here.
+        grey_16uc1: Whether `16UC1` is a grey image, as an infrared or thermal camera sends;
+            otherwise it is refused as depth.
 
     Returns:
         uint8 `[h, w, 3]`, contiguous.
@@ -127,17 +132,20 @@ def raw_to_rgb(
         ImageError: The message is empty or damaged, or its encoding is unknown.
     """
     try:
-        return np.ascontiguousarray(_unpack(message, unknown))
+        return np.ascontiguousarray(_unpack(message, unknown, grey_16uc1))
     except cv2.error as error:
         raise _conversion_error(error) from error
 
 
-def _unpack(message: RawFields, unknown: Callable[[RawFields], np.ndarray]) -> np.ndarray:
+def _unpack(
+    message: RawFields, unknown: Callable[[RawFields], np.ndarray], grey_16uc1: bool
+) -> np.ndarray:
     height, width, step = message.height, message.width, message.step
     size = f'{width} x {height} {message.encoding!r} with step {step}'
     if not (height and width and len(message.data)):
         raise ImageError('empty', f'{size} and {len(message.data)} bytes: no pixels')
-    encoding = find_encoding(message.encoding)
+    is_grey = grey_16uc1 and _is_16uc1(message.encoding)
+    encoding = ENCODINGS['mono16'] if is_grey else find_encoding(message.encoding)
     if encoding is None:
         return unknown(message)
     if isinstance(encoding, PlanarEncoding):
@@ -208,13 +216,21 @@ def _luma_stride(message: RawFields, encoding: PlanarEncoding, size: str) -> int
     )
 
 
+def _is_16uc1(encoding: str) -> bool:
+    return encoding.strip().lower() == '16uc1'
+
+
 def _is_padded(given: int, expected: int) -> bool:
     """Return whether there are all bytes, and no more after them than a page of memory."""
     return expected <= given < expected + _MAX_PADDING
 
 
-def compressed_to_rgb(message: CompressedFields) -> np.ndarray:
+def compressed_to_rgb(message: CompressedFields, *, grey_16uc1: bool = False) -> np.ndarray:
     """Decompress an image to RGB.
+
+    Args:
+        message: The message.
+        grey_16uc1: Whether a compressed `16UC1` image is grey; otherwise it is refused as depth.
 
     Returns:
         uint8 `[h, w, 3]`, contiguous.
@@ -224,16 +240,17 @@ def compressed_to_rgb(message: CompressedFields) -> np.ndarray:
             `MAX_PIXELS`.
     """
     try:
-        return np.ascontiguousarray(_decompress(message))
+        return np.ascontiguousarray(_decompress(message, grey_16uc1))
     except cv2.error as error:
         raise _conversion_error(error) from error
 
 
-def _decompress(message: CompressedFields) -> np.ndarray:
+def _decompress(message: CompressedFields, grey_16uc1: bool) -> np.ndarray:
     # image_transport writes `ENCODING; CODEC compressed STORED`, most drivers write `jpeg`. The
     # codec comes from the data instead, because this text is often wrong.
     source, _, rest = message.format.partition(';')
-    if 'compressedDepth' in message.format:
+    is_depth = _is_16uc1(source) and not grey_16uc1
+    if is_depth or 'compressedDepth' in message.format:
         raise ImageError(
             'unknown_encoding',
             f'format {message.format!r} is a depth image; expected a colour image',
@@ -364,9 +381,10 @@ def _png_is_complete(data: bytes) -> bool:
     at = len(_PNG)
     # A chunk: length, type, content, checksum.
     while at + 12 <= len(data):
-        length, kind = struct.unpack_from('>I4s', data, at)
+        length = int.from_bytes(data[at : at + 4], 'big')
+        is_end = data[at + 4 : at + 8] == b'IEND'
         at += 12 + length
-        if kind == b'IEND':
+        if is_end:
             return at <= len(data)
     return False
 

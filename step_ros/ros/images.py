@@ -16,12 +16,15 @@ __all__ = ['ImageError', 'from_rgb', 'to_compressed', 'to_rgb']
 
 def to_rgb(
     message: Image | CompressedImage | CdrImage | CdrCompressedImage,
+    *,
+    grey_16uc1: bool = False,
 ) -> np.ndarray:
     """Convert an image message to RGB.
 
     Args:
         message: The message, or the fields read from its bytes. A `rgb8` image without row padding
             is not copied: the result then shares the message's memory.
+        grey_16uc1: Whether `16UC1` is a grey image; otherwise it is refused as depth.
 
     Returns:
         uint8 `[h, w, 3]`, contiguous.
@@ -30,8 +33,8 @@ def to_rgb(
         ImageError: The message is empty, damaged or in an unknown encoding.
     """
     if isinstance(message, CompressedImage | CdrCompressedImage):
-        return compressed_to_rgb(message)
-    return raw_to_rgb(message, unknown=_by_cv_bridge)
+        return compressed_to_rgb(message, grey_16uc1=grey_16uc1)
+    return raw_to_rgb(message, unknown=_by_cv_bridge, grey_16uc1=grey_16uc1)
 
 
 def from_rgb(image_hw3: np.ndarray, encoding: str, header: Header) -> Image:

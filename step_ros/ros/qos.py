@@ -62,6 +62,27 @@ def choose_reliability(wanted: str, offered: Sequence[ReliabilityPolicy]) -> Rel
     return ReliabilityPolicy.BEST_EFFORT
 
 
+def match_offered(wanted: QoSProfile, offered: Sequence[QoSProfile]) -> QoSProfile:
+    """Return a subscription's profile, weakened so that it receives from every publisher.
+
+    Args:
+        wanted: The profile if all publishers fit, or if there is none.
+        offered: The profile of each publisher.
+    """
+    reliability, durability = wanted.reliability, wanted.durability
+    if any(each.reliability == ReliabilityPolicy.BEST_EFFORT for each in offered):
+        reliability = ReliabilityPolicy.BEST_EFFORT
+    # One latched publisher is reason enough to ask for latched messages.
+    if offered and all(each.durability == DurabilityPolicy.VOLATILE for each in offered):
+        durability = DurabilityPolicy.VOLATILE
+    return QoSProfile(
+        history=wanted.history,
+        depth=wanted.depth,
+        reliability=reliability,
+        durability=durability,
+    )
+
+
 def image_qos(reliability: ReliabilityPolicy) -> QoSProfile:
     """Return the QoS profile of an image subscription."""
     return QoSProfile(

@@ -354,6 +354,20 @@ def test_depth_images_are_rejected():
     assert error_of(message).cause == 'unknown_encoding'
 
 
+@pytest.mark.parametrize('encoding', ['16UC1', '16uc1'])
+def test_16uc1_is_grey_only_where_asked(encoding):
+    pixels = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) * 21
+    expected = to_rgb(image_message(pixels, 'mono16'))
+    raw = image_message(pixels, encoding)
+    png = compressed(pixels, '.png', f'{encoding}; png compressed ')
+    for message in (raw, png):
+        assert error_of(message).cause == 'unknown_encoding'
+        assert np.array_equal(to_rgb(message, grey_16uc1=True), expected)
+    depth = compressed(pixels, '.png', '16UC1; compressedDepth png')
+    with pytest.raises(ImageError, match='is a depth image'):
+        to_rgb(depth, grey_16uc1=True)
+
+
 def test_contradicting_sizes_are_rejected():
     message = from_rgb(smooth(), 'rgb8', Header())
     message.data = message.data[:-1]

@@ -10,8 +10,10 @@ perception node                    PerceptionClient           user of the client
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from rclpy.subscription import Subscription
@@ -21,12 +23,14 @@ from step_ros.evaluation.ground_truth import Observation, TaskPrediction
 from step_ros.files import Closing
 from step_ros.msg import ActionEvent, ActionHypothesis, ModelInfo
 from step_ros.ros.conversion import to_nanoseconds
-from step_ros.ros.qos import LATCHED
+from step_ros.ros.qos import LATCHED, NO_SUBSCRIPTION_EVENTS, match_offered
 from step_ros.ros.spinning_node import SpinningNode
 
 # Hundreds of hypotheses may come in a second while a client on a busy machine sleeps.
 QUEUE_DEPTH = 1000
 DIAGNOSTICS = '/diagnostics'
+# Seconds between two comparisons of the subscriptions with the publishers.
+MATCH_PERIOD = 0.5
 # Deep enough that a late client still gets every true label of a recording.
 _TRUTH_QOS = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -62,8 +66,65 @@ class PerceptionTopics:
         )
 
 
+class _MatchingSubscription:
+    """A subscription that asks for what the publishers offer, also when they change.
+
+    A reliable subscription receives nothing from a best-effort publisher, such as a remapped relay
+    or a node with QoS overrides, and gives no sign of it.
+
+    Args:
+        node: The ROS node that subscribes.
+        message_type: Type of the messages.
+        topic: The topic.
+        callback: Takes each message.
+        wanted: The profile if all publishers fit.
+        raw: Whether the callback takes the serialised bytes.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        message_type: type,
+        topic: str,
+        callback: Callable[..., None],
+        wanted: QoSProfile,
+        *,
+        raw: bool,
+    ) -> None:
+        self._node, self._wanted = node, wanted
+        self._topic = node.resolve_topic_name(topic)
+        self._subscribe: Callable[[QoSProfile], Subscription] = lambda profile: (
+            node.create_subscription(
+                message_type,
+                topic,
+                callback,
+                profile,
+                raw=raw,
+                event_callbacks=NO_SUBSCRIPTION_EVENTS,
+            )
+        )
+        self._profile = self._matching()
+        self.subscription = self._subscribe(self._profile)
+
+    def match(self) -> None:
+        """Subscribe again if the publishers offer something else than before."""
+        profile = self._matching()
+        if profile == self._profile:
+            return
+        self._profile = profile
+        # Destroyed before: no message may come twice.
+        self._node.destroy_subscription(self.subscription)
+        self.subscription = self._subscribe(profile)
+
+    def _matching(self) -> QoSProfile:
+        publishers = self._node.get_publishers_info_by_topic(self._topic)
+        return match_offered(self._wanted, [each.qos_profile for each in publishers])
+
+
 class PerceptionClient(Closing):
     """Hands what a perception node publishes to callbacks.
+
+    Subscriptions match the reliability and durability that the publishers offer.
 
     Subscribe, then start. A client that made its ROS node runs the callbacks in a thread of its
     own. On a ROS node of the caller, the callbacks run wherever the caller spins that node.
@@ -78,9 +139,13 @@ class PerceptionClient(Closing):
     def __init__(self, node: str | Node) -> None:
         self._spinning = SpinningNode(node) if isinstance(node, str) else None
         self.node: Node = self._spinning.node if self._spinning is not None else node
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions: list[_MatchingSubscription] = []
         # Those that only the perception node publishes, unlike `/diagnostics`.
-        self._own_topics: list[Subscription] = []
+        self._own_topics: list[_MatchingSubscription] = []
+        # By the steady clock: publishers come and go while simulated time stands still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        ros_node: Node = self.node
+        self._timer: Any = ros_node.create_timer(MATCH_PERIOD, self._match, clock=steady)
         self._closed = False
 
     def subscribe(
@@ -165,7 +230,7 @@ class PerceptionClient(Closing):
 
     def connected(self) -> bool:
         """Whether every subscribed topic of the perception node has a publisher."""
-        return all(each.get_publisher_count() for each in self._own_topics)
+        return all(each.subscription.get_publisher_count() for each in self._own_topics)
 
     def close(self) -> None:
         """End the subscriptions, and the client's own ROS node and thread if it made them.
@@ -178,8 +243,13 @@ class PerceptionClient(Closing):
         if self._spinning is not None:
             self._spinning.close()
             return
-        for subscription in self._subscriptions:
-            self.node.destroy_subscription(subscription)
+        self.node.destroy_timer(self._timer)
+        for each in self._subscriptions:
+            self.node.destroy_subscription(each.subscription)
+
+    def _match(self) -> None:
+        for each in self._subscriptions:
+            each.match()
 
     def _subscribe_own(
         self,
@@ -200,8 +270,11 @@ class PerceptionClient(Closing):
         qos: QoSProfile | int,
         *,
         raw: bool = False,
-    ) -> Subscription:
-        subscription = self.node.create_subscription(message_type, topic, callback, qos, raw=raw)
+    ) -> _MatchingSubscription:
+        wanted = QoSProfile(depth=qos) if isinstance(qos, int) else qos
+        subscription = _MatchingSubscription(
+            self.node, message_type, topic, callback, wanted, raw=raw
+        )
         self._subscriptions.append(subscription)
         return subscription
 

@@ -142,6 +142,50 @@ def test_silence_names_the_command_for_an_inactive_node(managed_node, user, watc
     user.wait_for(lambda: watcher.silence() == '', 'no hint')
 
 
+def test_a_best_effort_publisher_is_heard(ros, watcher):
+    from rclpy.qos import qos_profile_sensor_data
+
+    made = [
+        ros.node.create_publisher(kind, topic, qos_profile_sensor_data)
+        for kind, topic in (
+            (ActionHypothesis, HYPOTHESES),
+            (ActionEvent, '/perception/events'),
+            (DiagnosticArray, '/diagnostics'),
+        )
+    ]
+    ros.spin_until(lambda: watcher.find() == [TEST])
+    watcher.listen(TEST)
+    messages = (
+        hypothesis(),
+        event(ActionEvent.START),
+        DiagnosticArray(status=[DiagnosticStatus(name='/test: model')]),
+    )
+
+    def heard():
+        for publisher, message in zip(made, messages, strict=True):
+            publisher.publish(message)
+        camera = watcher.cameras().get('front')
+        return camera and camera.newest and camera.open_events and watcher.diagnostics()
+
+    ros.spin_until(heard)
+
+
+def test_a_publisher_that_returns_with_best_effort_is_heard(ros, watcher, publishers):
+    from rclpy.qos import qos_profile_sensor_data
+
+    hypotheses, _, _ = publishers
+    hypotheses.publish(hypothesis(1))
+    ros.spin_until(lambda: watcher.cameras())
+    ros.node.destroy_publisher(hypotheses)
+    again = ros.node.create_publisher(ActionHypothesis, HYPOTHESES, qos_profile_sensor_data)
+
+    def heard():
+        again.publish(hypothesis(2))
+        return watcher.cameras()['front'].newest.header.stamp.sec == 2
+
+    ros.spin_until(heard)
+
+
 LEFT = Source(topic='/left/perception/hypotheses', node='/left/perception')
 RIGHT = Source(topic='/right/perception/hypotheses', node='/right/perception')
 BAG = Source(topic='/right/perception/hypotheses', node='/rosbag2_player')
