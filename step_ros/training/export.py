@@ -33,7 +33,6 @@ from step_ros.files import replace_folder
 from step_ros.model.bundle import Bundle, BundleError
 from step_ros.model.tokens import check_choice
 from step_ros.reporting.progress import track
-from step_ros.tabletop.dataset import Rendering, render_dataset
 from step_ros.training.calibration import Calibration
 from step_ros.training.config import CacheRecipe
 from step_ros.training.evaluate import evaluate_bundle
@@ -221,6 +220,9 @@ def measure_cost_on_tabletop(
         exported: The export of its encoder.
         clips: Clips of each action.
     """
+    # Imported here: other datasets need no simulator.
+    from step_ros.tabletop.dataset import Rendering, render_dataset
+
     height, width = bundle.model.backbone.image_size
     with TemporaryDirectory() as folder:
         root = Path(folder) / 'tabletop'

@@ -25,7 +25,6 @@ from step_ros.training.distributed import ALONE, Distributed
 from step_ros.training.fit import FitError, FitRun, fit, fit_temperature
 from step_ros.training.model_card import model_card
 from step_ros.training.predict import ORDERS, Order, predict_clips, score_predictions
-from step_ros.training.pretrain import pretraining_losses
 from step_ros.training.windows import NO_LABEL, CachedWindows, label_numbers
 
 if TYPE_CHECKING:
@@ -150,6 +149,9 @@ def _provenance(recipe: Recipe, started: float) -> dict[str, Any]:
         'torch': torch.__version__,
     }
     if recipe.backbone.pretraining is not None:
+        # Imported here: only the tabletop's own encoder needs the simulator.
+        from step_ros.training.pretrain import pretraining_losses
+
         losses = pretraining_losses(recipe.backbone, recipe.cache.folder, seed=recipe.seed)
         about['pretraining_loss'] = [round(loss, 4) for loss in losses]
         about['cores'] = os.cpu_count()
