@@ -55,15 +55,19 @@ class Camera:
         name: Its name in the hypotheses.
         topic: Its image topic.
         compressed: Whether the topic carries `sensor_msgs/CompressedImage`.
+        grey_16uc1: Whether its `16UC1` images are grey; otherwise they are refused as depth.
     """
 
     name: str
     topic: str
     compressed: bool
+    grey_16uc1: bool = False
 
 
-def choose_cameras(names: Sequence[str], topics: Sequence[str], transport: str) -> list[Camera]:
-    """Return the cameras in the parameters `cameras`, `image_topics` and `transport`.
+def choose_cameras(
+    names: Sequence[str], topics: Sequence[str], transport: str, *, grey_16uc1: bool = False
+) -> list[Camera]:
+    """Return the cameras in the parameters that are named like the arguments.
 
     Raises:
         ValueError: The parameters contradict each other, or a topic's name is not valid.
@@ -90,6 +94,7 @@ def choose_cameras(names: Sequence[str], topics: Sequence[str], transport: str) 
             topic=topic,
             compressed=transport == 'compressed'
             or (transport == 'auto' and topic.endswith('/compressed')),
+            grey_16uc1=grey_16uc1,
         )
         for name, topic in zip(names, topics, strict=True)
     ]
@@ -123,7 +128,7 @@ def read_frame(message: bytes, camera: Camera, *, received_ns: int) -> Frame:
         stamp_ns=fields.stamp_ns,
         frame_id=fields.frame_id,
         received_ns=received_ns,
-        load=lambda: to_rgb(fields),
+        load=lambda: to_rgb(fields, grey_16uc1=camera.grey_16uc1),
     )
 
 
@@ -139,7 +144,7 @@ def _read_by_rclpy(
         stamp_ns=to_nanoseconds(image.header.stamp),
         frame_id=image.header.frame_id,
         received_ns=received_ns,
-        load=lambda: to_rgb(image),
+        load=lambda: to_rgb(image, grey_16uc1=camera.grey_16uc1),
     )
 
 
@@ -284,8 +289,8 @@ def choose_region_topics(cameras: list[str], topics: list[str]) -> dict[str, str
     Raises:
         ValueError: The number of topics is not that of the cameras, or a name is not valid.
     """
-    # A ROS parameter cannot be an empty list: a single empty name stands for no topics.
-    if topics == ['']:
+    # Not every ROS has empty lists: a single empty name stands for no topics, too.
+    if topics in ([], ['']):
         return {}
     if len(topics) != len(cameras):
         raise ValueError(

@@ -63,7 +63,12 @@ def load_model(values: Mapping[str, Any], report: Callable[[str], None]) -> Load
         BundleError: The bundle is damaged.
         EncoderError: The encoder does not start.
     """
-    cameras = choose_cameras(values['cameras'], values['image_topics'], values['transport'])
+    cameras = choose_cameras(
+        values['cameras'],
+        values['image_topics'],
+        values['transport'],
+        grey_16uc1=values['grey_16uc1'],
+    )
     report(f'1/3, loading the bundle {values["bundle"]}')
     bundle = load_bundle(find_bundle(values['bundle']))
     OutputSettings.from_values(dict(values)).check(bundle, [camera.name for camera in cameras])

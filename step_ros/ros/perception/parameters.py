@@ -109,6 +109,11 @@ PARAMETERS = (
         choices=('auto', 'raw', 'compressed'),
     ),
     Parameter(
+        name='grey_16uc1',
+        description='Whether images in `16UC1` are grey, as infrared and thermal cameras send '
+        'them; otherwise they are refused as depth.',
+    ),
+    Parameter(
         name='reliability',
         description='Reliability of the image subscriptions; `auto`: reliable if all publishers '
         'of the topic are, else best effort.',

@@ -89,3 +89,15 @@ def test_damaged_picture_is_rejected_on_load():
     with pytest.raises(FrameError) as caught:
         frame.load()
     assert caught.value.cause == 'undecodable'
+
+
+def test_16uc1_is_grey_where_the_parameter_says_so():
+    message = from_rgb(picture(), 'mono16', Header(stamp=to_time(STAMP_NS)))
+    expected = read_frame(serialize_message(message), RAW, received_ns=17).load()
+    message.encoding = '16UC1'
+    serialised = serialize_message(message)
+    (grey,) = choose_cameras(['front'], ['/front'], 'auto', grey_16uc1=True)
+    assert np.array_equal(read_frame(serialised, grey, received_ns=17).load(), expected)
+    with pytest.raises(FrameError) as caught:
+        read_frame(serialised, RAW, received_ns=17).load()
+    assert caught.value.cause == 'unknown_encoding'
