@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Node parameters: meaning, range and unit are declared in Python, defaults in `config/*.yaml`."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,6 +100,12 @@ def declare_parameters(
                     successful=False,
                     reason=f'{each.name} is {each.value!r}; expected {parameter.constraint}',
                 )
+            # NaN is neither below the minimum nor above the maximum that rclpy compares it with.
+            if parameter and not _is_finite(each.value):
+                expected = parameter.constraint or 'a finite number'
+                return SetParametersResult(
+                    successful=False, reason=f'{each.name} is {each.value!r}; expected {expected}'
+                )
         changed = [by_name[each.name] for each in changes if each.name in by_name]
         if change is not None and declared and changed:
             values = parameter_values(node, parameters)
@@ -115,6 +122,11 @@ def declare_parameters(
         default = defaults[parameter.name]
         node.declare_parameter(parameter.name, default, parameter.descriptor(default))
     declared = True
+
+
+def _is_finite(value: Value) -> bool:
+    numbers = value if isinstance(value, Sequence) else (value,)
+    return all(math.isfinite(each) for each in numbers if isinstance(each, float))
 
 
 def parameter_values(node: Node, parameters: Sequence[Parameter]) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parameters: declarations, defaults, and the tables in the guide made from both."""
 
+import math
 import re
 
 import pytest
+from rclpy.parameter import Parameter as RclParameter
 
 from step_ros.resources import load_defaults, share_directory
 from step_ros.ros.camera import parameters as camera_parameters
-from step_ros.ros.parameters import Parameter, parameter_table
+from step_ros.ros.parameters import Parameter, declare_parameters, parameter_table
 from step_ros.ros.perception import parameters as perception_parameters
 from step_ros.streaming.attention_cache.storage import MEMORY_BUDGET
 
@@ -50,6 +52,21 @@ def test_descriptors_carry_unit_and_range():
     assert descriptor.floating_point_range[0].to_value == 2.0
     whole = Parameter(name='depth', description='A depth.', minimum=1, maximum=9).descriptor(3)
     assert whole.integer_range[0].from_value == 1
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf, -1.0])
+def test_number_that_is_not_finite_or_out_of_range_is_rejected(ros, value):
+    parameters = [
+        Parameter(name='gap', description='A gap.', minimum=0.0, maximum=2.0),
+        Parameter(name='offset', description='An offset.'),
+    ]
+    declare_parameters(ros.node, parameters, {'gap': 1.0, 'offset': 0.5})
+    result = ros.node.set_parameters([RclParameter('gap', value=value)])[0]
+    assert not result.successful
+    assert 'gap' in result.reason
+    assert ros.node.get_parameter('gap').value == 1.0
+    offset = ros.node.set_parameters([RclParameter('offset', value=value)])[0]
+    assert offset.successful == math.isfinite(value)
 
 
 def test_memory_budget_default_is_that_of_the_recogniser():
