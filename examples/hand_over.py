@@ -8,16 +8,22 @@ order evidence could also be its counterpart (picking up): then the robot keeps 
     python3 examples/hand_over.py --ros-args -p parts:=3
 """
 
+import signal
 import sys
+import time
 
 import rclpy
 from rclpy.action import ActionClient
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.signals import SignalHandlerOptions
 
 from step_ros.action import WaitForAction
 from step_ros.msg import ModelInfo
+
+# Longest time in seconds to wait until the goal is canceled.
+CANCEL_SECONDS = 2.0
 
 
 class HandOver(Node):
@@ -33,6 +39,7 @@ class HandOver(Node):
         self.labels: list[str] = []
         self.handed_over = 0
         self.holding = ''
+        self.sent: rclpy.Future | None = None
         self.client = ActionClient(self, WaitForAction, 'perception/wait_for_action')
         # Latched: the message comes at once, however long ago the model was loaded.
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -69,8 +76,8 @@ class HandOver(Node):
         )
         self.holding = ''
         self.say(f'holding part {self.handed_over + 1}')
-        sent = self.client.send_goal_async(goal, feedback_callback=self.on_feedback)
-        sent.add_done_callback(self.on_accepted)
+        self.sent = self.client.send_goal_async(goal, feedback_callback=self.on_feedback)
+        self.sent.add_done_callback(self.on_accepted)
 
     def on_accepted(self, sent: rclpy.Future) -> None:
         """Wait for the result if the goal was accepted; else try again later."""
@@ -78,7 +85,10 @@ class HandOver(Node):
         if handle.accepted:
             handle.get_result_async().add_done_callback(self.on_result)
         else:
-            self.say('the perception node is not active; trying again in a second')
+            self.say(
+                'the perception node is not active, or serves too many goals; trying again in a '
+                'second'
+            )
             self.later()
 
     def later(self) -> None:
@@ -100,7 +110,9 @@ class HandOver(Node):
 
     def on_result(self, future: rclpy.Future) -> None:
         """Hand the part over, or print the reason for not doing so."""
-        result = future.result().result
+        result, self.sent = future.result().result, None
+        if result.reason == result.CANCELED:
+            return None
         if result.reason != result.FOUND:
             self.say(f'no part handed over: {result.message}')
             return self.later()
@@ -115,16 +127,29 @@ class HandOver(Node):
             self.wait()
         return None
 
+    def cancel(self) -> None:
+        """Cancel the goal at the server, also if the server has not acknowledged it yet."""
+        if self.sent is not None:
+            self.sent.add_done_callback(
+                lambda sent: sent.result().accepted and sent.result().cancel_goal_async()
+            )
+        end = time.monotonic() + CANCEL_SECONDS
+        while self.sent is not None and time.monotonic() < end:
+            rclpy.spin_once(self, timeout_sec=0.1)
+
 
 def main() -> int:
     """Run until all parts are handed over."""
-    rclpy.init()
+    # The handlers of rclpy would end the connection before the goal is canceled.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     node = HandOver()
     try:
         while not node.done:
             rclpy.spin_once(node, timeout_sec=0.5)
         node.say('all parts are handed over')
     except (KeyboardInterrupt, ExternalShutdownException):
+        node.cancel()
         node.say('interrupted')
     finally:
         node.destroy_node()

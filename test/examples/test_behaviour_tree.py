@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The behaviour of the example tree against a server that is slow to acknowledge."""
+"""An interrupted example leaves no goal at the server, however slow its acknowledgement."""
 
 import importlib.util
+import os
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -9,13 +13,13 @@ import pytest
 
 pytestmark = pytest.mark.ros
 
-EXAMPLE = Path(__file__).parents[2] / 'examples' / 'behaviour_tree.py'
+EXAMPLES = Path(__file__).parents[2] / 'examples'
 
 
 @pytest.fixture
 def example():
     pytest.importorskip('py_trees', reason='the behaviour tree needs py_trees')
-    spec = importlib.util.spec_from_file_location('behaviour_tree', EXAMPLE)
+    spec = importlib.util.spec_from_file_location('behaviour_tree', EXAMPLES / 'behaviour_tree.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -72,3 +76,27 @@ def test_interrupted_before_the_acknowledgement_the_goal_is_canceled(
     tree.wait_for(lambda: slow_server.goals, 'the goal')
     tree.wait_for(lambda: slow_server.goals[0].is_cancel_requested, 'the cancellation')
     tree.wait_for(wait.canceling.done, 'the answer of the server')
+
+
+@pytest.mark.parametrize('name', ['behaviour_tree', 'hand_over'])
+@pytest.mark.parametrize('stop', [signal.SIGINT, signal.SIGTERM])
+def test_stopped_example_cancels_its_goal(name, stop, slow_server):
+    if name == 'behaviour_tree':
+        pytest.importorskip('py_trees', reason='the behaviour tree needs py_trees')
+    from step_ros.msg import ModelInfo, TaskInfo
+    from step_ros.ros.qos import LATCHED
+
+    slow_server.acknowledge.set()
+    latched = slow_server.node.create_publisher(ModelInfo, '/perception/model_info', LATCHED)
+    latched.publish(ModelInfo(tasks=[TaskInfo(task='action', labels=['lay down cup'])]))
+    process = subprocess.Popen(
+        [sys.executable, str(EXAMPLES / f'{name}.py')], env=dict(os.environ), text=True
+    )
+    try:
+        slow_server.wait_for(lambda: slow_server.goals, 'the goal', 60.0)
+        process.send_signal(stop)
+        slow_server.wait_for(lambda: slow_server.goals[0].is_cancel_requested, 'the cancellation')
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
