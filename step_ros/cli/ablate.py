@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from step_ros.cli.common import expected_errors, print_error, print_text
+from step_ros.cli.outputs import check_file, output_file, output_folder
 
 if TYPE_CHECKING:
     from step_ros.experiments.run import AblationResult
@@ -20,7 +21,12 @@ TIMING = 'timing.json'
 
 def ablate(
     files: Annotated[list[Path], typer.Argument(help='Ablation files, see config/ablations/.')],
-    output: Annotated[Path, typer.Option(help='Folder for all runs, report.md and report.html.')],
+    output: Annotated[
+        Path,
+        typer.Option(
+            callback=output_folder, help='Folder for all runs, report.md and report.html.'
+        ),
+    ],
     recipe: Annotated[
         Path | None,
         typer.Option(help='Training recipe (dataset, backbone, sampling) for files without one.'),
@@ -30,7 +36,10 @@ def ablate(
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(help='Write report.md to this file, and its pictures to images/ beside it.'),
+        typer.Option(
+            callback=output_file,
+            help='Write report.md to this file, and its pictures to images/ beside it.',
+        ),
     ] = None,
 ) -> None:
     """Run grids of heads; report their scores beside the papers' figures and findings.
@@ -50,6 +59,8 @@ def ablate(
     failure: Exception | None = None
     distributed = Distributed()
     try:
+        for path in (report or output / 'report.md', output / 'report.html', output / TIMING):
+            check_file(path)
         specs = _load(files, root, recipe, console)
         distributed = init_distributed(choose_device('auto'))
         for name, spec in specs.items():

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from step_ros.cli.common import print_text, report_errors, split_options
+from step_ros.cli.outputs import output_bundle
 
 if TYPE_CHECKING:
     from step_ros.encoders.exported import ExportedEncoder
@@ -30,7 +31,10 @@ def export(
     ] = 'openvino',
     output: Annotated[
         Path | None,
-        typer.Option(help="Folder to write. Default: exports/NAME in the bundle's folder."),
+        typer.Option(
+            callback=output_bundle,
+            help="Folder to write. Default: exports/NAME in the bundle's folder.",
+        ),
     ] = None,
     int8: Annotated[
         bool, typer.Option('--int8', help='Quantise to int8 (openvino only) and measure the cost.')

@@ -18,6 +18,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from step_ros.cli.outputs import output_file, output_folder
+
 # The bundle that benchmarks run by default, and the folder of their logs.
 SHIPPED = 'tabletop-tiny'
 LOGS = Path('demo_output/bench')
@@ -33,10 +35,16 @@ Threads = Annotated[
 ]
 Width = Annotated[int, typer.Option(min=1, help='Width of the images in pixels.')]
 Height = Annotated[int, typer.Option(min=1, help='Height of the images in pixels.')]
-Logs = Annotated[Path, typer.Option(help='Folder for the logs of the processes.')]
+Logs = Annotated[
+    Path, typer.Option(callback=output_folder, help='Folder for the logs of the processes.')
+]
 JsonFile = Annotated[
     Path | None,
-    typer.Option('--json', help='Write machine, configuration and figures to this file.'),
+    typer.Option(
+        '--json',
+        callback=output_file,
+        help='Write machine, configuration and figures to this file.',
+    ),
 ]
 
 
@@ -85,8 +93,9 @@ def expected_errors() -> tuple[type[Exception], ...]:
         CheckpointError,
         DatasetError,
         EncoderError,
-        FileNotFoundError,
         FitError,
+        # A file is missing, or the disk is full.
+        OSError,
         ValueError,
         VideoError,
         WeightsError,
@@ -94,9 +103,18 @@ def expected_errors() -> tuple[type[Exception], ...]:
 
 
 def save_json(path: Path, content: Any) -> None:
-    """Write a JSON file; make its folder if it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+    """Write a JSON file; make its folder if it is missing.
+
+    Raises:
+        Exit: The file cannot be written; one line says why.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+    except OSError as error:
+        # The check before the work found a place, but the disk is full now.
+        print_error(Console(), error)
+        raise typer.Exit(1) from error
 
 
 def split_options(

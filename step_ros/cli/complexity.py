@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from step_ros.cli.common import save_json
+from step_ros.cli.outputs import output_file
 
 if TYPE_CHECKING:
     from step_ros.experiments.complexity import GridRow, Row
@@ -25,11 +26,15 @@ Parameters are those of all tasks."""
 
 def complexity(
     json_file: Annotated[
-        Path | None, typer.Option('--json', help='Write the table to this file.')
+        Path | None,
+        typer.Option('--json', callback=output_file, help='Write the table to this file.'),
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(help='Draw compute against the number of tasks into this image file.'),
+        typer.Option(
+            callback=output_file,
+            help='Draw compute against the number of tasks into this image file.',
+        ),
     ] = None,
 ) -> None:
     """Print parameters and compute of every method beside the papers' figures."""

@@ -23,6 +23,7 @@ from step_ros.cli.common import (
     save_json,
     split_options,
 )
+from step_ros.cli.outputs import output_file, output_folder
 
 if TYPE_CHECKING:
     from step_ros.datasets.check import Check
@@ -65,7 +66,7 @@ def list_datasets() -> None:
 
 @app.command('render')
 def render(
-    root: Annotated[Path, typer.Argument(help='Folder to write.')],
+    root: Annotated[Path, typer.Argument(callback=output_folder, help='Folder to write.')],
     train: Annotated[int, typer.Option(min=1, help='Training clips of each action.')] = 100,
     val: Annotated[int, typer.Option(min=1, help='Validation clips of each action.')] = 10,
     test: Annotated[int, typer.Option(min=1, help='Test clips of each action.')] = 30,
@@ -108,7 +109,8 @@ def check(
     ] = None,
     decode: Annotated[bool, typer.Option('--decode', help='Also open every video.')] = False,
     json_file: Annotated[
-        Path | None, typer.Option('--json', help='Write all findings to this file.')
+        Path | None,
+        typer.Option('--json', callback=output_file, help='Write all findings to this file.'),
     ] = None,
 ) -> None:
     """Count clips; report missing, unreadable and mislabelled ones, and exit with 1 if any."""
@@ -198,7 +200,11 @@ def _sum(parts: Counter[tuple[str, str]], by: int, name: str) -> int:
 
 def record_demo(
     output: Annotated[
-        Path, typer.Argument(help='Folder for the bags; they go to train/ and test/ in it.')
+        Path,
+        typer.Argument(
+            callback=output_folder,
+            help='Folder for the bags; they go to train/ and test/ in it.',
+        ),
     ],
     kind: Annotated[
         Literal['mcap', 'sqlite3'], typer.Option('--format', help='Storage of the bags.')

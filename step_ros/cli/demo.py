@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from step_ros.cli.common import isolate, require_ros, save_json
+from step_ros.cli.outputs import output_file, output_folder
 
 if TYPE_CHECKING:
     from step_ros.evaluation.ground_truth import Observation, Truth
@@ -46,11 +47,17 @@ def demo(
         str, typer.Option(help='Camera of the tabletop: front, side or top.')
     ] = 'front',
     seed: Annotated[int, typer.Option(min=0, help='Number of the tabletop scene.')] = 0,
-    output: Annotated[Path, typer.Option(help='Folder for logs, video and timeline.')] = Path(
-        'demo_output'
-    ),
+    output: Annotated[
+        Path,
+        typer.Option(callback=output_folder, help='Folder for logs, video and timeline.'),
+    ] = Path('demo_output'),
     json_file: Annotated[
-        Path | None, typer.Option('--json', help='Write the figures of the summary to this file.')
+        Path | None,
+        typer.Option(
+            '--json',
+            callback=output_file,
+            help='Write the figures of the summary to this file.',
+        ),
     ] = None,
 ) -> None:
     """Watch the recogniser live: a camera node, DDS, the perception node, and its hypotheses."""

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from step_ros.cli.common import print_text, report_errors, save_json, split_options
+from step_ros.cli.outputs import output_file
 
 COLUMNS = {
     'top1': 'top-1',
@@ -38,7 +39,8 @@ def evaluate(
     ] = None,
     cache: Annotated[Path, typer.Option(help='Folder of the token caches.')] = Path('runs/cache'),
     json_file: Annotated[
-        Path | None, typer.Option('--json', help='Write all scores to this file.')
+        Path | None,
+        typer.Option('--json', callback=output_file, help='Write all scores to this file.'),
     ] = None,
 ) -> None:
     """Score a bundle on a dataset: frames in order, reversed and shuffled; by view and label."""

@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 
 from step_ros.cli.common import print_error, print_text
+from step_ros.cli.outputs import check_file, output_folder
 
 if TYPE_CHECKING:
     from step_ros.cameras.recording import RecordCamera
@@ -34,7 +35,10 @@ _LEAST = 0.8
 
 def record(
     output: Annotated[
-        Path, typer.Argument(help='Folder for the examples; a later run adds more.')
+        Path,
+        typer.Argument(
+            callback=output_folder, help='Folder for the examples; a later run adds more.'
+        ),
     ],
     label: Annotated[
         list[str], typer.Option(help='Label to record; repeatable. Keys 1 to 9 and 0 choose it.')
@@ -68,6 +72,7 @@ def record(
     keys.
     """
     from step_ros.cameras.recording import DEMO, check_demo_label, open_camera
+    from step_ros.datasets.clip import ANNOTATIONS
     from step_ros.datasets.recorder import ExampleRecorder, RecordError
     from step_ros.io.video import VideoError
 
@@ -80,6 +85,7 @@ def record(
                 check_demo_label(name)
         if seconds is None and not sys.stdin.isatty():
             raise RecordError('there is no terminal to press keys in; give --seconds S')
+        check_file(output / ANNOTATIONS)
         source = open_camera(camera, seed=seed, split=split)
         try:
             recorder = ExampleRecorder(output, task=task, split=split, rate=source.rate, kind=kind)
@@ -91,7 +97,7 @@ def record(
                 counts = _record_by_time(console, source, recorder, label * takes, seconds, wait)
         finally:
             source.close()
-    except (RecordError, ValueError, VideoError) as error:
+    except (OSError, RecordError, ValueError, VideoError) as error:
         print_error(console, error)
         raise typer.Exit(1) from error
     for name in label:

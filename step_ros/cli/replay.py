@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from step_ros.cli.common import isolate, print_text, report_errors, require_ros
+from step_ros.cli.outputs import check_file, check_folder, output_folder
 
 if TYPE_CHECKING:
     from step_ros.replay.node_output import NodeOutput
@@ -19,13 +20,19 @@ if TYPE_CHECKING:
 def replay(
     bags: Annotated[list[Path], typer.Argument(help='Bags, or folders of bags.')],
     output: Annotated[
-        Path, typer.Option('--out', help='Folder for the report. Finished bags are not repeated.')
+        Path,
+        typer.Option(
+            '--out',
+            callback=output_folder,
+            help='Folder for the report. Finished bags are not repeated.',
+        ),
     ] = Path('runs/replay'),
     labels: Annotated[
         str,
         typer.Option(
             help='True labels: a topic of ActionEvents, for example /camera/truth, or a CSV file '
-            'with the columns video,start,end,TASK... Default: the only topic of this type.'
+            'with the columns video,start,end,TASK... Default: the only topic of this type that '
+            'no perception node published.'
         ),
     ] = '',
     bundle: Annotated[
@@ -48,6 +55,13 @@ def replay(
     params_file: Annotated[
         Path | None, typer.Option(help="ROS parameter file with values for the node's parameters.")
     ] = None,
+    node: Annotated[
+        str,
+        typer.Option(
+            help='Node whose section of --params-file counts, as /robot1/perception. Default: '
+            'the only one of a node called perception.'
+        ),
+    ] = '',
     smoothing: Annotated[
         float | None, typer.Option(help='Time constant of the scores, in s.')
     ] = None,
@@ -99,8 +113,8 @@ def replay(
         write_agreement,
     )
     from step_ros.replay.node_output import NodeOutput
-    from step_ros.replay.report import write_replay_report
-    from step_ros.replay.run import ReplayPlan, name_bags
+    from step_ros.replay.report import IMAGES, label_lines, write_replay_report
+    from step_ros.replay.run import BAGS, ReplayPlan, name_bags
     from step_ros.replay.run import replay as replay_bags
     from step_ros.resources import find_bundle, load_defaults, read_parameters
     from step_ros.streaming.settings import StreamSettings
@@ -120,7 +134,7 @@ def replay(
     with report_errors(console):
         values: dict[str, Any] = dict(load_defaults('perception.yaml'))
         if params_file is not None:
-            values |= read_parameters(params_file, known=values)
+            values |= read_parameters(params_file, known=values, node=node)
         values |= {name: value for name, value in given.items() if value is not None}
         if values['threads']:
             torch.set_num_threads(values['threads'])
@@ -135,6 +149,11 @@ def replay(
         if online and against is not None:
             raise ValueError('--online and --against exclude each other; give only one')
         node_output = None if against is None else NodeOutput.load(against)
+        # The same files at the end of the work could not be written, either.
+        for name in ('report.json', 'report.md', 'report.html', 'timing.json'):
+            check_file(output / name)
+        for name in (BAGS, IMAGES, *(['online'] if online else [])):
+            check_folder(output / name)
         result = replay_bags(bags, bundles, plan, output=output)
         agreement = []
         if node_output is not None and not result.failures:
@@ -146,6 +165,8 @@ def replay(
         with console.status('writing the report'):
             content = write_replay_report(result, output, more=more)
             write_agreement(agreement, output)
+    for line in label_lines(content):
+        print_text(console, line)
     for task in dict.fromkeys(task for tasks in content['overall'].values() for task in tasks):
         console.print(_summary(content, task))
     for line in agreement_summary(agreement):

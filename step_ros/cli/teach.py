@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from step_ros.cli.common import print_error, print_text, save_json, split_options
+from step_ros.cli.outputs import output_bundle, output_file
 
 
 def teach(
@@ -16,7 +17,10 @@ def teach(
     examples: Annotated[
         Path, typer.Argument(help='Folder with the examples, as `step_ros record` writes it.')
     ],
-    output: Annotated[Path, typer.Option(help='Folder for the new bundle; it must not exist.')],
+    output: Annotated[
+        Path,
+        typer.Option(callback=output_bundle, help='Folder for the new bundle; it must not exist.'),
+    ],
     task: Annotated[
         str,
         typer.Option(help='Task to learn: a column of annotations.csv. Default: the only one.'),
@@ -39,7 +43,8 @@ def teach(
     ] = None,
     name: Annotated[str, typer.Option(help='Name of the new bundle.')] = '',
     json_file: Annotated[
-        Path | None, typer.Option('--json', help='Write the metrics to this file.')
+        Path | None,
+        typer.Option('--json', callback=output_file, help='Write the metrics to this file.'),
     ] = None,
 ) -> None:
     """Add a task of your own to a bundle, on this machine's CPU; its other tasks do not change.
@@ -65,7 +70,7 @@ def teach(
             reverse_pairs=reverse_pairs,
             name=name,
         )
-    except (BundleError, DatasetError, FileNotFoundError, FewShotError, ValueError) as error:
+    except (BundleError, DatasetError, FewShotError, OSError, ValueError) as error:
         print_error(console, error)
         raise typer.Exit(1) from error
     metrics = new_bundle.spec.metrics['taught'][found.task]
@@ -92,13 +97,19 @@ def teach_curve(
         str, typer.Option(help='Bundle to start from: a folder, or the name of a shipped one.')
     ] = 'tabletop-tiny',
     output: Annotated[
-        Path | None, typer.Option(help='Draw the curve into this image file.')
+        Path | None,
+        typer.Option(callback=output_file, help='Draw the curve into this image file.'),
     ] = None,
     document: Annotated[
-        Path | None, typer.Option(help='Write the table between the marks of this Markdown file.')
+        Path | None,
+        typer.Option(
+            callback=output_file,
+            help='Write the table between the marks of this Markdown file.',
+        ),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option('--json', help='Write all figures to this file.')
+        Path | None,
+        typer.Option('--json', callback=output_file, help='Write all figures to this file.'),
     ] = None,
     draws: Annotated[
         int, typer.Option(min=1, help='How often to draw the examples at random.')
@@ -119,7 +130,7 @@ def teach_curve(
             plot_curve(curve, output)
         if document is not None:
             put_table(document, table)
-    except (BundleError, FileNotFoundError, ValueError) as error:
+    except (BundleError, OSError, ValueError) as error:
         print_error(console, error)
         raise typer.Exit(1) from error
     if json_file is not None:

@@ -8,11 +8,14 @@ import typer
 from rich.console import Console
 
 from step_ros.cli.common import report_errors
+from step_ros.cli.outputs import output_bundle
 
 
 def train(
     recipe: Annotated[Path, typer.Argument(help='Recipe file, see docs/recipes.md.')],
-    output: Annotated[Path, typer.Option(help='Folder of the bundle to write.')],
+    output: Annotated[
+        Path, typer.Option(callback=output_bundle, help='Folder of the bundle to write.')
+    ],
 ) -> None:
     """Train heads as a recipe says, and write them as a bundle.
 

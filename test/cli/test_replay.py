@@ -46,6 +46,7 @@ def test_the_shipped_bundle_recognises_the_tabletop(demo, tmp_path):
     for name, value in load_defaults('perception.yaml').items():
         if name in report['settings'] and name not in ('device', 'threads'):
             assert report['settings'][name] == value, name
+    assert result.output.index('True labels: /truth.') < result.output.index('accuracy')
     for text in ('symmetric accuracy', 'segmental F1@50', 'detection delay', 'report.html'):
         assert text in result.output
 

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from step_ros.cli.common import Device, JsonFile, Threads, report_errors
+from step_ros.cli.outputs import output_file
 
 BACKBONE = 'vit_small_patch14_dinov2'
 TASKS = tuple(range(1, 9))
@@ -28,7 +29,10 @@ def tasks(
         typer.Option(min=0, help="Bytes for a camera's attention cache. Default: as in the node."),
     ] = None,
     device: Device = 'cpu',
-    plot: Annotated[Path | None, typer.Option(help='Draw the times into this image file.')] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(callback=output_file, help='Draw the times into this image file.'),
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Time 1 to 8 tasks: STEP's heads on one encoder pass, and an ST-Adapter pass for each task.
