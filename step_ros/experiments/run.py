@@ -296,7 +296,10 @@ def _run_pass(
             tokens.train.spec.key,
             tokens.held_out.spec.key,
             *(task.model_dump_json() for task in tokens.tasks),
-            *(f'{r.clip_id} {sorted(r.labels.items())}' for r in tokens.dataset.records),
+            *(
+                f'{r.clip_id} {r.split} {r.view} {sorted(r.labels.items())}'
+                for r in tokens.dataset.records
+            ),
         ]
     )
     folders = {run.key: run_folder(output, run, data) for run in specs}
@@ -324,9 +327,16 @@ def _fit_pass(
     )
     windows = CachedWindows(tokens.train, training, tokens.labels)
     runs = build_runs(specs, tokens.tasks, backbone, seed=spec.recipe.seed)
-    checkpoint = output / 'checkpoints' / _digest([folders[run.key].name for run in specs])
+    # The names of the folders hold digests of the runs, their tokens and their labels.
+    identity = _digest([folders[run.key].name for run in specs])
+    checkpoint = output / 'checkpoints' / identity
     history = fit(
-        runs, windows, seed=spec.recipe.seed, checkpoint=checkpoint, distributed=distributed
+        runs,
+        windows,
+        seed=spec.recipe.seed,
+        tokens=identity,
+        checkpoint=checkpoint,
+        distributed=distributed,
     )
     predictions = predict_clips(
         runs, tokens.held_out, tokens.records('test'), features=True, distributed=distributed

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from step_ros.datasets.clip import ClipRecord
 from step_ros.datasets.frames import index_clip, read_frames, span_frames
+from step_ros.datasets.identity import source_digest
 from step_ros.datasets.registry import read_dataset
 from step_ros.datasets.sampling import PHASES, spread_windows
 from step_ros.encoders.base import Encoder
@@ -123,8 +124,8 @@ def encode_examples(
 ) -> WindowFeatures:
     """Encode each example once and return the heads' features of its windows.
 
-    The features of each finished example are stored in `folder`. A run that was stopped resumes
-    with the next example.
+    The features of each finished example are stored in `folder`, under a digest of the content of
+    its video or bag. A run that was stopped resumes with the next example.
 
     Args:
         examples: The examples.
@@ -141,7 +142,7 @@ def encode_examples(
     bodies = head_bodies(heads)
     parts, failures = list[WindowFeatures](), list[str]()
     for index, record in enumerate(track(examples.records, 'encode examples')):
-        path = folder / f'{_key(record, bundle, backward, heads)}.safetensors'
+        path = folder / f'{_key(record, bundle, encoder, backward, heads)}.safetensors'
         tensors = _stored(path)
         if tensors is None:
             try:
@@ -203,18 +204,22 @@ def cut_windows(x_fnd: Tensor, stamps_ns: np.ndarray, bundle: Bundle) -> Tensor:
     return x_fnd[torch.tensor(different)]
 
 
-def _key(record: ClipRecord, bundle: Bundle, backward: bool, heads: Mapping[str, Head]) -> str:
+def _key(
+    record: ClipRecord,
+    bundle: Bundle,
+    encoder: Encoder,
+    backward: bool,
+    heads: Mapping[str, Head],
+) -> str:
     """Return a digest of everything that an example's features depend on."""
-    stat = record.video.stat()
     content = (
         bundle.model_id,
+        (encoder.runtime, encoder.precision, encoder.variant),
         sorted(heads),
         WINDOWS,
         backward,
-        str(record.video.resolve()),
+        source_digest(record.video),
         record.topic,
-        stat.st_size,
-        stat.st_mtime_ns,
         record.span,
     )
     return hashlib.sha256(repr(content).encode()).hexdigest()[:24]

@@ -20,6 +20,13 @@ from step_ros.files import replace_folder
 
 HEADS, OPTIMISERS, STATE = 'heads.safetensors', 'optimisers.safetensors', 'state.json'
 
+# Fields of an identity, in words.
+_FIELDS = {
+    'tokens': 'tokens (videos, clips, encoder or sampling)',
+    'labels': 'labels of the clips (a digest for each task)',
+    'windows': 'number of training clips',
+}
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint belongs to another fit."""
@@ -40,7 +47,7 @@ def save_checkpoint(
     Args:
         folder: Folder of the checkpoint.
         epoch: Number of finished epochs.
-        identity: All settings of the fit, for `load_checkpoint` to compare.
+        identity: All settings and data of the fit, as JSON, for `load_checkpoint` to compare.
         heads: All heads of all runs.
         optimisers: The optimiser of each run.
         rng: Random numbers of the order of clips and windows.
@@ -80,7 +87,7 @@ def load_checkpoint(
         Number of finished epochs, and their mean losses; 0 and an empty list without a checkpoint.
 
     Raises:
-        CheckpointError: The checkpoint is of a fit with other settings.
+        CheckpointError: The checkpoint is of a fit with other settings or data; names them.
     """
     old = _old(folder)
     if not folder.exists() and old.exists():
@@ -91,14 +98,25 @@ def load_checkpoint(
     state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding='utf-8'))
     if state['identity'] != identity:
         raise CheckpointError(
-            f'{folder}: this checkpoint is of a fit with other settings; delete the folder to '
-            f'start again, or change the settings back to\n  {state["identity"]}\nfrom\n'
-            f'  {identity}'
+            f'{folder}: this checkpoint is of a fit with other settings or data; delete the '
+            'folder to start again, choose another output, or change back:'
+            + _differences(state['identity'], identity)
         )
     heads.load_state_dict(load_file(folder / HEADS))
     rng.bit_generator.state = state['rng']
     _load_optimisers(load_file(folder / OPTIMISERS), optimisers)
     return int(state['epoch']), list(state['history'])
+
+
+def _differences(there: str, now: str) -> str:
+    """Return a line for each field of two identities that differs."""
+    old, new = json.loads(there), json.loads(now)
+    lines = []
+    for field in sorted({*old, *new}):
+        if old.get(field) != new.get(field):
+            meaning = _FIELDS.get(field, field)
+            lines.append(f'\n  {meaning}: {old.get(field)} there, {new.get(field)} now')
+    return ''.join(lines)
 
 
 def _old(folder: Path) -> Path:

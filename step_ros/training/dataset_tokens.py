@@ -4,7 +4,6 @@
 The tabletop's clips are rendered, and its encoder is pre-trained, if they are missing.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from step_ros.datasets.clip import ClipRecord
+from step_ros.datasets.identity import clips_digest
 from step_ros.datasets.registry import Dataset, read_dataset
 from step_ros.encoders.base import Encoder, TorchEncoder
 from step_ros.model.backbone import Backbone, create_backbone
@@ -24,7 +24,6 @@ from step_ros.model.bundle_schema import TaskSpec
 from step_ros.reporting.progress import track
 from step_ros.resources import find_bundle
 from step_ros.streaming.grid import NANOSECONDS
-from step_ros.tabletop.dataset import Rendering, render_dataset
 from step_ros.training.config import CacheRecipe, Recipe, RenderingRecipe
 from step_ros.training.distributed import ALONE, Distributed
 from step_ros.training.feature_cache.cache import FeatureCache, estimate, extract
@@ -32,7 +31,6 @@ from step_ros.training.feature_cache.spec import CacheEstimate, CacheSpec, check
 from step_ros.training.fit import FitError
 from step_ros.training.frame_rates import common_frame_period
 from step_ros.training.lock import file_lock
-from step_ros.training.pretrain import pretrained_backbone
 from step_ros.training.sampler import Sampler, sided_clips
 
 
@@ -86,6 +84,9 @@ def load_backbone(recipe: Recipe) -> tuple[Backbone, dict[str, Any]]:
         bundle = load_bundle(find_bundle(wanted.bundle))
         backbone, arguments = bundle.model.backbone, bundle.spec.backbone.arguments
     elif wanted.pretraining is not None:
+        # Imported here: only the tabletop's own encoder needs the simulator.
+        from step_ros.training.pretrain import pretrained_backbone
+
         backbone = pretrained_backbone(wanted, recipe.cache.folder, seed=recipe.seed)
     else:
         assert wanted.name is not None
@@ -144,7 +145,7 @@ def prepare_tokens(
     )
     testing = sampler(sampling.test_views, crops=sampling.test_crops)
     planned = [
-        (part, how, f'{name}, {_list_digest(part)}')
+        (part, how)
         for part, how in (
             (records['train'], training),
             (records['val'] + records['test'], testing),
@@ -153,14 +154,11 @@ def prepare_tokens(
     ]
     # Both caches together must fit, before the first is begun.
     check_room(
-        [
-            estimate_tokens(part, how, backbone, recipe.cache, dataset=named)
-            for part, how, named in planned
-        ]
+        [estimate_tokens(part, how, backbone, recipe.cache, dataset=name) for part, how in planned]
     )
     caches = [
-        cached_tokens(part, how, backbone, encoder, recipe.cache, dataset=named)
-        for part, how, named in planned
+        cached_tokens(part, how, backbone, encoder, recipe.cache, dataset=name)
+        for part, how in planned
     ]
     _check_left_out(recipe, dataset, caches)
     return Tokens(
@@ -178,6 +176,9 @@ def render_missing(rendering: RenderingRecipe, root: Path) -> None:
     Raises:
         DatasetError: The folder holds something else, or clips rendered in another way.
     """
+    # Imported here: other datasets need no simulator.
+    from step_ros.tabletop.dataset import Rendering, render_dataset
+
     with file_lock(root.with_name(f'{root.name}.lock')):
         render_dataset(
             root,
@@ -222,12 +223,6 @@ def _check_left_out(recipe: Recipe, dataset: Dataset, caches: Sequence[FeatureCa
         )
 
 
-def _list_digest(records: Sequence[ClipRecord]) -> str:
-    """Return a digest of clips and their spans: another list of clips is another cache."""
-    lines = sorted(f'{r.clip_id} {r.video.name} {r.span}' for r in records)
-    return hashlib.sha256('\n'.join(lines).encode()).hexdigest()[:12]
-
-
 def cached_tokens(
     records: Sequence[ClipRecord],
     sampler: Sampler,
@@ -238,6 +233,8 @@ def cached_tokens(
     dataset: str,
 ) -> FeatureCache:
     """Encode the views of clips, unless they are cached already.
+
+    Videos and bags are known by their content: a file that was replaced is encoded again.
 
     Args:
         records: The clips.
@@ -250,7 +247,7 @@ def cached_tokens(
     Raises:
         CacheError: As in `extract`.
     """
-    spec = _cache_spec(sampler, backbone, cache, dataset)
+    spec = _cache_spec(records, sampler, backbone, cache, dataset)
     if (encoder.runtime, encoder.precision) != ('torch', 'float32'):
         # Another runtime rounds differently: its tokens need a cache of their own.
         runs = ' '.join(filter(None, [encoder.runtime, encoder.precision, encoder.variant]))
@@ -275,11 +272,16 @@ def estimate_tokens(
     dataset: str,
 ) -> CacheEstimate:
     """Return the disk space that `cached_tokens` will need; arguments as there."""
-    return estimate(cache.folder, _cache_spec(sampler, backbone, cache, dataset), records)
+    spec = _cache_spec(records, sampler, backbone, cache, dataset)
+    return estimate(cache.folder, spec, records)
 
 
 def _cache_spec(
-    sampler: Sampler, backbone: Backbone, cache: CacheRecipe, dataset: str
+    records: Sequence[ClipRecord],
+    sampler: Sampler,
+    backbone: Backbone,
+    cache: CacheRecipe,
+    dataset: str,
 ) -> CacheSpec:
     sampling, transform = sampler.for_cache()
     return spec_for(
@@ -290,6 +292,7 @@ def _cache_spec(
         frames=sampler.frames,
         views=sampler.views,
         dtype=cache.dtype,
+        sources=clips_digest(records),
     )
 
 

@@ -6,6 +6,7 @@ run warms up linearly and then follows half a cosine down to zero. `fit_temperat
 fitted heads on held-out windows.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -101,8 +102,8 @@ def fit(
         runs: The runs by name; epochs and batch must be the same in all.
         windows: The training windows.
         seed: Seed of the order of clips and of their windows.
-        tokens: Key of the cache that the windows come from. A checkpoint of other tokens is
-            refused.
+        tokens: Name of the clips and of their tokens, for example the key of a cache. A
+            checkpoint of other tokens, or of other labels, is refused.
         checkpoint: Folder of the state after each epoch. A fit that finds one there continues
             from it; on a CPU the result is the same to the bit as without the stop. None keeps
             no state.
@@ -286,7 +287,7 @@ def _identity(runs: Mapping[str, FitRun], windows: Windows, seed: int, tokens: s
         'seed': seed,
         **({'tokens': tokens} if tokens else {}),
         'windows': len(windows),
-        'targets': {task: int(numbers.sum()) for task, numbers in windows.targets.items()},
+        'labels': {task: _digest(numbers) for task, numbers in windows.targets.items()},
         'runs': {
             name: {
                 'how': run.how.model_dump(),
@@ -300,6 +301,11 @@ def _identity(runs: Mapping[str, FitRun], windows: Windows, seed: int, tokens: s
         },
     }
     return json.dumps(content, sort_keys=True)
+
+
+def _digest(targets: Tensor) -> str:
+    """Return a digest of the clips' labels, clip by clip: exchanged labels are another fit."""
+    return hashlib.sha256(json.dumps(targets.tolist()).encode()).hexdigest()[:16]
 
 
 def _optimiser(run: FitRun) -> Optimizer:

@@ -2,9 +2,9 @@
 """The frame rates of a dataset's videos, and the frame period that a recipe means for them.
 
 Every video is measured, because an interval of frames means another time in a video of another
-rate. `frame-rates.jsonl` beside the token caches keeps the results, one line per file with its
-size and modification time, so that the next training run need not open the videos again. A
-stopped measurement keeps the lines it has written.
+rate. `frame-rates.jsonl` beside the token caches keeps the results, one line per video with the
+digest of its content, so that the next training run need not measure the videos again. A stopped
+measurement keeps the lines it has written.
 """
 
 import json
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from step_ros.datasets.clip import ClipRecord
 from step_ros.datasets.frames import index_camera
+from step_ros.datasets.identity import source_digests
 from step_ros.datasets.sampling import period_of_interval
 from step_ros.io.video import VideoError
 from step_ros.reporting.progress import track
@@ -33,8 +34,8 @@ SAME_RATE = 0.05
 # A video, or a bag and one of its cameras.
 Camera = tuple[Path, str]
 
-# Path, image topic, bytes and modification time of a file when it was measured.
-_FileState = tuple[str, str, int, int]
+# Digest of a video or bag, and image topic.
+_Content = tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +151,9 @@ def frame_rates(
     """
     by_camera = {camera_of(record): record for record in records}
     known = _read(folder / FILE)
-    states = {camera: _state(camera) for camera in by_camera}
-    missing = [record for camera, record in by_camera.items() if states[camera] not in known]
+    digests = source_digests(path for path, _ in by_camera)
+    contents = {(path, topic): (digests[path], topic) for path, topic in by_camera}
+    missing = [record for camera, record in by_camera.items() if contents[camera] not in known]
     if missing:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -162,14 +164,15 @@ def frame_rates(
                 )
                 pairs = zip(missing, measured, strict=True)
                 for record, rate in track(pairs, 'measure frame rates', len(missing)):
-                    state = states[camera_of(record)]
-                    if rate is not None and state is not None:
-                        known[state] = rate
+                    if rate is not None:
+                        content = contents[camera_of(record)]
+                        known[content] = rate
+                        line = json.dumps([*content, rate.frames, rate.step_ns])
                         # The first newline ends a line that a killed process left unfinished.
-                        file.write('\n' + json.dumps([*state, rate.frames, rate.step_ns]) + '\n')
+                        file.write(f'\n{line}\n')
         except OSError as error:
             raise CacheError(folder / FILE, f'cannot be written: {error}') from error
-    return {camera: known[state] for camera, state in states.items() if state and state in known}
+    return {camera: known[content] for camera, content in contents.items() if content in known}
 
 
 class _Rates(Dataset[FrameRate | None]):
@@ -190,16 +193,7 @@ class _Rates(Dataset[FrameRate | None]):
         return FrameRate(frames=len(video), step_ns=step_ns)
 
 
-def _state(camera: Camera) -> _FileState | None:
-    path, topic = camera
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return str(path.absolute()), topic, status.st_size, status.st_mtime_ns
-
-
-def _read(path: Path) -> dict[_FileState, FrameRate]:
+def _read(path: Path) -> dict[_Content, FrameRate]:
     known = {}
     try:
         lines = path.read_text(encoding='utf-8').splitlines()
@@ -209,8 +203,10 @@ def _read(path: Path) -> dict[_FileState, FrameRate]:
         raise CacheError(path, f'not readable: {error}; delete it') from error
     for line in lines:
         try:
-            video, topic, size, changed_ns, frames, step_ns = json.loads(line)
+            digest, topic, frames, step_ns = json.loads(line)
         except ValueError:
-            continue  # an empty line, or one that a killed process left unfinished
-        known[video, topic, size, changed_ns] = FrameRate(frames=frames, step_ns=step_ns)
+            # An empty line, one that a killed process left unfinished, or one of an earlier
+            # version, which knew a video by its path.
+            continue
+        known[digest, topic] = FrameRate(frames=frames, step_ns=step_ns)
     return known

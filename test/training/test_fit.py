@@ -217,6 +217,22 @@ def test_a_checkpoint_of_another_fit_is_refused(seed, count, how, tmp_path):
         )
 
 
+def test_a_checkpoint_of_exchanged_labels_is_refused(tmp_path):
+    """Their numbers have the same sum."""
+    clips = clips_of()
+    fit(two_runs(), ramp_windows(clips), seed=1, checkpoint=tmp_path / 'state')
+    clips[0], clips[1] = clips[1], clips[0]
+    with pytest.raises(CheckpointError, match='labels of the clips'):
+        fit(two_runs(), ramp_windows(clips), seed=1, checkpoint=tmp_path / 'state')
+
+
+def test_a_checkpoint_of_other_tokens_is_refused(tmp_path):
+    state = tmp_path / 'state'
+    fit(two_runs(), ramp_windows(clips_of()), seed=1, tokens='a', checkpoint=state)
+    with pytest.raises(CheckpointError, match='tokens .*: a there, b now'):
+        fit(two_runs(), ramp_windows(clips_of()), seed=1, tokens='b', checkpoint=state)
+
+
 def test_checkpoint_files_are_safetensors_and_json(tmp_path):
     fit(two_runs(), ramp_windows(clips_of()), seed=1, checkpoint=tmp_path / 'state')
     names = sorted(path.name for path in (tmp_path / 'state').iterdir())

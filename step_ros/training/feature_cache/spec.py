@@ -45,6 +45,9 @@ class CacheSpec(BaseModel):
 
     format: Literal[1] = 1
     dataset: str = Field(description='name of the dataset and of its options')
+    sources: str = Field(
+        default='', description='digest of the clips and of the content of their files'
+    )
     backbone: str = Field(description="timm's name of the architecture")
     digest: str = Field(description='digest of its weights')
     tokens: TokenKind = Field(description='kind of tokens')
@@ -66,9 +69,11 @@ class CacheSpec(BaseModel):
     @model_serializer(mode='wrap')
     def _serialise(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = handler(self)
-        # Left out if unset: caches from before token grids keep their names.
+        # Left out if unset: caches from before a field keep their names.
         if self.token_grid is None:
             del content['token_grid']
+        if not self.sources:
+            del content['sources']
         return content
 
     @property
@@ -98,6 +103,7 @@ def spec_for(
     frames: int,
     views: int,
     dtype: CacheType = 'float16',
+    sources: str = '',
 ) -> CacheSpec:
     """Return the spec of a cache of a backbone's tokens.
 
@@ -109,6 +115,7 @@ def spec_for(
         frames: Frames in a window (T).
         views: Windows kept of each clip.
         dtype: Format of the tokens.
+        sources: Digest of the clips and of the content of their files, from `clips_digest`.
 
     Raises:
         ValueError: The backbone has adapters or learns: its digest would not name its tokens.
@@ -120,6 +127,7 @@ def spec_for(
         )
     return CacheSpec(
         dataset=dataset,
+        sources=sources,
         backbone=backbone.name,
         digest=backbone.digest,
         tokens=backbone.consumed,
