@@ -13,10 +13,12 @@ from step_ros import __version__
 from step_ros.cli.ablate import ablate
 from step_ros.cli.bench import app as bench_app
 from step_ros.cli.bundle import app as bundle_app
+from step_ros.cli.common import VerbGroup
 from step_ros.cli.complexity import complexity
 from step_ros.cli.data import app as data_app
 from step_ros.cli.data import record_demo
 from step_ros.cli.demo import demo
+from step_ros.cli.doctor import doctor
 from step_ros.cli.evaluate import evaluate
 from step_ros.cli.record import record
 from step_ros.cli.replay import replay
@@ -25,6 +27,7 @@ from step_ros.cli.train import train
 from step_ros.cli.watch import watch
 
 app = typer.Typer(
+    cls=VerbGroup,
     name='step_ros',
     help='Order-aware action recognition for human-robot interaction.',
     no_args_is_help=True,
@@ -56,6 +59,7 @@ app.add_typer(bundle_app, name='bundle')
 app.command()(complexity)
 app.add_typer(data_app, name='data')
 app.command()(demo)
+app.command()(doctor)
 app.command()(evaluate)
 app.command()(record)
 app.command(name='record-demo')(record_demo)

@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer.core import TyperGroup
 
 from step_ros.cli.outputs import output_file, output_folder
 
@@ -48,14 +50,28 @@ JsonFile = Annotated[
 ]
 
 
-def print_text(console: Console, text: str) -> None:
+def open_console(*, stderr: bool = False) -> Console:
+    """Return a console that prints texts, cells and titles as they are.
+
+    Names of files, labels and topics may hold brackets or colons, which rich would take for
+    markup and emoji. So every verb prints through this console and gives colours by `style`.
+
+    Args:
+        stderr: Whether to print to the standard error output.
+    """
+    return Console(stderr=stderr, markup=False, emoji=False)
+
+
+def print_text(console: Console, text: str, style: str = '') -> None:
     """Print a text as it is: no markup, as names may hold brackets, and no cut paths."""
-    console.print(Text(text), soft_wrap=True)
+    # A file name may hold bytes that are no text, which no terminal can show.
+    shown = text.encode('utf-8', 'replace').decode('utf-8')
+    console.print(Text(shown, style=style), soft_wrap=True)
 
 
 def print_error(console: Console, error: Exception) -> None:
     """Print an error in red, as it is."""
-    console.print(Text(str(error), style='red'), soft_wrap=True)
+    print_text(console, str(error), 'red')
 
 
 @contextmanager
@@ -174,11 +190,50 @@ def require_ros(console: Console, user: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        console.print(
-            f'[red]{user} needs ROS 2 and this package built for it, but the module '
-            f'{error.name} is not installed; see README.md'
+        from step_ros.reporting.installation import how_to_install
+
+        print_text(
+            console,
+            f'{user} needs ROS 2 and this package built for it, but the module '
+            f'{error.name} is not installed; {how_to_install(error.name or "rclpy")}',
+            'red',
         )
         raise typer.Exit(1) from error
+
+
+class VerbGroup(TyperGroup):
+    """The verbs: a missing module or an unusable environment ends each in one line.
+
+    The modules that a verb needs are not part of every installation: a robot does without those
+    of training. The line says how to install them on this kind of installation.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb.
+
+        Raises:
+            Exit: A module is missing, or the environment of ROS 2 is unusable.
+        """
+        from step_ros.reporting.environment import RosEnvironmentError
+
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            if error.name is None:
+                raise
+            from step_ros.reporting.installation import how_to_install
+
+            advice = how_to_install(error.name)
+            self._print(ctx, f'the module {error.name} is not installed; {advice}')
+            raise typer.Exit(1) from error
+        except RosEnvironmentError as error:
+            self._print(ctx, str(error))
+            raise typer.Exit(1) from error
+
+    @staticmethod
+    def _print(ctx: click.Context, line: str) -> None:
+        verb = ' '.join(filter(None, (ctx.info_name, ctx.invoked_subcommand)))
+        print_text(open_console(stderr=True), f'{verb}: {line}', 'red')
 
 
 def isolate() -> str:
@@ -187,7 +242,16 @@ def isolate() -> str:
     Discovery stays on this machine, and the domain is one of its own unless the user chose one.
     From now on SIGTERM ends the verb in order, as Ctrl-C does: its nodes run in sessions of their
     own and would go on.
+
+    Raises:
+        RosEnvironmentError: The domain that the user chose is none, or logs cannot be written.
     """
+    from step_ros.reporting.environment import check_ros_environment
+
+    check_ros_environment()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    return os.environ.setdefault('ROS_DOMAIN_ID', str(50 + os.getpid() % 50))
+    # An empty variable means the default domain, as if it were not set.
+    domain = os.environ.get('ROS_DOMAIN_ID', '').strip() or str(50 + os.getpid() % 50)
+    os.environ['ROS_DOMAIN_ID'] = domain
+    return domain

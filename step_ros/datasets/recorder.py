@@ -17,6 +17,7 @@ import numpy as np
 from step_ros.datasets.clip import ANNOTATIONS
 from step_ros.datasets.readers.csv import COLUMNS, OPTIONAL, PARTS
 from step_ros.io.video import VideoWriter
+from step_ros.reporting.installation import how_to_install
 from step_ros.streaming.grid import NANOSECONDS
 
 Format = Literal['video', 'bag']
@@ -207,8 +208,9 @@ class _Bag:
         try:
             from step_ros.io.bags.writer import BagWriter
         except ModuleNotFoundError as error:
+            missing = error.name or 'rosbags'
             raise RecordError(
-                f"bags: the package {error.name} is missing: pip install 'step_ros[train]'"
+                f'bags: the module {missing} is missing; {how_to_install(missing)}'
             ) from error
         self._writer = BagWriter(path)
 

@@ -35,6 +35,7 @@ from step_ros.encoders.exported import (
 from step_ros.encoders.onnx import OnnxEncoder, export_encoder
 from step_ros.encoders.openvino import OpenVinoEncoder, convert_backbone, read_model
 from step_ros.model.backbone import Backbone
+from step_ros.reporting.installation import how_to_install
 
 INT8 = export_name('openvino', 'int8')
 RUNTIMES = ('auto', 'torch', 'openvino', INT8, 'onnx')
@@ -334,5 +335,4 @@ def _reason(error: Exception, runtime: str) -> str:
 
 def install_hint(runtime: str) -> str:
     """Return the command that installs the packages of a runtime, as a hint for messages."""
-    extra = 'onnx' if runtime == 'onnx' else 'openvino'
-    return f"install it with: pip install 'step_ros[{extra}]'"
+    return how_to_install('onnx' if runtime == 'onnx' else 'openvino')

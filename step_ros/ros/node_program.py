@@ -11,6 +11,8 @@ import signal
 import sys
 from typing import NoReturn
 
+from step_ros.reporting.installation import how_to_install
+
 # Program name -> module in `step_ros.ros`.
 MODULES = {
     'perception_node': 'perception.node',
@@ -29,7 +31,13 @@ def main(name: str) -> NoReturn:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(0))
-    node = importlib.import_module(f'step_ros.ros.{MODULES[name]}')
+    try:
+        node = importlib.import_module(f'step_ros.ros.{MODULES[name]}')
+    except ModuleNotFoundError as error:
+        if error.name is None:
+            raise
+        advice = how_to_install(error.name)
+        sys.exit(f'{name}: the module {error.name} is not installed; {advice}')
     from step_ros.ros.runner import leave
 
     leave(node.main())

@@ -17,6 +17,8 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from step_ros.reporting.environment import check_ros_environment
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Seconds that a node has to end by itself after a signal.
 GRACE = 1.5
@@ -51,8 +53,9 @@ def run_node(
         signal.signal(number, lambda *_: stop.set())
     _end_within_grace()
     try:
+        check_ros_environment()
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # malformed ROS arguments
+    except RuntimeError as error:  # malformed ROS arguments, a wrong domain, no folder for logs
         _log_fatal(name, error)
         return 1
     node: AnyNode | None = None

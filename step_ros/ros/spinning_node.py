@@ -9,6 +9,8 @@ from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
+from step_ros.reporting.environment import RosEnvironmentError, check_ros_environment
+
 
 class SpinningNode:
     """A node with its own ROS context and thread. Subscribe first, then call `start`.
@@ -16,15 +18,23 @@ class SpinningNode:
     Args:
         name: Name of the node and its thread.
 
+    Raises:
+        RosEnvironmentError: ROS 2 cannot start in this environment, for example for its domain.
+
     Attributes:
         node: The node; create subscriptions with it.
     """
 
     def __init__(self, name: str) -> None:
         self._context = Context()
-        rclpy.init(context=self._context)
-        # A client has no parameters; without their services, spinning waits on fewer entities.
-        self.node = Node(name, context=self._context, start_parameter_services=False)
+        check_ros_environment()
+        try:
+            rclpy.init(context=self._context)
+            # A client has no parameters; without their services, spinning waits on fewer entities.
+            self.node = Node(name, context=self._context, start_parameter_services=False)
+        except RuntimeError as error:
+            rclpy.try_shutdown(context=self._context)
+            raise RosEnvironmentError(f'ROS 2 cannot start: {error}') from error
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._spin, name=name, daemon=True)

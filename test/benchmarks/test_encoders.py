@@ -7,6 +7,7 @@ import pytest
 
 from step_ros.benchmarks.encoders import EAGER, markdown_rows, measure_runtimes
 from step_ros.encoders.factory import TOLERANCES
+from step_ros.reporting.installation import how_to_install
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +26,7 @@ def test_each_runtime_has_times_or_a_reason(tiny_model, monkeypatch):
     assert torch.max_abs_diff <= 10 * TOLERANCES['float32']
     onnx = found['onnx', 'cpu', 'float32']
     assert onnx.ms is onnx.ms_of_four is None
-    assert "pip install 'step_ros[onnx]'" in onnx.note
+    assert how_to_install('onnx') in onnx.note
     table = markdown_rows(rows).splitlines()
     assert len(table) == 2 + len(rows)
     assert {line.count('|') for line in table} == {10}

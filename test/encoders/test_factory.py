@@ -13,6 +13,7 @@ from step_ros.encoders.base import EncoderError, TorchEncoder
 from step_ros.encoders.factory import INT8, TOLERANCES, check_tokens, create_encoder, milliseconds
 from step_ros.model.backbone import Backbone
 from step_ros.model.bundle import BundleError
+from step_ros.reporting.installation import how_to_install
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +87,7 @@ def test_auto_without_openvino_does_not_warn(backbone, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, 'openvino', None)
     encoder = create_encoder(backbone, device='cpu')
     assert encoder.runtime == 'torch'
-    assert "pip install 'step_ros[openvino]'" in encoder.description
+    assert how_to_install('openvino') in encoder.description
     assert not caplog.records
 
 
@@ -112,7 +113,7 @@ def test_missing_runtime_falls_back_to_torch_with_a_warning(
     assert 'failed to start; falling back to torch on cpu' in record.getMessage()
     for text in (record.getMessage(), encoder.description):
         assert runtime in text
-        assert f"pip install 'step_ros[{extra}]'" in text
+        assert how_to_install(extra) in text
     torch.testing.assert_close(
         encoder.encode(images), TorchEncoder(backbone, device=CPU).encode(images)
     )

@@ -7,6 +7,7 @@ This module does not import `rosbags`, so that the registry and the other datase
 from step_ros.datasets.reader import Option, Reading
 from step_ros.datasets.readers.csv import CONFIG_OPTION
 from step_ros.io.errors import DatasetError
+from step_ros.reporting.installation import how_to_install
 
 OPTIONS = (
     Option(
@@ -52,6 +53,6 @@ def read_bag(reading: Reading) -> None:
         from step_ros.datasets.readers.bag_clips import read_clips
     except ModuleNotFoundError as error:
         raise DatasetError(
-            f"bags: the package {error.name} is missing: pip install 'step_ros[train]'"
+            f'bags: the module {error.name} is missing; {how_to_install(error.name or "rosbags")}'
         ) from error
     read_clips(reading)
