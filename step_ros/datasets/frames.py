@@ -14,6 +14,7 @@ import av
 import numpy as np
 
 from step_ros.datasets.clip import ClipRecord, Span
+from step_ros.datasets.identity import SourceState, source_state
 from step_ros.io.video import VideoError, VideoFrame, VideoReader, reason_of
 from step_ros.streaming.grid import NANOSECONDS
 
@@ -78,7 +79,7 @@ def index_clip(record: ClipRecord) -> FrameIndex:
     Raises:
         VideoError: The video or bag is missing, damaged or without frames.
     """
-    return _cached_index(record.video, record.topic)
+    return _cached_index(record.video, record.topic, source_state(record.video))
 
 
 def index_camera(path: Path, topic: str = '') -> FrameIndex:
@@ -99,7 +100,10 @@ def index_camera(path: Path, topic: str = '') -> FrameIndex:
     return index_bag(path, topic)
 
 
-_cached_index = lru_cache(maxsize=_CACHED_INDICES)(index_camera)
+@lru_cache(maxsize=_CACHED_INDICES)
+def _cached_index(path: Path, topic: str, _state: SourceState) -> FrameIndex:
+    """Return `index_camera`; a file that was replaced has another state, and so another entry."""
+    return index_camera(path, topic)
 
 
 def index_video(path: str | Path) -> VideoIndex:
