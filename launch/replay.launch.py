@@ -3,9 +3,14 @@
 
 The player starts when the recorder reports that the node is active. The recorder ends when the
 node has processed the whole bag. Then `step_ros replay --against` compares and writes the report.
+All programs run in a ROS domain of their own: the player publishes `/clock`, which must not reach
+the nodes of a running robot. If a program fails, or node and replay do not agree, so does `ros2
+launch`: its exit code is 1.
 """
 
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
@@ -13,8 +18,10 @@ from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
     ExecuteProcess,
+    LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
+    SetEnvironmentVariable,
 )
 from launch.event_handlers import OnProcessExit, OnProcessIO
 from launch.events import Shutdown
@@ -25,7 +32,13 @@ from launch_ros.actions import Node
 from step_ros.io.bags.reader import BagReader
 from step_ros.resources import find_bundle, load_defaults, read_parameters
 from step_ros.ros.launch_values import overrides, typed_value
-from step_ros.ros.replay.online import OnlineReplay, find_player, ros2_bag_play
+from step_ros.ros.replay.online import (
+    DOMAIN,
+    OnlineReplay,
+    find_player,
+    isolation,
+    ros2_bag_play,
+)
 from step_ros.ros.replay.recorder import RECORDING
 
 # Arguments that are parameters of the perception node, with their descriptions.
@@ -46,7 +59,21 @@ OTHERS = {
         'if it is installed',
     ),
     'params_file': ('', 'ROS parameter file for the perception node'),
+    'node': (
+        '',
+        'Node whose section of params_file counts, as /robot1/perception. Empty: the only one of '
+        'a node called perception',
+    ),
+    'domain': (
+        '',
+        'ROS domain to play in, 0 to 232. Empty: one of its own, so that no running node receives '
+        '/clock',
+    ),
 }
+
+
+class ReplayError(RuntimeError):
+    """A program of the replay failed, or node and offline replay do not agree."""
 
 
 def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
@@ -56,7 +83,7 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     bag, out = Path(texts['bag']), Path(texts['out'])
     values = load_defaults('perception.yaml')
     if texts['params_file']:
-        values |= read_parameters(Path(texts['params_file']), known=values)
+        values |= read_parameters(Path(texts['params_file']), known=values, node=texts['node'])
     values |= overrides('perception.yaml', {name: texts[name] for name in PARAMETERS})
     bundle = find_bundle(str(values['bundle'])).resolve()
     topics = [topic for topic in texts['topics'].split(',') if topic] or BagReader(
@@ -82,6 +109,7 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         '--device': texts['device'],
         '--threads': texts['threads'],
         '--params-file': texts['params_file'],
+        '--node': texts['node'],
         '--against': str(online.recording),
     }
     comparison = ExecuteProcess(
@@ -93,7 +121,8 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         output='screen',
         name='replay',
     )
-    started = []
+    environment = isolation(texts['domain'], live=os.environ.get(DOMAIN, ''))
+    started, ended = [], []
 
     def play(event: ProcessIO) -> list[LaunchDescriptionEntity] | None:
         if started or RECORDING not in event.text.decode(errors='replace'):
@@ -101,28 +130,60 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         started.append(True)
         return [player]
 
+    def end(why: str) -> list[LaunchDescriptionEntity]:
+        """End the launch as a failure; empty `why` for success."""
+        # The first reason counts: afterwards every program ends.
+        if ended:
+            return []
+        ended.append(why)
+        if why:
+            return [OpaqueFunction(function=_fail, args=[why])]
+        return [EmitEvent(event=Shutdown(reason='node and offline replay agree'))]
+
     def compare(event: ProcessExited, _: LaunchContext) -> list[LaunchDescriptionEntity]:
         if event.returncode or not online.recording.is_file():
-            return [_end('the recorder failed or recorded nothing')]
-        return [comparison]
+            return end(f'the recorder failed or recorded nothing{_code(event)}')
+        return [] if ended else [comparison]
 
-    def after_player(event: ProcessExited, _: LaunchContext) -> list[LaunchDescriptionEntity]:
-        return [_end('the player failed')] if event.returncode else []
+    def after(
+        why: str, *, always: bool = False
+    ) -> Callable[[ProcessExited, LaunchContext], list[LaunchDescriptionEntity]]:
+        def ends(event: ProcessExited, _: LaunchContext) -> list[LaunchDescriptionEntity]:
+            return end(f'{why}{_code(event)}') if event.returncode or always else []
+
+        return ends
+
+    def after_comparison(event: ProcessExited, _: LaunchContext) -> list[LaunchDescriptionEntity]:
+        failed = f'the bag could not be replayed, or node and replay differ{_code(event)}'
+        return end(failed if event.returncode else '')
 
     return [
+        *(SetEnvironmentVariable(name, value) for name, value in environment.items()),
+        LogInfo(msg=f'{DOMAIN}={environment[DOMAIN]}'),
         perception,
         recorder,
         RegisterEventHandler(OnProcessIO(target_action=recorder, on_stdout=play, on_stderr=play)),
-        RegisterEventHandler(OnProcessExit(target_action=recorder, on_exit=compare)),
-        RegisterEventHandler(OnProcessExit(target_action=player, on_exit=after_player)),
         *(
-            RegisterEventHandler(OnProcessExit(target_action=process, on_exit=[_end(why)]))
-            for process, why in (
-                (perception, 'the perception node ended'),
-                (comparison, 'the comparison ended'),
+            RegisterEventHandler(OnProcessExit(target_action=process, on_exit=handle))
+            for process, handle in (
+                (recorder, compare),
+                (player, after('the player failed')),
+                (perception, after('the perception node ended', always=True)),
+                (comparison, after_comparison),
             )
         ),
     ]
+
+
+def _code(event: ProcessExited) -> str:
+    return f' (exit code {event.returncode})'
+
+
+def _fail(context: LaunchContext, why: str) -> None:
+    """End the launch: of an exception, the launch service makes the exit code 1."""
+    # On Ctrl-C every program ends, and none failed.
+    if not getattr(context, 'is_shutdown', False):
+        raise ReplayError(why)
 
 
 def _node(executable: str, name: str, parameters: dict[str, object]) -> Node:
@@ -134,10 +195,6 @@ def _node(executable: str, name: str, parameters: dict[str, object]) -> Node:
         output='screen',
         emulate_tty=True,
     )
-
-
-def _end(why: str) -> EmitEvent:
-    return EmitEvent(event=Shutdown(reason=why))
 
 
 def generate_launch_description() -> LaunchDescription:

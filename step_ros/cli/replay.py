@@ -1,5 +1,6 @@
 """`step_ros replay`: runs recorded bags through the recogniser and scores its hypotheses."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -208,8 +209,10 @@ def _play(
     """Play the replayed bags to perception nodes; return the output of each node."""
     with require_ros(console, '--online'):
         from step_ros.ros.processes import NodeError
-        from step_ros.ros.replay.online import play_replayed
+        from step_ros.ros.replay.online import DOMAIN, isolation, play_replayed
 
+    # A robot may run in the domain of this terminal; it must not receive /clock.
+    os.environ.update(isolation(live=os.environ.get(DOMAIN, '')))
     isolate()
     with report_errors(console, NodeError):
         return play_replayed(result, bags, values, rate=rate, output=output)

@@ -28,7 +28,7 @@ EXPECTED = {
     | {'camera_params_file'},
     'replay.launch.py': {
         *('bag', 'bundle', 'device', 'threads', 'topics', 'labels', 'out', 'rate', 'player'),
-        'params_file',
+        *('params_file', 'node', 'domain'),
     },
 }
 # Defaults of arguments that are not parameters of a node.
@@ -224,6 +224,27 @@ def test_replay_ends_by_itself_and_agrees(launch, tiny_bundle, put_bag, tmp_path
     assert camera['received'] == camera['frames'] == 30
     assert camera['both'] > 5
     assert '## Through DDS' in (tmp_path / 'out' / 'report.md').read_text()
+
+
+@needs_launch
+def test_replay_that_fails_ends_with_exit_code_1(tiny_bundle, put_bag, tmp_path):
+    # The bundle does not know the label, so the comparison fails.
+    bag = put_bag(
+        tmp_path / 'bag', '/camera/image_raw', frames=30, labelled=[(0, 1, {'verb': 'juggle'})]
+    )
+    arguments = {'bag': bag, 'out': tmp_path / 'out', 'bundle': tiny_bundle.path}
+    arguments |= {'device': 'cpu', 'threads': '1', 'player': 'builtin'}
+    texts = [f'{name}:={text}' for name, text in arguments.items()]
+    command = [sys.executable, '-c', RUN, str(LAUNCH / 'replay.launch.py'), *texts]
+    environment = {'AMENT_PREFIX_PATH': sys.prefix, **os.environ}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == 1, output
+    assert 'the bag could not be replayed, or node and replay differ (exit code 1)' in output
+    # Not in the domain of this environment, where a robot may run.
+    assert f'ROS_DOMAIN_ID={os.environ.get("ROS_DOMAIN_ID", 0)}\n' not in output
 
 
 @pytest.mark.skipif(

@@ -7,6 +7,7 @@ Three programs run per bag; `OnlineReplay` has the parameters of each:
 """
 
 import math
+import os
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -30,6 +31,11 @@ from step_ros.ros.replay.player import CLOCK_PERIOD
 from step_ros.ros.replay.recorder import RECORDING
 
 RECORDING_FILE = 'online.json'
+# Environment variable with the number of the ROS domain, and the greatest number.
+DOMAIN = 'ROS_DOMAIN_ID'
+_LAST_DOMAIN = 232
+# A replay takes one of these domains; numbers up to 101 are safe on every system.
+_OWN_DOMAINS = range(50, 100)
 # Hypotheses that may wait for the recorder: a recorder that is slow for a moment loses none.
 _DEPTH = 1000
 # Seconds that `ros2 bag play` waits before the first message, so that the node finds it.
@@ -217,6 +223,25 @@ def play_online(replay: OnlineReplay) -> NodeOutput:
         if recorder.exit_code:
             recorder.check()
     return NodeOutput.load(replay.recording)
+
+
+def isolation(wanted: str = '', *, live: str) -> dict[str, str]:
+    """Return environment variables that keep the played bag and `/clock` from a running robot.
+
+    Args:
+        wanted: ROS domain to play in; empty for one of its own.
+        live: Domain of this environment, in which a robot may run; may be empty.
+
+    Raises:
+        ValueError: `wanted` is no number of a domain.
+    """
+    if wanted and not (wanted.isdecimal() and int(wanted) <= _LAST_DOMAIN):
+        raise ValueError(f'domain {wanted!r}: expected a number from 0 to {_LAST_DOMAIN}')
+    own = [str(number) for number in _OWN_DOMAINS if str(number) != live.strip()]
+    return {
+        DOMAIN: wanted or own[os.getpid() % len(own)],
+        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+    }
 
 
 def find_player(wanted: str) -> str:

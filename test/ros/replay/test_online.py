@@ -15,7 +15,13 @@ from step_ros.replay.agreement import compare_replay
 from step_ros.replay.node_output import NodeOutput
 from step_ros.replay.run import ReplayPlan, name_bags, replay
 from step_ros.resources import load_defaults
-from step_ros.ros.replay.online import OnlineReplay, find_player, play_replayed, ros2_bag_play
+from step_ros.ros.replay.online import (
+    OnlineReplay,
+    find_player,
+    isolation,
+    play_replayed,
+    ros2_bag_play,
+)
 from step_ros.streaming.settings import StreamSettings
 
 FRONT, SIDE = '/front/image_raw', '/side/image_raw/compressed'
@@ -141,3 +147,17 @@ def test_auto_chooses_the_installed_player():
     if not installed:
         with pytest.raises(ValueError, match='not installed; choose builtin'):
             find_player('ros2bag')
+
+
+@pytest.mark.parametrize('live', ['', '0', '7', *map(str, range(50, 100))])
+def test_bag_is_played_in_a_domain_of_its_own(live):
+    environment = isolation(live=live)
+    assert environment['ROS_DOMAIN_ID'] not in (live, '0', '')
+    assert environment['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'LOCALHOST'
+    assert isolation('3', live='3')['ROS_DOMAIN_ID'] == '3'
+
+
+@pytest.mark.parametrize('wanted', ['233', '-1', 'mine', '1.5'])
+def test_number_that_is_no_domain_is_refused(wanted):
+    with pytest.raises(ValueError, match=f"domain '{wanted}': expected a number from 0 to 232"):
+        isolation(wanted, live='')
