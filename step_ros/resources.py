@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from step_ros.files import expand_home
+
 # Name of the perception node, and parameters that every ROS node has beside `qos_overrides`.
 PERCEPTION = 'perception'
 _EVERY_NODE = ('use_sim_time', 'start_type_description_service')
@@ -194,7 +196,7 @@ def find_bundle(name: str) -> Path:
     Raises:
         FileNotFoundError: There is no such folder and no such shipped bundle; lists the latter.
     """
-    path = Path(name).expanduser()
+    path = expand_home(name)
     shipped = share_directory() / 'models'
     for candidate in (path, shipped / name):
         if candidate.is_dir():

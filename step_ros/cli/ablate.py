@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from step_ros.cli.common import expected_errors, print_error, print_text
+from step_ros.cli.common import expected_errors, open_console, print_error, print_text
 from step_ros.cli.outputs import check_file, output_file, output_folder
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def ablate(
     from step_ros.reporting.html import html_report
     from step_ros.training.distributed import Distributed, close_distributed, init_distributed
 
-    console = Console()
+    console = open_console()
     results: list[AblationResult] = []
     seconds: dict[str, float] = {}
     failure: Exception | None = None

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
-from step_ros.cli.common import print_text, report_errors, split_options
+from step_ros.cli.common import open_console, print_text, report_errors, split_options
 from step_ros.cli.outputs import output_bundle
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def export(
 
     if (dataset is None) != (root is None):
         raise typer.BadParameter('--dataset and --root go together: give both, or neither')
-    console = Console()
+    console = open_console()
     with report_errors(console):
         loaded = load_bundle(find_bundle(bundle))
         precision = 'int8' if int8 else 'float32'

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
-from step_ros.cli.common import save_json
+from step_ros.cli.common import open_console, save_json
 from step_ros.cli.outputs import output_file
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def complexity(
     """Print parameters and compute of every method beside the papers' figures."""
     from step_ros.experiments.complexity import BACKBONES, complexity_rows, grid_rows
 
-    console = Console()
+    console = open_console()
     rows = complexity_rows()
     for backbone in BACKBONES:
         console.print(_table(backbone, [row for row in rows if row.backbone == backbone]))

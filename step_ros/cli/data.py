@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from step_ros.cli.common import (
+    open_console,
     print_error,
     print_text,
     report_errors,
@@ -44,7 +45,7 @@ def list_datasets() -> None:
     from step_ros.datasets.registry import READERS
     from step_ros.datasets.schema import load_dataset_config
 
-    console = Console()
+    console = open_console()
     for name, reader in READERS.items():
         console.print(Text(name, style='bold'), soft_wrap=True)
         config = load_dataset_config(name) if reader.has_config else None
@@ -80,7 +81,7 @@ def render(
     from step_ros.io.errors import DatasetError
     from step_ros.tabletop.dataset import Rendering, render_dataset
 
-    console = Console()
+    console = open_console()
     rendering = Rendering(
         clips={'train': train, 'val': val, 'test': test},
         size=(width, height),
@@ -118,7 +119,7 @@ def check(
     from step_ros.datasets.registry import read_dataset
     from step_ros.io.errors import DatasetError
 
-    console = Console()
+    console = open_console()
 
     def progress(videos: Sequence[Path]) -> Iterable[Path]:
         return track(videos, 'opening videos', console=console) if videos else videos
@@ -149,8 +150,11 @@ def _report(console: Console, found: 'Check') -> None:
             console.print(_table(f'{task}: clips by view', labels, totals, 1))
     published = f' of {config.clips} published' if config.clips else ''
     print_text(console, f'{len(found.dataset.records)} clips{published}')
-    for reason, entries in found.dataset.left_out.items():
-        print_text(console, f'left out, {reason}: {entries}')
+    for reason, entries in found.left_out.items():
+        # Images are not always left out: some are sorted, as the reason says.
+        print_text(
+            console, f'{"" if reason.startswith("images ") else "left out, "}{reason}: {entries}'
+        )
     for name, classes in found.without_clips.items():
         print_text(console, f'{name}: {len(classes)} classes without clips: {", ".join(classes)}')
     for kind, problems in found.by_kind().items():
@@ -233,7 +237,7 @@ def record_demo(
     from step_ros.reporting.progress import track
     from step_ros.tabletop.bags import BagCameras, record_tabletop, scene_names
 
-    console = Console()
+    console = open_console()
     with report_errors(console):
         camera = BagCameras(
             views=tuple(view or ('front',)),

@@ -18,7 +18,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from step_ros.cli.common import isolate, require_ros, save_json
+from step_ros.cli.common import (
+    isolate,
+    open_console,
+    print_error,
+    print_text,
+    require_ros,
+    save_json,
+)
 from step_ros.cli.outputs import output_file, output_folder
 
 if TYPE_CHECKING:
@@ -61,9 +68,9 @@ def demo(
     ] = None,
 ) -> None:
     """Watch the recogniser live: a camera node, DDS, the perception node, and its hypotheses."""
-    console = Console()
+    console = open_console()
     if video is not None and not video.is_file():
-        console.print(f'[red]no such video: {video}')
+        print_text(console, f'no such video: {video}', 'red')
         raise typer.Exit(1)
     output.mkdir(parents=True, exist_ok=True)
     domain = isolate()
@@ -105,7 +112,7 @@ def demo(
     except KeyboardInterrupt:
         console.print('interrupted')
     except NodeError as error:
-        console.print(f'[red]{error}')
+        print_error(console, error)
         raise typer.Exit(1) from error
     finally:
         for node in reversed(nodes):

@@ -5,11 +5,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from step_ros.cli.common import print_text, report_errors, save_json, split_options
+from step_ros.cli.common import open_console, print_text, report_errors, save_json, split_options
 from step_ros.cli.outputs import output_file
 
 COLUMNS = {
@@ -52,7 +51,7 @@ def evaluate(
     from step_ros.training.distributed import Distributed
     from step_ros.training.evaluate import evaluate_bundle
 
-    console = Console()
+    console = open_console()
     with report_errors(console):
         loaded = load_bundle(find_bundle(bundle))
         encoder = None

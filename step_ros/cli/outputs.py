@@ -89,7 +89,7 @@ def _checked(path: _Output, check: Callable[[Path], None]) -> _Output:
             check(path)
         except OutputError as error:
             # Not markup: the path may hold brackets.
-            Console().print(Text(str(error), style='red'), soft_wrap=True)
+            Console(markup=False, emoji=False).print(Text(str(error), style='red'), soft_wrap=True)
             raise typer.Exit(1) from error
     return path
 

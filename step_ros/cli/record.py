@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from step_ros.cli.common import print_error, print_text
+from step_ros.cli.common import open_console, print_error, print_text
 from step_ros.cli.outputs import check_file, output_folder
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def record(
     from step_ros.datasets.recorder import ExampleRecorder, RecordError
     from step_ros.io.video import VideoError
 
-    console = Console()
+    console = open_console()
     try:
         if len(set(label)) != len(label) or len(label) > MOST_LABELS:
             raise RecordError(f'--label: expected up to {MOST_LABELS} labels, each once')

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from step_ros.cli.common import isolate, print_text, report_errors, require_ros
+from step_ros.cli.common import isolate, open_console, print_text, report_errors, require_ros
 from step_ros.cli.outputs import check_file, check_folder, output_folder
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def replay(
         ),
     ] = None,
     topic: Annotated[
-        list[str] | None, typer.Option(help='Image topic; repeatable. Default: all of a bag.')
+        list[str] | None,
+        typer.Option(help='Image topic; repeatable. Default: all of a bag with pictures.'),
     ] = None,
     device: Annotated[str | None, typer.Option(help='auto, cpu, cuda or cuda:N.')] = None,
     threads: Annotated[
@@ -114,7 +115,7 @@ def replay(
         write_agreement,
     )
     from step_ros.replay.node_output import NodeOutput
-    from step_ros.replay.report import IMAGES, label_lines, write_replay_report
+    from step_ros.replay.report import IMAGES, label_lines, left_out_lines, write_replay_report
     from step_ros.replay.run import BAGS, ReplayPlan, name_bags
     from step_ros.replay.run import replay as replay_bags
     from step_ros.resources import find_bundle, load_defaults, read_parameters
@@ -131,7 +132,7 @@ def replay(
         'minimum_order_evidence': minimum_order_evidence,
         'ignored_labels': ignored_label,
     }
-    console = Console()
+    console = open_console()
     with report_errors(console):
         values: dict[str, Any] = dict(load_defaults('perception.yaml'))
         if params_file is not None:
@@ -171,6 +172,8 @@ def replay(
     for task in dict.fromkeys(task for tasks in content['overall'].values() for task in tasks):
         console.print(_summary(content, task))
     for line in agreement_summary(agreement):
+        print_text(console, line)
+    for line in left_out_lines(content):
         print_text(console, line)
     print_text(console, f'wrote {output / "report.html"}')
     for name, why in content['failures'].items():

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from step_ros.cli.common import print_error, print_text, save_json, split_options
+from step_ros.cli.common import open_console, print_error, print_text, save_json, split_options
 from step_ros.cli.outputs import output_bundle, output_file
 
 
@@ -57,7 +56,7 @@ def teach(
     from step_ros.model.bundle import BundleError, load_bundle
     from step_ros.resources import find_bundle
 
-    console = Console()
+    console = open_console()
     try:
         found = read_examples(
             examples, task=task, dataset=dataset, options=_pairs('--option', option)
@@ -121,7 +120,7 @@ def teach_curve(
     from step_ros.model.bundle import BundleError, load_bundle
     from step_ros.resources import find_bundle
 
-    console = Console()
+    console = open_console()
     try:
         curve = measure_curve(load_bundle(find_bundle(bundle)), draws=draws, test_clips=test_clips)
         table = curve_table(curve)

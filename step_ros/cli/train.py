@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from step_ros.cli.common import report_errors
+from step_ros.cli.common import open_console, report_errors
 from step_ros.cli.outputs import output_bundle
 
 
@@ -29,7 +28,7 @@ def train(
     from step_ros.training.distributed import close_distributed, init_distributed
     from step_ros.training.train import train_bundle
 
-    console = Console()
+    console = open_console()
     with report_errors(console):
         loaded = load_recipe(recipe)
         distributed = init_distributed(choose_device('auto'))

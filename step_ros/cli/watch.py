@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from step_ros.cli.common import print_error, print_text, require_ros
+from step_ros.cli.common import open_console, print_error, print_text, require_ros
 
 if TYPE_CHECKING:
     from diagnostic_msgs.msg import DiagnosticStatus
@@ -57,7 +57,7 @@ def watch(
     ] = 0.0,
 ) -> None:
     """Watch a running perception node: hypotheses, events, rates, diagnostics. Ctrl-C ends it."""
-    console = Console()
+    console = open_console()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with require_ros(console, 'step_ros watch'):
@@ -203,7 +203,7 @@ def _check_tasks(message: 'ActionHypothesis', tasks: list[str]) -> None:
 
 def _remark(text: str) -> None:
     """Print a remark, which is no part of the output, to the standard error."""
-    print_text(Console(stderr=True), printable(text))
+    print_text(open_console(stderr=True), printable(text))
 
 
 def watch_view(

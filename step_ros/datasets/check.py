@@ -5,7 +5,7 @@ A check only reads; it changes nothing on disk.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,14 @@ class Check:
         counts: Number of clips by task, label and (split, view); labels in the published order.
         problems: Problems of reading, then problems of decoding.
         decoded: Number of opened videos and cameras of bags.
+        left_out: Number of entries and images left out on purpose or sorted, by reason.
     """
 
     dataset: Dataset
     counts: Mapping[str, Mapping[str, Counter[tuple[str, str]]]]
     problems: tuple[Problem, ...]
     decoded: int
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def missing_videos(self) -> tuple[str, ...]:
@@ -90,7 +92,7 @@ class Check:
             'problems': [
                 {**asdict(problem), 'file': str(problem.file)} for problem in self.problems
             ],
-            'left_out': dict(self.dataset.left_out),
+            'left_out': dict(self.left_out),
         }
 
     def _values(self, kind: ProblemKind) -> tuple[str, ...]:
@@ -110,14 +112,17 @@ def check_dataset(
     """
     problems = list(dataset.problems)
     videos = clips_by_video(dataset.records) if decode else {}
+    left_out = Counter(dataset.left_out)
     keys = sorted(videos)
     for key, _ in zip(keys, progress([video for video, _ in keys]), strict=True):
         problems += _decode(videos[key])
+        left_out += _stamp_outcomes(videos[key][0])
     return Check(
         dataset=dataset,
         counts=count_clips(dataset),
         problems=tuple(problems),
         decoded=len(videos),
+        left_out=left_out,
     )
 
 
@@ -191,3 +196,19 @@ def _length(clip: ClipRecord) -> tuple[float, float]:
         return 0.0, 0.0
     rate = (len(index) - 1) / last_s
     return last_s + 1 / rate, rate
+
+
+def _stamp_outcomes(clip: ClipRecord) -> Counter[str]:
+    """Return how many images of a bag's camera the reader left out or sorted, by reason."""
+    if not clip.topic:
+        return Counter()
+    # Imported late: it needs rosbags, which is optional.
+    from step_ros.io.bags.reader import BagIndex
+    from step_ros.io.bags.stamps import OUTCOMES
+
+    try:
+        index = index_clip(clip)
+    except VideoError:
+        return Counter()
+    counts = index.counts if isinstance(index, BagIndex) else {}
+    return Counter({f'images {OUTCOMES[key]}': count for key, count in counts.items()})

@@ -15,7 +15,8 @@ import numpy as np
 
 from step_ros.datasets.clip import ClipRecord, Span
 from step_ros.datasets.identity import SourceState, source_state
-from step_ros.io.video import VideoError, VideoFrame, VideoReader, reason_of
+from step_ros.files import pointer_kind
+from step_ros.io.video import VideoError, VideoFrame, VideoReader, open_container, reason_of
 from step_ros.streaming.grid import NANOSECONDS
 
 # Number of cached indices. The clips of one long video usually follow each other.
@@ -116,7 +117,7 @@ def index_video(path: str | Path) -> VideoIndex:
     """
     path = Path(path)
     try:
-        with av.open(str(path), metadata_errors='replace') as container:
+        with open_container(path) as container:
             if not container.streams.video:
                 raise VideoError(path, 'it has no video stream')
             stream = container.streams.video[0]
@@ -125,7 +126,8 @@ def index_video(path: str | Path) -> VideoIndex:
     except FileNotFoundError as error:
         raise VideoError(path, 'there is no such file') from error
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(path, f'FFmpeg cannot read it: {reason_of(error)}') from error
+        why = pointer_kind(path) or f'FFmpeg cannot read it: {reason_of(error)}'
+        raise VideoError(path, why) from error
     shown = [packet.pts for packet in packets if not packet.is_discard]
     if not shown or None in shown or time_base is None or len(set(shown)) != len(shown):
         return _index_by_decoding(path)
@@ -228,7 +230,7 @@ def _decode_from(
     images: dict[int, np.ndarray] = {}
     last = max(numbers)
     try:
-        with av.open(str(index.path), metadata_errors='replace') as container:
+        with open_container(index.path) as container:
             stream: Any = container.streams.video[0]
             stream.thread_type = 'AUTO'
             if seek_to is not None:

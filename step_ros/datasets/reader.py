@@ -1,16 +1,20 @@
 """Shared parts of the dataset readers: problems, options, file checks and tables."""
 
+import codecs
 import csv
+import io
 import json
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from step_ros.datasets.clip import ClipRecord, Span, Unit
 from step_ros.datasets.schema import DatasetConfig, Split, repeated
+from step_ros.files import find_spelled, pointer_kind
 from step_ros.io.errors import DatasetError
 
 ProblemKind = Literal[
@@ -18,8 +22,15 @@ ProblemKind = Literal[
 ]
 
 
-# The decoder replaces bytes that are no UTF-8 text by this character.
-NO_TEXT = '\ufffd'
+# Marks at the beginning of UTF-16 text.
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+# What is expected of a row with other bytes.
+NO_UTF_8 = (
+    'UTF-8 text; these bytes look like Windows-1252 (or Latin-1): save the file as "CSV UTF-8", '
+    'or run iconv -f WINDOWS-1252 -t UTF-8'
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +150,12 @@ class Reading:
         return self._validation[option]
 
     def add_clip(self, record: ClipRecord, *, file: Path, row: int = 0) -> None:
-        """Add a clip, or note a problem if its name exists already or its video is missing."""
+        """Add a clip, or note a problem if its name exists already or its video is missing.
+
+        The video's name may have another Unicode form on disk (NFC or NFD).
+        """
+        if not self.is_file(record.video):
+            record = replace(record, video=find_spelled(record.video))
         if record.clip_id in self.records:
             self.add_problem(
                 'duplicate', file, row, 'clip', record.clip_id, 'each clip once; the first is kept'
@@ -164,12 +180,18 @@ class Reading:
             Problem(kind=kind, file=file, row=row, field=name, value=str(value), expected=expected)
         )
 
+    def first_problem(self) -> str:
+        """Return the end of an error message: the number of problems and the first of them."""
+        count = len(self.problems)
+        return f'; {count} problems, the first: {self.problems[0]}' if count else ''
+
     def is_file(self, path: Path) -> bool:
         """Return whether a file exists; each folder is listed only once, for speed."""
         folder, name = os.path.split(path)
         if folder not in self._folders:
             try:
-                with os.scandir(folder) as entries:
+                # Of a path without a folder, `split` gives an empty one: the current folder.
+                with os.scandir(folder or '.') as entries:
                     found = frozenset(entry.name for entry in entries if entry.is_file())
             except OSError:
                 found = frozenset()
@@ -181,7 +203,8 @@ class Reading:
     ) -> Iterator[tuple[int, dict[str, str]]]:
         """Yield the rows of a CSV file: line number, and stripped cells by column.
 
-        A row with too few or too many cells, or with bytes that are no text, is a problem.
+        A row with too few or too many cells, or with bytes that are no UTF-8 text, is a problem.
+        All cells but those of `video` come in one Unicode form (NFC), so that labels compare.
 
         Args:
             path: The file.
@@ -189,25 +212,31 @@ class Reading:
             header: Whether the first line names the columns.
 
         Raises:
-            DatasetError: The file is missing, unreadable or lacks a column.
+            DatasetError: The file is missing, unreadable, of another text encoding or lacks a
+                column.
         """
         try:
-            with path.open(encoding='utf-8-sig', errors='replace', newline='') as file:
-                reader = csv.reader(file)
-                names = [name.strip() for name in next(reader, [])] if header else [*columns]
-                _check_columns(path, columns, names)
-                for cells in reader:
-                    row = reader.line_num
-                    text = ','.join(cells)
-                    if not any(cells):
-                        continue
-                    if len(cells) != len(names):
-                        expected = f'{len(names)} cells: {",".join(names)}'
-                        self.add_problem('bad value', path, row, 'row', text, expected)
-                    elif NO_TEXT in text:
-                        self.add_problem('bad value', path, row, 'row', text, 'UTF-8 text')
-                    else:
-                        yield row, {n: cell.strip() for n, cell in zip(names, cells, strict=True)}
+            # Bytes that are no UTF-8 become surrogates, which `_as_windows_1252` turns back.
+            reader = csv.reader(io.StringIO(_text_of(path, columns), newline=''))
+            names = [_plain(name) for name in next(reader, [])] if header else [*columns]
+            _check_columns(path, columns, names)
+            for cells in reader:
+                row = reader.line_num
+                text = ','.join(cells)
+                if not any(cells):
+                    continue
+                if not _is_text(text):
+                    shown = _as_windows_1252(text)
+                    self.add_problem('bad value', path, row, 'row', shown, NO_UTF_8)
+                elif len(cells) != len(names):
+                    expected = f'{len(names)} cells: {",".join(names)}'
+                    self.add_problem('bad value', path, row, 'row', text, expected)
+                else:
+                    pairs = zip(names, cells, strict=True)
+                    yield (
+                        row,
+                        {n: cell.strip() if n == 'video' else _plain(cell) for n, cell in pairs},
+                    )
         except (OSError, csv.Error) as error:
             expected = f'a CSV file with the columns {", ".join(columns)}'
             raise DatasetError(_unreadable(path, error, expected)) from error
@@ -263,14 +292,54 @@ def read_json(path: Path, expected: str) -> Any:
     try:
         return json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
+        if kind := pointer_kind(path):
+            raise DatasetError(f'{path}: {kind}; expected {expected}') from error
         raise DatasetError(_unreadable(path, error, expected)) from error
 
 
+def _text_of(path: Path, columns: Sequence[str]) -> str:
+    """Return the text of a CSV file; bytes that are no UTF-8 become surrogates.
+
+    Raises:
+        DatasetError: The file holds UTF-16 text, or stands for another file.
+        OSError: The file is missing or unreadable.
+    """
+    content = path.read_bytes()
+    expected = f'a CSV file with the columns {", ".join(columns)}'
+    if kind := pointer_kind(path):
+        raise DatasetError(f'{path}: {kind}; expected {expected}')
+    if content.startswith(_UTF_16) or b'\0' in content:
+        raise DatasetError(
+            f'{path}: it holds UTF-16 text or zero bytes; expected UTF-8 text with commas between '
+            'the cells: save it as "CSV UTF-8", or run iconv -f UTF-16 -t UTF-8'
+        )
+    return content.decode('utf-8-sig', errors='surrogateescape')
+
+
+def _is_text(text: str) -> bool:
+    # U+FFFD stands for a byte that an earlier program could not decode.
+    return '\ufffd' not in text and not any('\ud800' <= letter <= '\udfff' for letter in text)
+
+
+def _as_windows_1252(text: str) -> str:
+    """Return a row as Windows-1252 shows its bytes, to find it in the file."""
+    return text.encode('utf-8', 'surrogateescape').decode('cp1252', 'replace')
+
+
+def _plain(cell: str) -> str:
+    return unicodedata.normalize('NFC', cell.strip())
+
+
 def _check_columns(path: Path, columns: Sequence[str], names: Sequence[str]) -> None:
+    for name in names:
+        if not _is_text(name):
+            raise DatasetError(f'{path}: column {_as_windows_1252(name)!r}: expected {NO_UTF_8}')
     for column in columns:
         if column not in names:
             found = ', '.join(names) or 'none'
-            raise DatasetError(f'{path}: column {column!r} is missing; found {found}')
+            other = next((mark for mark in ';\t|' if any(mark in name for name in names)), '')
+            mend = f'; expected commas between the cells, not {other!r}' if other else ''
+            raise DatasetError(f'{path}: column {column!r} is missing; found {found}{mend}')
     if again := repeated(names):
         raise DatasetError(f'{path}: columns {again} occur twice; expected each column once')
 

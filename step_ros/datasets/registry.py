@@ -17,6 +17,7 @@ from step_ros.datasets.readers import (
     tabletop,
 )
 from step_ros.datasets.schema import DatasetConfig, load_dataset_config
+from step_ros.files import expand_home, find_spelled
 from step_ros.io.errors import DatasetError
 
 
@@ -94,7 +95,7 @@ def read_dataset(name: str, root: str | Path, /, **options: object) -> Dataset:
         raise DatasetError(f'dataset {name!r}: expected one of {", ".join(READERS)}')
     config = load_dataset_config(name) if reader.has_config else None
     values = _options(name, reader, config, options)
-    root = Path(root).expanduser()
+    root = find_spelled(expand_home(root))
     if not root.is_dir():
         raise DatasetError(f'{root}: no such folder; expected the root of dataset {name}')
     reading = Reading(root=root, known=config, options=values)

@@ -9,10 +9,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from unicodedata import normalize
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from step_ros.files import expand_home
 from step_ros.io.errors import DatasetError
 from step_ros.resources import share_directory
 from step_ros.schema import StrictModel
@@ -128,8 +130,12 @@ class TaskConfig(StrictModel):
 
     def find(self, written: str) -> str | None:
         """Return the label for a text of an annotation file; None if the text is no label."""
-        written = self.aliases.get(written, written)
-        return written if written in self._known else None
+        # An annotation may write an umlaut as two characters (NFD), where the label has one (NFC).
+        for text in (written, *(normalize(form, written) for form in ('NFC', 'NFD'))):
+            label = self.aliases.get(text, text)
+            if label in self._known:
+                return label
+        return None
 
     def derive(self, label: str) -> str:
         """Return the label that a label of the other task determines."""
@@ -321,7 +327,7 @@ def load_dataset_config(name_or_path: str | Path) -> DatasetConfig:
             field.
     """
     folder = share_directory() / 'config' / 'datasets'
-    path = Path(name_or_path).expanduser()
+    path = expand_home(name_or_path)
     if path.suffix not in ('.yaml', '.yml'):
         path = folder / f'{name_or_path}.yaml'
         if not path.is_file():

@@ -34,6 +34,7 @@ from step_ros.encoders.exported import (
 )
 from step_ros.encoders.onnx import OnnxEncoder, export_encoder
 from step_ros.encoders.openvino import OpenVinoEncoder, convert_backbone, read_model
+from step_ros.files import expand_home
 from step_ros.model.backbone import Backbone
 from step_ros.reporting.installation import how_to_install
 
@@ -135,7 +136,7 @@ def _find_export(runtime: str, backbone: Backbone, bundle: Path | None) -> Expor
         return load_export(bundle / EXPORTS / INT8, backbone)
     if runtime in RUNTIMES:
         return None
-    folder = Path(runtime).expanduser()
+    folder = expand_home(runtime)
     if not runtime or not folder.is_dir():
         raise ValueError(
             f'runtime {runtime!r} is unknown; expected {", ".join(RUNTIMES)} or a folder with '

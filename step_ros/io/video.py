@@ -11,7 +11,7 @@ from typing import Any
 import av
 import numpy as np
 
-from step_ros.files import Closing
+from step_ros.files import Closing, expand_home, pointer_kind
 
 # Milliseconds: fine enough for any camera, and every container takes them.
 _WRITTEN_TIME_BASE = Fraction(1, 1000)
@@ -50,6 +50,18 @@ class VideoFrame:
         return np.ascontiguousarray(np.rot90(image_hw3, quarters)) if quarters else image_hw3
 
 
+def open_container(path: Path) -> Any:
+    """Open a video file with FFmpeg, and return PyAV's container.
+
+    Raises:
+        FFmpegError: FFmpeg cannot read the file.
+        OSError: The file is missing or cannot be read.
+    """
+    # FFmpeg takes the part of a name before a colon for a protocol, unless `file:` goes first.
+    # Metadata in another text encoding must not stop the decoder, which needs no text.
+    return av.open(f'file:{path}', metadata_errors='replace')
+
+
 class VideoReader(Closing):
     """Read a video file from its first frame to its last.
 
@@ -72,7 +84,7 @@ class VideoReader(Closing):
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
+        self.path = expand_home(path)
         self._container: Any = None
         self._closed = False
         try:
@@ -106,12 +118,13 @@ class VideoReader(Closing):
     def _open(self) -> Any:
         try:
             # Metadata in another text encoding must not stop the decoder, which needs no text.
-            self._container = av.open(str(self.path), metadata_errors='replace')
+            self._container = open_container(self.path)
         except FileNotFoundError as error:
             raise VideoError(self.path, 'there is no such file') from error
         except (av.FFmpegError, OSError) as error:
             raise VideoError(
-                self.path, f'FFmpeg cannot open it as a video: {reason_of(error)}'
+                self.path,
+                pointer_kind(self.path) or f'FFmpeg cannot open it as a video: {reason_of(error)}',
             ) from error
         if not self._container.streams.video:
             raise VideoError(self.path, 'it has no video stream')
@@ -175,7 +188,7 @@ class VideoWriter(Closing):
     def __init__(
         self, path: Path, *, size: tuple[int, int], rate: float, quality: int | None = None
     ) -> None:
-        self._container: Any = av.open(str(path), 'w')
+        self._container: Any = av.open(f'file:{path}', 'w')
         self._stream: Any = self._container.add_stream(
             'libx264', rate=Fraction(rate).limit_denominator(1000)
         )

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from step_ros.files import pointer_kind
 from step_ros.model.backbone import HUB, RANDOM, Backbone, create_backbone
 from step_ros.model.bundle_schema import (
     AdaptersSpec,
@@ -371,6 +372,8 @@ def read_tensors(path: Path, *, digest: str, field: str) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise BundleError(path, '', f'no such file; bundle.yaml names it in {field}.weights')
+    if kind := pointer_kind(path):
+        raise BundleError(path, '', f'it is {kind}')
     found = file_digest(path)
     if found != digest:
         raise BundleError(

@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
+from step_ros.files import pointer_kind
+
 # Key of a file's metadata: the rows and columns of patches of its positional embeddings.
 GRID_KEY = 'patch_grid'
 
@@ -71,6 +73,8 @@ def checked_digest(path: Path, digest: str | None) -> str:
             f'weights {path} are not a .safetensors file; no other format is loaded, because '
             'pickled files can run code'
         )
+    if kind := pointer_kind(path):
+        raise WeightsError(f'weights {path} are {kind}')
     found = file_digest(path)
     if digest is not None and digest != found:
         raise WeightsError(f'weights {path} have digest {found}, expected {digest}')

@@ -9,6 +9,7 @@ from step_ros.datasets.reader import Reading
 from step_ros.datasets.readers.bag_events import Annotation, pair_events
 from step_ros.datasets.readers.csv import COLUMNS, OPTIONAL, finite_seconds
 from step_ros.evaluation.ground_truth import Truth, TruthSegment
+from step_ros.files import expand_home, find_spelled
 from step_ros.io.bags.metadata import BagError
 from step_ros.io.bags.predictions import refuse_predictions, why_predicted
 from step_ros.io.bags.reader import END, START, BagEvent, BagReader
@@ -106,7 +107,7 @@ def read_labels(
     if not source.name:
         return {}
     if source.is_file:
-        truths = _of_table(bag, Path(source.name).expanduser(), topics)
+        truths = _of_table(bag, find_spelled(expand_home(source.name)), topics)
     else:
         truths = _of_events(bag, source.name, topics)
     return {topic: _in_order(bag, topic, truth) for topic, truth in truths.items()}
@@ -251,7 +252,7 @@ def _of_table(bag: BagReader, path: Path, topics: Sequence[str]) -> dict[str, Tr
     ours = [
         (row, cells)
         for row, cells in rows
-        if (reading.root / cells['video']).resolve() == bag.path.resolve()
+        if find_spelled(reading.root / cells['video']).resolve() == bag.path.resolve()
     ]
     if not ours:
         named = sorted({cells['video'] for _, cells in rows})

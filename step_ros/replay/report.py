@@ -168,6 +168,8 @@ def report_content(result: ReplayResult) -> dict[str, Any]:
             for each in zip(*(result.recordings[title] for title in titles), strict=True)
         ],
         'failures': result.failures,
+        # Missing where nothing was left out.
+        **({'topics_left_out': result.left_out} if result.left_out else {}),
     }
 
 
@@ -199,6 +201,28 @@ def label_lines(content: Mapping[str, Any]) -> list[str]:
         for bag, labels in content['labels'].items()
         if labels['outside_the_images']
     ]
+    return lines
+
+
+def left_out_lines(content: Mapping[str, Any]) -> list[str]:
+    """Return sentences that name the image topics and the images that the replay left out.
+
+    Args:
+        content: Content of report.json.
+    """
+    lines = [
+        f'{bag}: left out {topic}: {why}; --topic chooses topics.'
+        for bag, topics in content.get('topics_left_out', {}).items()
+        for topic, why in topics.items()
+    ]
+    for each in content['recordings']:
+        # Every bundle saw the same images.
+        frames = next(iter(each['bundles'].values()))['frames']
+        if count := frames.get('zero_stamp', 0):
+            lines.append(
+                f'{each["bag"]}: left out {count} images of {each["camera"]} without a stamp; '
+                'times count from the first image with one.'
+            )
     return lines
 
 
@@ -273,7 +297,8 @@ def _recording(result: ReplayResult, recordings: Mapping[str, Recording]) -> dic
 def _markdown(result: ReplayResult, content: dict[str, Any], output: Path) -> list[str]:
     titles = list(content['bundles'])
     lines = ['# Replay', '']
-    lines += [part for line in label_lines(content) for part in (plain(line), '')]
+    said = [*label_lines(content), *left_out_lines(content)]
+    lines += [part for line in said for part in (plain(line), '')]
     lines += [_introduction(content), '']
     bundles = [
         (plain(title), f'`{each["model_id"]}`', str(each['frames']), f'{each["frame_period"]:g}')

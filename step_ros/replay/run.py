@@ -20,6 +20,7 @@ from step_ros.encoders.base import TorchEncoder
 from step_ros.evaluation.ground_truth import Truth
 from step_ros.files import replace_folder
 from step_ros.io.bags.metadata import BagError, is_bag
+from step_ros.io.bags.pictures import choose_pictures
 from step_ros.io.bags.reader import BagReader
 from step_ros.io.bags.writer import BagWriter
 from step_ros.model.bundle import Bundle, load_bundle, model_id, read_spec
@@ -56,7 +57,7 @@ class ReplayPlan:
 
     Attributes:
         labels: Source of the true labels, as `read_labels` takes it.
-        topics: Image topics; empty for all image topics of a bag.
+        topics: Image topics; empty for all topics of a bag with pictures, each camera once.
         settings: Settings of the stream, as the node has them.
         top_k: Labels per task in a written hypothesis.
         device: Where encoder and heads run.
@@ -111,6 +112,8 @@ class ReplayResult:
         recordings: Recordings by the bundle's title, in the same order for each bundle.
         failures: For each bag that could not be replayed, its name and the reason.
         times: Time taken for each bag and bundle.
+        left_out: Image topics that hold no picture of a further camera: the reason by topic, by
+            bag. Only bags that have such topics, and only if the plan names no topics.
         label_sources: Where the true labels come from, by name of the bag.
         labels_outside: Number of labels outside the images' time, which are left out, by name of
             the bag; only bags that have some.
@@ -121,6 +124,7 @@ class ReplayResult:
     recordings: dict[str, list[Recording]]
     failures: dict[str, str] = field(default_factory=dict)
     times: list[ReplayTime] = field(default_factory=list)
+    left_out: dict[str, dict[str, str]] = field(default_factory=dict)
     label_sources: dict[str, LabelSource] = field(default_factory=dict)
     labels_outside: dict[str, int] = field(default_factory=dict)
 
@@ -237,6 +241,8 @@ def _replay_one(
     plan = result.plan
     bag = BagReader(path)
     topics = _image_topics(bag, plan.topics)
+    if not plan.topics and (left_out := choose_pictures(bag).left_out):
+        result.left_out[name] = left_out
     source = find_labels(bag, plan.labels)
     truths = read_labels(bag, source, topics)
     for truth in truths.values():
@@ -288,9 +294,15 @@ def _image_topics(bag: BagReader, topics: Sequence[str]) -> tuple[str, ...]:
         bag.require_images(topics)
         return tuple(topics)
     if not bag.image_topics:
-        holds = ', '.join(f'{topic.name} ({topic.type})' for topic in bag.topics.values())
-        raise BagError(bag.path, f'it has no topic with images; it holds {holds or "nothing"}')
-    return bag.image_topics
+        raise BagError(bag.path, f'it has no topic with images; it holds {bag.describe_topics()}')
+    pictures = choose_pictures(bag)
+    if not pictures.topics:
+        raise BagError(
+            bag.path,
+            f'it has no topic with pictures; {pictures.describe()}; name a topic with --topic to '
+            'replay it all the same',
+        )
+    return pictures.topics
 
 
 def _predictions_key(

@@ -27,7 +27,8 @@ def track(
         shown: Whether to show the bar; of several processes only one should.
     """
     bar = Progress(
-        TextColumn('{task.description:<28}'),
+        # A name in the description may hold brackets, which rich would take for markup.
+        TextColumn('{task.description:<28}', markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from step_ros.cli.common import (
     LOGS,
@@ -17,6 +16,7 @@ from step_ros.cli.common import (
     Runtime,
     Width,
     isolate,
+    open_console,
     report_errors,
     require_ros,
 )
@@ -83,7 +83,7 @@ def node(
     from step_ros.streaming.recogniser import StreamingRecogniser
     from step_ros.streaming.threads import start_encoder
 
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     with require_ros(console, 'step_ros bench node'):
         from step_ros.ros.benchmarks.node import (
             NodeBenchmark,

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from step_ros.cli.common import SHIPPED, JsonFile, Threads, report_errors
+from step_ros.cli.common import SHIPPED, JsonFile, Threads, open_console, report_errors
 
 if TYPE_CHECKING:
     from step_ros.model.backbone import Backbone
@@ -46,7 +45,7 @@ def runtimes(
         bundle, backbone = [SHIPPED], list(DEFAULT_BACKBONES)
     rows: list[RuntimeCost] = []
     try:
-        with report_errors(Console(stderr=True)):
+        with report_errors(open_console(stderr=True)):
             for each, folder in _backbones(bundle or [], backbone or [], image_size):
                 rows += measure_runtimes(each, bundle=folder)
     finally:

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from step_ros.cli.common import (
     LOGS,
@@ -16,6 +15,8 @@ from step_ros.cli.common import (
     Runtime,
     Width,
     isolate,
+    open_console,
+    print_text,
     report_errors,
     require_ros,
 )
@@ -42,7 +43,7 @@ def soak(
     from step_ros.reporting.machine import machine, write_json
     from step_ros.resources import find_bundle
 
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     with require_ros(console, 'step_ros bench soak'):
         from step_ros.ros.benchmarks.soak import (
             SoakBenchmark,
@@ -71,6 +72,6 @@ def soak(
         write_json(json_file, {**about, **result.as_dict()})
     failed = [condition for condition in result.conditions() if not condition.passed]
     for condition in failed:
-        console.print(f'[red]does not hold: {condition.what}: {condition.found}')
+        print_text(console, f'does not hold: {condition.what}: {condition.found}', 'red')
     if failed:
         raise typer.Exit(1)

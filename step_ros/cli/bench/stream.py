@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from step_ros.cli.common import (
     SHIPPED,
@@ -11,6 +10,7 @@ from step_ros.cli.common import (
     JsonFile,
     Runtime,
     Threads,
+    open_console,
     parse_token_grid,
     print_error,
 )
@@ -112,7 +112,7 @@ def stream(
                 content['rows'] = [row.as_dict() for row in rows]
                 write_json(json_file, content)
     except (BundleError, FileNotFoundError, ValueError, WeightsError) as error:
-        print_error(Console(stderr=True), error)
+        print_error(open_console(stderr=True), error)
         raise typer.Exit(1) from error
     finally:
         if rows:

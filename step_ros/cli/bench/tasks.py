@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from step_ros.cli.common import Device, JsonFile, Threads, report_errors
+from step_ros.cli.common import Device, JsonFile, Threads, open_console, report_errors
 from step_ros.cli.outputs import output_file
 
 BACKBONE = 'vit_small_patch14_dinov2'
@@ -64,7 +63,7 @@ def tasks(
         },
     }
     try:
-        with report_errors(Console(stderr=True)):
+        with report_errors(open_console(stderr=True)):
             benchmark = TasksBenchmark(
                 backbone,
                 frames=frames,

@@ -4,9 +4,16 @@ from itertools import product
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from step_ros.cli.common import LOGS, JsonFile, Logs, isolate, report_errors, require_ros
+from step_ros.cli.common import (
+    LOGS,
+    JsonFile,
+    Logs,
+    isolate,
+    open_console,
+    report_errors,
+    require_ros,
+)
 
 SIZES = ('640x480', '1280x720', '1920x1080')
 
@@ -30,7 +37,7 @@ def transport(
     from step_ros.reporting.machine import machine, write_json
     from step_ros.reporting.progress import track
 
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     with require_ros(console, 'step_ros bench transport'):
         from step_ros.ros.benchmarks.transport import (
             TransportTimes,

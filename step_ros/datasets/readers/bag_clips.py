@@ -18,7 +18,6 @@ from step_ros.datasets.readers.bag_selection import (
     chosen_cameras,
     chosen_labels,
     find_bags,
-    first_problem,
     open_bag,
     require_bags,
     view_names,
@@ -31,6 +30,7 @@ from step_ros.datasets.readers.csv import (
     span_suffix,
     with_derived,
 )
+from step_ros.files import find_spelled
 from step_ros.io.bags.metadata import BagError
 from step_ros.io.bags.reader import BagReader
 from step_ros.io.errors import DatasetError
@@ -67,7 +67,7 @@ def read_clips(reading: Reading) -> None:
     """
     labels = reading.options['labels']
     if labels and not labels.startswith('/'):
-        _read_table(reading, reading.root / labels)
+        _read_table(reading, find_spelled(reading.root / labels))
     else:
         _read_events(reading)
 
@@ -98,7 +98,7 @@ def _read_events(reading: Reading) -> None:
             labels_by_task.setdefault(task, set()).add(label)
     if not labels_by_task:
         raise DatasetError(
-            f'{reading.root}: topic {labels} labels no clip{first_problem(reading)}'
+            f'{reading.root}: topic {labels} labels no clip{reading.first_problem()}'
         )
     reading.known = own_config(
         reading.options['config'],
@@ -108,6 +108,7 @@ def _read_events(reading: Reading) -> None:
         labels=dict(sorted(labels_by_task.items())),
         views=topics,
         unit='task',
+        more=reading.first_problem(),
     )
     views = view_names(reading.config, topics)
     for found in annotated:
@@ -134,7 +135,11 @@ def _annotate(
     known = {'', *(frame.frame_id for frame in first.values())}
     others: set[str] = set()
     if any(annotation.frame_id not in known for annotation in annotations):
-        rest = [topic for topic in bag.image_topics if topic not in first]
+        rest = [
+            topic
+            for topic in bag.image_topics
+            if topic not in first and bag.topics[topic].messages
+        ]
         others = {bag.first_frame(topic).frame_id for topic in rest}
     return _Annotated(
         name=name, bag=bag, split=split, annotations=annotations, first=first, others=others
@@ -261,6 +266,7 @@ def _read_table(reading: Reading, path: Path) -> None:
         title=path.name,
         labels={task: {cells[task] for _, cells in rows} - {''} for task in tasks},
         views=topics,
+        more=reading.first_problem(),
     )
     views = view_names(reading.config, topics)
     skipped: set[str] = set()

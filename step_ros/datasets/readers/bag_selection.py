@@ -6,7 +6,9 @@ from pathlib import Path
 from step_ros.datasets.clip import ClipRecord
 from step_ros.datasets.reader import Reading
 from step_ros.datasets.schema import DatasetConfig
+from step_ros.files import find_spelled
 from step_ros.io.bags.metadata import METADATA, BagError, is_bag
+from step_ros.io.bags.pictures import choose_pictures
 from step_ros.io.bags.reader import BagReader
 from step_ros.io.errors import DatasetError
 
@@ -45,6 +47,7 @@ def open_bag(
         file: The file that names the bag.
         row: Line in that file, from 1; 0 for none.
     """
+    path = find_spelled(path)
     if not path.exists():
         reading.add_problem('missing video', file, row, 'video', path, 'an existing bag')
         return
@@ -61,7 +64,7 @@ def require_bags(reading: Reading, bags: Bags) -> None:
         DatasetError: No bag can be read.
     """
     if not bags:
-        why = first_problem(reading) or f'; expected folders with {METADATA}, or .mcap or .db3'
+        why = reading.first_problem() or f'; expected folders with {METADATA}, or .mcap or .db3'
         raise DatasetError(f'{reading.root}: no bag that can be read{why}')
 
 
@@ -73,13 +76,46 @@ def chosen_cameras(reading: Reading, bags: Bags) -> tuple[str, ...]:
     """
     found = {name for bag in bags.values() for name in bag.image_topics}
     value = reading.options['topic']
-    if value == 'all' and found:
-        return tuple(sorted(found))
+    if found and value in ('', 'all'):
+        pictures = _pictures(reading, bags)
+        if value == 'all' or len(pictures) == 1:
+            return tuple(sorted(pictures))
+        found = pictures
     names = [name.strip() for name in value.split(',')]
-    mend = ' (separate several by commas), or all' if found else ''
+    holds = '; '.join(f'{name} holds {bag.describe_topics()}' for name, bag in bags.items())
+    mend = ' (separate several by commas), or all' if found else f'; {holds}'
     return tuple(
         sorted({_chosen(reading, 'topic', name, found, 'images', mend) for name in names})
     )
+
+
+def _pictures(reading: Reading, bags: Bags) -> set[str]:
+    """Return the topics with pictures, each camera of a bag once; count those left out.
+
+    Raises:
+        DatasetError: No bag has such a topic.
+    """
+    found: set[str] = set()
+    why_not: dict[str, str] = {}
+    for name, bag in [*bags.items()]:
+        try:
+            chosen = choose_pictures(bag)
+        except BagError as error:
+            add_bag_problem(reading, error, bag.path)
+            del bags[name]
+            continue
+        found |= set(chosen.topics)
+        why_not |= chosen.left_out
+        for topic, why in chosen.left_out.items():
+            reading.left_out[f'topic {topic}, {why}'] += 1
+    require_bags(reading, bags)
+    if not found:
+        listed = '; '.join(f'{topic}: {why}' for topic, why in why_not.items())
+        raise DatasetError(
+            f'{reading.root}: no topic with pictures; {listed}; name one by option topic'
+        )
+    # A topic may be a copy in one bag and the only one in another.
+    return found
 
 
 def chosen_labels(reading: Reading, bags: Bags) -> str:
@@ -122,12 +158,6 @@ def add_bag_problem(reading: Reading, error: BagError, file: Path, row: int = 0)
     """Note that a bag cannot be read."""
     why = str(error).removeprefix(f'{error.path}: ')
     reading.add_problem('undecodable video', file, row, 'bag', error.path, f'an intact bag; {why}')
-
-
-def first_problem(reading: Reading) -> str:
-    """Return the end of an error message: the number of problems and the first of them."""
-    count = len(reading.problems)
-    return f'; {count} problems, the first: {reading.problems[0]}' if count else ''
 
 
 def _chosen(

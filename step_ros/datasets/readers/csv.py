@@ -22,6 +22,7 @@ from step_ros.datasets.schema import (
     load_dataset_config,
     names_a_side,
 )
+from step_ros.files import find_spelled
 from step_ros.io.errors import DatasetError
 
 COLUMNS = ('video', 'start', 'end', 'split')
@@ -69,7 +70,7 @@ def read_csv(reading: Reading) -> None:
     Raises:
         DatasetError: The file is missing, lacks a column or has no task.
     """
-    path = reading.root / reading.options['file']
+    path = find_spelled(reading.root / reading.options['file'])
     tasks, rows = read_rows(reading, path)
     reading.known = own_config(
         reading.options['config'],
@@ -78,6 +79,7 @@ def read_csv(reading: Reading) -> None:
         title=path.name,
         labels={task: {cells[task] for _, cells in rows} - {''} for task in tasks},
         views=sorted({cells.get('view', '') for _, cells in rows}),
+        more=reading.first_problem(),
     )
     for row, cells in rows:
         _read_row(reading, path, row, cells)
@@ -115,7 +117,9 @@ def read_rows(reading: Reading, path: Path) -> tuple[list[str], list[Row]]:
     """
     rows = list(reading.table(path, COLUMNS))
     if not rows:
-        raise DatasetError(f'{path}: no rows; expected a row for each clip')
+        raise DatasetError(
+            f'{path}: no rows; expected a row for each clip{reading.first_problem()}'
+        )
     tasks = [name for name in rows[0][1] if name not in (*COLUMNS, *OPTIONAL)]
     if not tasks or '' in tasks:
         raise DatasetError(
@@ -133,6 +137,7 @@ def own_config(
     labels: Mapping[str, Collection[str]],
     views: Sequence[str],
     unit: str = 'column',
+    more: str = '',
 ) -> DatasetConfig:
     """Return the configuration of the user's own data.
 
@@ -145,6 +150,7 @@ def own_config(
         labels: Labels in the data, by task.
         views: Names of the cameras.
         unit: Word for the place of a task's labels, for error messages.
+        more: End of an error message; says which rows were left out.
 
     Raises:
         DatasetError: The dataset file is damaged or has a task that the data lack, or a task has
@@ -162,7 +168,7 @@ def own_config(
     return DatasetConfig(
         name=name,
         title=title,
-        tasks=tuple(_task(where, unit, task, sorted(labels[task])) for task in labels),
+        tasks=tuple(_task(where, unit, task, sorted(labels[task]), more) for task in labels),
         views=tuple(View(name=view, meaning=view or 'the one camera') for view in views),
         splits=(Split(name='file', unit='files'),),
         evaluation=PROTOCOL,
@@ -239,10 +245,10 @@ def span_suffix(span: Span | None) -> str:
     return '' if span is None else f':{span.start!r}-{span.end!r}'
 
 
-def _task(where: str, unit: str, name: str, labels: Sequence[str]) -> TaskConfig:
+def _task(where: str, unit: str, name: str, labels: Sequence[str], more: str) -> TaskConfig:
     if len(labels) < 2:
         raise DatasetError(
-            f'{where}: {unit} {name!r} holds {labels}; expected at least two labels'
+            f'{where}: {unit} {name!r} holds {labels}; expected at least two labels{more}'
         )
     # The data do not say which label mirrors which, so clips of a left or right are not flipped.
     sides = tuple(label for label in labels if names_a_side(label))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from step_ros.files import pointer_kind
 from step_ros.io.video import VideoError
 
 METADATA = 'metadata.yaml'
@@ -62,6 +63,17 @@ class BagContents:
     files: tuple[Path, ...]
     compression: str
     topics: Mapping[str, BagTopic]
+
+
+def type_advice(kind: str) -> str:
+    """Return the end of an error message about a topic's type: the mend of a type of ROS 1."""
+    package, _, name = kind.partition('/')
+    if not name or '/' in name:
+        return ''
+    return (
+        f'; {kind} lacks /msg/, as types of ROS 1 do: convert the bag (rosbags-convert --src FILE '
+        f'--dst FOLDER), so that the type is {package}/msg/{name}'
+    )
 
 
 def is_bag(path: Path) -> bool:
@@ -141,7 +153,16 @@ def _latched(profiles: Any) -> bool | None:
 def _read_metadata(path: Path) -> _Information:
     file = path / METADATA
     try:
-        content = yaml.safe_load(file.read_text(encoding='utf-8'))
+        text = file.read_text(encoding='utf-8')
+        if kind := pointer_kind(file):
+            raise BagError(path, f'{METADATA} is {kind}')
+        if not text.strip('\0 \r\n\t'):
+            raise BagError(
+                path,
+                f'{METADATA} is empty, as a recorder leaves it that was killed; write it again: '
+                f'remove it and run `ros2 bag reindex {path}`',
+            )
+        content = yaml.safe_load(text)
         return _Metadata.model_validate(content).rosbag2_bagfile_information
     except FileNotFoundError as error:
         stored = sorted(file.name for file in path.iterdir() if file.suffix in SUFFIXES)

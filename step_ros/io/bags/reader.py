@@ -5,9 +5,9 @@ single frames of one camera by their numbers and skips the messages between them
 """
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,13 @@ import numpy as np
 
 from step_ros.images.errors import FrameError
 from step_ros.images.messages import compressed_to_rgb, raw_to_rgb
-from step_ros.io.bags.metadata import BagError
+from step_ros.io.bags.metadata import BagError, type_advice
+from step_ros.io.bags.stamps import (
+    describe_stamps,
+    order_by_stamp,
+    order_tolerance_ns,
+    warn_of_stamps,
+)
 from step_ros.io.bags.storage import (
     ACTION_EVENT,
     COMPRESSED_IMAGE,
@@ -90,6 +96,12 @@ class BagReader:
         """Topics with action events, sorted by name."""
         return self._of((ACTION_EVENT,))
 
+    def describe_topics(self) -> str:
+        """Return names and types of all topics, and the mend of types of ROS 1."""
+        holds = ', '.join(f'{topic.name} ({topic.type})' for topic in self.topics.values())
+        advice = (type_advice(topic.type) for topic in self.topics.values())
+        return (holds or 'nothing') + next(filter(None, advice), '')
+
     def frames(self, topics: Sequence[str] = ()) -> Generator[Frame, None, None]:
         """Yield the frames of cameras in the order of recording.
 
@@ -120,16 +132,41 @@ class BagReader:
         return self._read(names, lambda _, stored: stored)
 
     def first_frame(self, topic: str) -> Frame:
-        """Return the first frame of a camera.
+        """Return the earliest frame of a camera by its stamp; frames without a stamp do not count.
+
+        Raises:
+            BagError: The topic is missing, has no images or no messages, none has a stamp, or the
+                bag is damaged.
+        """
+        first: Frame | None = None
+        unstamped = 0
+        with closing(self.frames([topic])) as frames:
+            for frame in frames:
+                if frame.stamp_ns <= 0:
+                    unstamped += 1
+                elif first is None or frame.stamp_ns < first.stamp_ns:
+                    first = frame
+                elif frame.stamp_ns - first.stamp_ns > order_tolerance_ns():
+                    # No later frame may be earlier than the first.
+                    break
+        if first is None and unstamped:
+            order_by_stamp(self.path, topic, [0] * unstamped)
+        if first is None:
+            raise BagError(self.path, f'topic {topic!r} has no messages')
+        return first
+
+    def image_encoding(self, topic: str) -> tuple[str, str]:
+        """Return the type of a topic's first image, and its encoding or compressed format.
 
         Raises:
             BagError: The topic is missing, has no images or no messages, or the bag is damaged.
         """
-        with closing(self.frames([topic])) as frames:
-            frame = next(frames, None)
-        if frame is None:
+        self.require_images([topic])
+        with closing(self._read([topic], _encoding_of)) as encodings:
+            found = next(encodings, None)
+        if found is None:
             raise BagError(self.path, f'topic {topic!r} has no messages')
-        return frame
+        return found
 
     def events(self, topics: Sequence[str] = ()) -> Generator[BagEvent, None, None]:
         """Yield action events in the order of recording.
@@ -164,8 +201,11 @@ class BagReader:
         topic = self.topics.get(name)
         if topic is None or topic.type not in types:
             why = 'there is no such topic' if topic is None else f'its type is {topic.type}'
+            advice = '' if topic is None else type_advice(topic.type)
             expected = ', '.join(found) or 'none'
-            raise BagError(self.path, f'topic {name!r}: {why}; topics with {content}: {expected}')
+            raise BagError(
+                self.path, f'topic {name!r}: {why}; topics with {content}: {expected}{advice}'
+            )
 
     def _read(
         self, topics: Sequence[str], read: Callable[[StorageFile, StoredMessage], _T]
@@ -218,7 +258,7 @@ class BagIndex:
     Attributes:
         path: The bag.
         topic: The image topic.
-        start_ns: Stamp of the first frame, from its header, in nanoseconds.
+        start_ns: Stamp of the earliest frame, from its header, in nanoseconds.
         stamps_ns: Header stamps as nanoseconds from the first frame, ascending, `[f]`.
         files: The bag's storage files.
         compression: Compression of the files, as in `BagContents`.
@@ -226,6 +266,9 @@ class BagIndex:
         log_ns_f: Time at which each frame was recorded, in nanoseconds.
         nth_f: Number of earlier messages of the topic in the same file with the same time of
             recording.
+        last_frame_ns: 0: a bag does not say how long the last frame lasts.
+        ends_early: Empty: `index_bag` refuses a bag that is cut short.
+        counts: How many images were left out or sorted by stamp, by the keys of `OUTCOMES`.
     """
 
     path: Path
@@ -237,6 +280,9 @@ class BagIndex:
     file_f: np.ndarray
     log_ns_f: np.ndarray
     nth_f: np.ndarray
+    last_frame_ns: int = 0
+    ends_early: str = ''
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.stamps_ns)
@@ -294,15 +340,16 @@ class BagIndex:
 def index_bag(path: str | Path, topic: str) -> BagIndex:
     """Return the index of a camera's frames, by the stamps in their headers.
 
-    Every message of the topic is read, but no image is decoded.
+    Every message of the topic is read, but no image is decoded. `step_ros.io.bags.stamps` says
+    which frames count, and in what order.
 
     Args:
         path: The bag.
         topic: One of its image topics.
 
     Raises:
-        BagError: The bag or the topic is missing, damaged, cut short or without frames, or the
-            stamps do not ascend.
+        BagError: The bag or the topic is missing, damaged, cut short or without frames, no frame
+            has a stamp, or stamps go back by more than `order_tolerance`.
     """
     contents = read_contents(path)
     BagReader(path).require_images([topic])
@@ -318,33 +365,29 @@ def index_bag(path: str | Path, topic: str) -> BagIndex:
     check_count(contents.path, contents.topics[topic].messages, topic, len(stamps_ns))
     if not stamps_ns:
         raise BagError(contents.path, f'topic {topic!r} has no messages')
-    stamps_f = np.asarray(stamps_ns, dtype=np.int64)
-    _check_ascending(contents.path, topic, stamps_f)
-    file_f, log_ns_f, nth_f = np.asarray(places, dtype=np.int64).T
+    order, counts = order_by_stamp(contents.path, topic, stamps_ns)
+    if described := describe_stamps(counts):
+        warn_of_stamps(contents.path, topic, described)
+    stamps_f = np.asarray(stamps_ns, dtype=np.int64)[order]
+    file_f, log_ns_f, nth_f = np.asarray(places, dtype=np.int64)[order].T
     return BagIndex(
         path=contents.path,
         topic=topic,
-        start_ns=stamps_ns[0],
+        start_ns=int(stamps_f[0]),
         stamps_ns=stamps_f - stamps_f[0],
         files=contents.files,
         compression=contents.compression,
         file_f=file_f,
         log_ns_f=log_ns_f,
         nth_f=nth_f,
+        counts=counts,
     )
 
 
-def _check_ascending(path: Path, topic: str, stamps_ns: np.ndarray) -> None:
-    backwards = np.flatnonzero(np.diff(stamps_ns) <= 0)
-    if len(backwards):
-        number = int(backwards[0]) + 1
-        before, after = (stamps_ns[[number - 1, number]] / NANOSECONDS).tolist()
-        raise BagError(
-            path,
-            f'{topic}: frame {number} of {len(stamps_ns)} is stamped {after:.6f} s, the frame '
-            f'before it {before:.6f} s ({len(backwards)} such frames); expected ascending header '
-            'stamps',
-        )
+def _encoding_of(file: StorageFile, stored: StoredMessage) -> tuple[str, str]:
+    message = file.deserialise(stored)
+    field = 'format' if stored.type == COMPRESSED_IMAGE else 'encoding'
+    return stored.type, str(getattr(message, field))
 
 
 def _load(kind: str, message: Any) -> np.ndarray:

@@ -32,7 +32,7 @@ from rosbags.typesys import (
     get_typestore,
 )
 
-from step_ros.files import Closing
+from step_ros.files import Closing, pointer_kind
 from step_ros.io.bags.metadata import (
     COMPRESSED,
     METADATA,
@@ -67,6 +67,12 @@ _FIELDS = {
     COMPRESSED_IMAGE: ('header', 'format', 'data'),
     ACTION_EVENT: ('header', 'camera', 'type', 'task', 'label', 'start_stamp', 'score'),
 }
+
+# Parts of an error of rosbags that show an mcap file of another system.
+_FOREIGN = ('Profile is not ros2', 'ros1msg', 'protobuf', 'jsonschema', 'flatbuffer')
+
+# Characters that have a meaning in a URI.
+_URI_MARKS = set('?#%')
 
 # rosbag2 writes this line before each of several IDL files.
 _HEADING = '=' * 80 + '\n'
@@ -275,7 +281,14 @@ class StorageFile(Closing):
                 file = Path(folder, file.stem)
                 with zstd.open(self.file, 'rb') as packed, file.open('wb') as unpacked:
                     shutil.copyfileobj(packed, unpacked)
-            return self._stack.enter_context(Reader(file))
+            elif file.suffix == '.db3' and _URI_MARKS & set(str(file)):
+                # rosbags opens a database by a URI, in which these characters would end the path.
+                folder = self._stack.enter_context(TemporaryDirectory(prefix='step_ros_bag_'))
+                file = Path(folder, 'bag.db3')
+                file.symlink_to(self.file.resolve())
+            reader = self._stack.enter_context(Reader(file))
+            _complete_index(reader.storage)
+            return reader
         except Exception as error:  # parsers raise many types for a damaged file
             raise _damaged(self._bag, self.file, error) from error
 
@@ -290,6 +303,27 @@ def _latched(connections: Sequence[Connection]) -> bool | None:
     if durabilities == {QosDurability.TRANSIENT_LOCAL}:
         return True
     return False if durabilities == {QosDurability.VOLATILE} else None
+
+
+def _complete_index(storage: Any) -> None:
+    """Make rosbags read the chunks of an mcap file that have no message index.
+
+    The index is optional. rosbags counts the messages of a chunk by it, and skips a chunk that
+    seems to hold none.
+    """
+    bare = [chunk for chunk in getattr(storage, 'chunks', ()) if not chunk.message_index_offsets]
+    if not bare:
+        return
+    if not any(connection.msgcount for connection in storage.connections):
+        # The file has no statistics either: go through the messages once to count them.
+        storage.meta_scan()
+        counts = storage.statistics.channel_message_counts
+        storage.connections = [
+            connection._replace(msgcount=counts.get(connection.id, 0))
+            for connection in storage.connections
+        ]
+    for chunk in bare:
+        chunk.channel_count.update({connection.id: 1 for connection in storage.connections})
 
 
 def _check_closed(bag: Path, file: Path) -> None:
@@ -310,6 +344,15 @@ def _check_closed(bag: Path, file: Path) -> None:
 def _damaged(bag: Path, file: Path, error: Exception) -> BagError:
     if isinstance(error, FileNotFoundError):
         return BagError(bag, f'{file.name} does not exist')
+    if kind := pointer_kind(file):
+        return BagError(bag, f'{file.name} is {kind}')
+    foreign = next((word for word in _FOREIGN if word in str(error)), '')
+    if file.suffix == '.mcap' and foreign:
+        return BagError(
+            bag,
+            f'{file.name} is no recording of ROS 2 ({foreign}); a recording of ROS 1 can be '
+            'converted: rosbags-convert --src FILE --dst FOLDER',
+        )
     return BagError(
         bag,
         f'{file.name} is damaged or was cut short ({type(error).__name__}: {error}); repair an '

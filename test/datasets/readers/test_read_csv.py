@@ -127,7 +127,9 @@ def test_row_that_is_no_utf8_is_a_problem(own):
     (own / 'annotations.csv').write_bytes(b'\xef\xbb\xbf' + rows + b'\xffse\n')
     dataset = read_dataset('csv', own)
     assert len(dataset.records) == 2
-    assert [problem.expected for problem in dataset.problems] == ['UTF-8 text']
+    [problem] = dataset.problems
+    assert problem.value == 'a.mp4,0,1,train,clÿse'
+    assert 'UTF-8 text; these bytes look like Windows-1252' in problem.expected
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 
 import shutil
 import sqlite3
+import struct
 
+import numpy as np
 import pytest
 from fixtures.bag_files import EVENTS, FRAMES, RAW, bag_error, metadata_of, put_metadata
 from hypothesis import HealthCheck, given, settings
@@ -121,3 +123,74 @@ def test_any_damage_gives_all_frames_or_an_error(storage, data, plain, tmp_path)
     except VideoError:
         return
     assert images.shape[0] == len(index) >= FRAMES
+
+
+def test_empty_metadata_is_named_with_the_mend(plain, tmp_path):
+    path = shutil.copytree(plain / 'mcap', tmp_path / 'bag')
+    for text in ('', '\n \n', '\0' * 100):
+        (path / 'metadata.yaml').write_text(text)
+        error = bag_error(BagReader, path)
+        assert 'metadata.yaml is empty' in error
+        assert f'`ros2 bag reindex {path}`' in error
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_git_lfs_pointer_is_named_with_the_mend(storage, plain, tmp_path):
+    path = shutil.copytree(plain / storage, tmp_path / 'bag')
+    [name] = metadata_of(path)['relative_file_paths']
+    for file in (name, 'metadata.yaml'):
+        (path / file).write_text('version https://git-lfs.github.com/spec/v1\noid sha256:0\n')
+        error = bag_error(index_bag, path, RAW)
+        assert f'{file} is a Git LFS pointer, not the file itself: run `git lfs pull`' in error
+        assert 'damaged' not in error
+
+
+def test_type_names_of_ros_1_are_named_with_the_mend(plain, tmp_path):
+    path = shutil.copytree(plain / 'mcap', tmp_path / 'bag')
+    information = metadata_of(path)
+    for entry in information['topics_with_message_count']:
+        about = entry['topic_metadata']
+        about['type'] = about['type'].replace('/msg/', '/')
+    put_metadata(path, information)
+    bag = BagReader(path)
+    assert 'sensor_msgs/Image lacks /msg/, as types of ROS 1 do' in bag.describe_topics()
+    assert 'so that the type is sensor_msgs/msg/Image' in bag_error(index_bag, path, RAW)
+
+
+@pytest.mark.parametrize('statistics', [True, False])
+def test_mcap_chunks_without_message_index_are_read(statistics, plain, tmp_path):
+    [source] = (plain / 'mcap').glob('*.mcap')
+    path = tmp_path / 'bare.mcap'
+    path.write_bytes(without_message_index(source.read_bytes(), statistics=statistics))
+    found, stored = BagReader(path).topics.values(), BagReader(source).topics.values()
+    assert {topic[:3] for topic in found} == {topic[:3] for topic in stored}
+    index, expected = index_bag(path, RAW), index_bag(source, RAW)
+    assert index.stamps_ns.tolist() == expected.stamps_ns.tolist()
+    numbers = [0, 5, FRAMES - 1]
+    assert np.array_equal(read_frames(index, numbers), read_frames(expected, numbers))
+    assert len(list(BagReader(path).events([EVENTS]))) == 2
+
+
+def without_message_index(content, *, statistics):
+    """Return an mcap file whose chunk indexes name no message index."""
+    magic, kept, summary, at = content[:8], [], [], 8
+    start = struct.unpack_from('<Q', content, len(content) - 28)[0]
+    while content[at] != 0x02:
+        size = struct.unpack_from('<Q', content, at + 1)[0]
+        code, record = content[at], content[at + 9 : at + 9 + size]
+        if code == 0x08:
+            indexed = struct.unpack_from('<I', record, 32)[0]
+            # No offsets of message indexes, which have no bytes.
+            record = record[:32] + struct.pack('<IQ', 0, 0) + record[36 + indexed + 8 :]
+        if code == 0x07:
+            # The record stays as one of an unknown kind, so that all offsets stay valid.
+            code = 0x90
+        if code == 0x0B and not statistics:
+            code = 0x90
+        if code != 0x0E:
+            entry = bytes([code]) + struct.pack('<Q', len(record)) + record
+            (kept if at < start else summary).append(entry)
+        at += 9 + size
+    body = magic + b''.join(kept)
+    footer = b'\x02' + struct.pack('<QQQI', 20, len(body), 0, 0)
+    return body + b''.join(summary) + footer + magic

@@ -44,7 +44,7 @@ def test_every_encoding_of_the_node_is_read(encoding, tmp_path):
     y, x = np.mgrid[0:32, 0:48]
     image = np.stack([100 + 2 * x, 120 + y, 200 - x - y], axis=-1).astype(np.uint8)
     with BagWriter(tmp_path / 'bag') as writer:
-        writer.image('/image', image, 0, encoding=encoding)
+        writer.image('/image', image, 1, encoding=encoding)
     [found] = read_frames(index_bag(tmp_path / 'bag', '/image'), [0])
     if encoding in PUBLISHED_ENCODINGS:
         assert np.array_equal(found, raw_to_rgb(pack(image, encoding)))
