@@ -32,6 +32,9 @@ MAX_GOALS = 100
 REQUEST_DEPTH = 2000
 # Feedback messages in a tick, for all goals together: many goals share them in turn.
 FEEDBACK_PER_TICK = 5
+# Goals that end in a tick. The queue of a client keeps ten results: others would be lost when one
+# event ends many goals.
+RESULTS_PER_TICK = 5
 # Seconds between two feedback messages of a goal about which nothing is new.
 FEEDBACK_PERIOD = 1.0
 # Seconds between two checks for clients that are gone.
@@ -120,6 +123,7 @@ class WaitServer:
         self._node = node
         self._lock = threading.Lock()
         self._pending: list[_PendingGoal] = []
+        self._results_left = RESULTS_PER_TICK
         self._stream: _ActiveStream | None = None
         self._clients = ActionClients(node, ACTION)
         self._present: frozenset[bytes] = frozenset()
@@ -188,6 +192,8 @@ class WaitServer:
         with self._lock:
             for pending in self._pending:
                 pending.outcome = pending.outcome or _DEACTIVATED
+            # All at once: the node may be about to exit.
+            self._results_left = len(self._pending)
         self._end_goals()
 
     def update(self, processed: PostprocessedHypothesis) -> None:
@@ -273,6 +279,7 @@ class WaitServer:
         return CancelResponse.ACCEPT
 
     def _on_tick(self) -> None:
+        self._results_left = RESULTS_PER_TICK
         if not self._pending:
             return
         now, now_ns = time.monotonic(), self._now_ns()
@@ -332,8 +339,10 @@ class WaitServer:
 
     def _end_goals(self) -> None:
         with self._lock:
-            ended = [pending for pending in self._pending if pending.outcome is not None]
-            self._pending = [pending for pending in self._pending if pending.outcome is None]
+            known = [pending for pending in self._pending if pending.outcome is not None]
+            ended = known[: self._results_left]
+            self._results_left -= len(ended)
+            self._pending = [pending for pending in self._pending if pending not in ended]
         for pending in ended:
             outcome = pending.outcome
             assert outcome is not None

@@ -329,7 +329,7 @@ def test_goals_of_dead_clients_give_way_to_new_ones(source, client, node_side):
     client.user.wait_for(
         lambda: client.send().accepted, 'room for a goal', 4 * DISCOVERY_SECONDS, interval=0.5
     )
-    assert source.server.pending == MAX_GOALS
+    source.wait_for_goals(MAX_GOALS)
 
 
 def test_many_waiting_goals_share_the_feedback(source, client, user):
@@ -341,3 +341,11 @@ def test_many_waiting_goals_share_the_feedback(source, client, user):
     user.wait_for(lambda: len(client.feedback) >= 60, 'feedback', interval=0.005)
     # Ten messages a second for each goal would be 400.
     assert len(client.feedback) / (time.monotonic() - began) < 100
+
+
+def test_one_event_ends_many_goals_without_losing_a_result(source, client):
+    goals = client.send_many(60)
+    results = [goal.get_result_async() for goal in goals]
+    source.publish('open', started=SECOND)
+    client.user.wait_for(lambda: all(each.done() for each in results), 'all results')
+    assert {each.result().result.event.label for each in results} == {'open'}
