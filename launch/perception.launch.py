@@ -25,7 +25,8 @@ from launch_ros.events.lifecycle import ChangeState
 from launch_ros.ros_adapters import get_ros_node
 from lifecycle_msgs.msg import Transition
 
-from step_ros.ros.launch_values import overrides, typed_value
+from step_ros.ros.launch_values import overrides, parameter_files, typed_value
+from step_ros.ros.perception.parameters import PARAMETERS as DECLARED
 
 # Arguments that are parameters of the node, with their descriptions.
 PARAMETERS = {
@@ -38,18 +39,40 @@ PARAMETERS = {
     'device': 'Device of the encoder: auto, cpu, cuda or cuda:N',
     'runtime': 'Runtime of the encoder: auto, torch, openvino, onnx, openvino-int8, or the folder '
     'of an exported encoder',
+    'transport': 'Image messages: raw, compressed, or auto: compressed if the topic ends in '
+    '/compressed',
+    'reliability': 'Reliability of the image subscriptions: best_effort, reliable, or auto: that '
+    'of the publishers',
+    'threads': 'CPU threads of torch and OpenCV; 0: measured when the node is configured',
+    'on_threshold': 'Score from which a label starts an event, 0 to 1',
+    'off_threshold': 'Score below which a label ends its event, 0 to 1',
     'autostart': 'Whether the node configures and activates itself: true or false',
     'use_sim_time': 'Whether the node uses simulated time from /clock: true or false',
 }
 OTHERS = {
     'params_file': ('', 'ROS parameter file for the node'),
     'namespace': ('', 'Namespace of the node, for example one for each robot'),
+    'name': ('perception', 'Name of the node, for example if two of them share a namespace'),
+    'log_level': ('info', 'Least severe messages in the log'),
     'lifecycle_manager': (
         'false',
         'Whether this launch file configures and activates the node each time it starts, instead '
         'of autostart: true or false',
     ),
-    'respawn': ('false', 'Whether to restart the node when its process dies: true or false'),
+    'respawn': (
+        'false',
+        'Whether to restart the node each time its process ends, even after exit code 0 or '
+        'SIGTERM: true or false',
+    ),
+}
+TRUTH = ['true', 'false', 'True', 'False', '1', '0']
+# The values that an argument may have. Those of a parameter come from its declaration; empty
+# leaves the value to the parameter file.
+CHOICES = {
+    **{each.name: ['', *each.choices] for each in DECLARED if each.choices},
+    **{name: ['', *TRUTH] for name in ('autostart', 'use_sim_time')},
+    **dict.fromkeys(('lifecycle_manager', 'respawn'), TRUTH),
+    'log_level': ['debug', 'info', 'warn', 'error', 'fatal'],
 }
 
 # Seconds between two looks at the graph for the node.
@@ -65,12 +88,14 @@ def perception(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     managed = bool(typed_value('lifecycle_manager', texts['lifecycle_manager'], False))
     if managed:
         values['autostart'] = False
-    files = [texts['params_file']] if texts['params_file'] else []
+    files = parameter_files('params_file', texts['params_file'])
     node = LifecycleNode(
         package='step_ros',
         executable='perception_node',
-        name='perception',
+        name=texts['name'].strip() or 'perception',
         namespace=texts['namespace'],
+        # The level of this node alone: rcl's own messages at level debug would hide ours.
+        ros_arguments=['--log-level', f'{logger_name(texts)}:={texts["log_level"] or "info"}'],
         parameters=[*files, *([values] if values else [])],
         output='screen',
         emulate_tty=True,
@@ -78,6 +103,13 @@ def perception(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         respawn_delay=2.0,
     )
     return [*(manager(node) if managed else []), node]
+
+
+def logger_name(texts: dict[str, str]) -> str:
+    """Return the name of the node's logger: namespace and name, with dots between the parts."""
+    name = texts['name'].strip() or 'perception'
+    parts = [*texts['namespace'].strip().split('/'), name]
+    return '.'.join(part for part in parts if part)
 
 
 def manager(node: LifecycleNode) -> list[RegisterEventHandler]:
@@ -136,11 +168,17 @@ def generate_launch_description() -> LaunchDescription:
             name,
             default_value='',
             description=f'{meaning}. Empty: the value of the parameter file.',
+            choices=CHOICES.get(name),
         )
         for name, meaning in PARAMETERS.items()
     ]
     arguments += [
-        DeclareLaunchArgument(name, default_value=default, description=f'{meaning}.')
+        DeclareLaunchArgument(
+            name,
+            default_value=default,
+            description=f'{meaning}.',
+            choices=CHOICES.get(name),
+        )
         for name, (default, meaning) in OTHERS.items()
     ]
     return LaunchDescription([*arguments, OpaqueFunction(function=perception)])

@@ -2,6 +2,7 @@
 """Convert launch arguments, which are text, to the parameter types that the node declares."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import yaml
 
@@ -30,6 +31,30 @@ def overrides(file_name: str, given: Mapping[str, str]) -> dict[str, Value]:
     }
 
 
+def parameter_files(name: str, text: str) -> list[str]:
+    """Return the parameter file that a launch argument names, or nothing if it is empty.
+
+    launch_ros only warns of a file that does not exist, and starts the node with its defaults.
+
+    Args:
+        name: Name of the launch argument, for the error message.
+        text: Path of the file; `~` stands for the home folder.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    if not text.strip():
+        return []
+    path = Path(text.strip()).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'launch argument {name}:={text}: there is no such file (looked for '
+            f'{path.absolute()}); give the path of a ROS parameter file, or leave it empty for '
+            'the defaults'
+        )
+    return [str(path)]
+
+
 def typed_value(name: str, text: str, like: Value) -> Value:
     """Return a text as a value of the same type as another value.
 
@@ -46,7 +71,7 @@ def typed_value(name: str, text: str, like: Value) -> Value:
             return _TRUTH[text.lower()]
         if isinstance(like, list):
             items = yaml.safe_load(text) if text.startswith('[') else text.split(',')
-            return [str(item).strip() for item in items]
+            return [str(item).strip() for item in items or ()]
         if isinstance(like, (int, float)):
             return type(like)(text)
     except (KeyError, ValueError, yaml.YAMLError) as error:

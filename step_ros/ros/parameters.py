@@ -2,8 +2,9 @@
 """Node parameters: meaning, range and unit are declared in Python, defaults in `config/*.yaml`."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import yaml
@@ -18,6 +19,19 @@ from rclpy.parameter import Parameter as RclParameter
 
 from step_ros.reporting.markdown import MISSING, markdown_table
 from step_ros.resources import Value
+
+_Type = RclParameter.Type
+_ARRAYS = (
+    # The type of an empty list in a parameter file.
+    _Type.NOT_SET,
+    _Type.BOOL_ARRAY,
+    _Type.BYTE_ARRAY,
+    _Type.DOUBLE_ARRAY,
+    _Type.INTEGER_ARRAY,
+    _Type.STRING_ARRAY,
+)
+# Parameters that rclpy declares by itself, some of them later than ours.
+_OF_EVERY_NODE = ('use_sim_time', 'start_type_description_service', 'qos_overrides.')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +96,9 @@ def declare_parameters(
 ) -> None:
     """Declare every parameter, and reject values that its declaration does not allow.
 
+    A whole number is taken for a parameter that is a number, and an empty list for one that is a
+    list of names. Each given parameter that is not declared is warned of.
+
     Args:
         node: The node.
         parameters: The parameters.
@@ -116,12 +133,60 @@ def declare_parameters(
                 return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
+    def fit_all(changes: list[RclParameter]) -> list[RclParameter]:
+        return [_fitted(each, defaults) for each in changes]
+
     declared = False
+    # What the command line, files and the constructor give; rclpy has no public access to it.
+    given: dict[str, RclParameter] = node._parameter_overrides
+    for each in fit_all(list(given.values())):
+        given[each.name] = each
     node.add_on_set_parameters_callback(check)
+    # From Iron on.
+    if hasattr(node, 'add_pre_set_parameters_callback'):
+        node.add_pre_set_parameters_callback(fit_all)
     for parameter in parameters:
         default = defaults[parameter.name]
         node.declare_parameter(parameter.name, default, parameter.descriptor(default))
+        # Raises for a parameter to which a file gives no value.
+        node.get_parameter(parameter.name)
     declared = True
+    for text in undeclared_warnings(given, list(defaults)):
+        node.get_logger().warning(text)
+
+
+def undeclared_warnings(given: Iterable[str], known: Sequence[str]) -> list[str]:
+    """Return a warning for each given parameter that the node does not have.
+
+    Args:
+        given: Names of the parameters that the command line and the parameter files give.
+        known: Names of the parameters that the node declares.
+    """
+    warnings = []
+    for name in sorted(set(given) - set(known)):
+        if name.startswith(_OF_EVERY_NODE):
+            continue
+        nearest = get_close_matches(name, known, n=1, cutoff=0.0)
+        warnings.append(
+            f'parameter {name!r} is ignored: this node has no such parameter; the nearest is '
+            f'{nearest[0]!r}; check the spelling on the command line and in the parameter file'
+        )
+    return warnings
+
+
+def _fitted(given: RclParameter, defaults: Mapping[str, Value]) -> RclParameter:
+    """Return a parameter with the type that its declaration has, where the meaning is certain.
+
+    YAML has no other way to write `1` or `[]`: it makes an integer of `on_threshold: 1`, and an
+    array of any type of `region_topics: []`.
+    """
+    default = defaults.get(given.name)
+    if isinstance(default, float) and given.type_ == _Type.INTEGER:
+        return RclParameter(given.name, _Type.DOUBLE, float(given.value))
+    if isinstance(default, list) and given.type_ in _ARRAYS and not len(given.value or ()):
+        # rclpy forgets the type of an empty list; a single empty name has the same meaning.
+        return RclParameter(given.name, _Type.STRING_ARRAY, [''])
+    return given
 
 
 def _is_finite(value: Value) -> bool:

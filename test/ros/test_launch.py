@@ -14,25 +14,31 @@ from pathlib import Path
 import pytest
 
 from step_ros.resources import load_defaults
-from step_ros.ros.launch_values import overrides, typed_value
+from step_ros.ros.launch_values import overrides, parameter_files, typed_value
 
 LAUNCH = Path(__file__).resolve().parents[2] / 'launch'
 COMMON = {
     *('image_topics', 'cameras', 'region_topics', 'fusion', 'bundle', 'device', 'runtime'),
     *('autostart', 'use_sim_time', 'params_file', 'namespace', 'lifecycle_manager', 'respawn'),
+    *('name', 'log_level', 'transport', 'reliability', 'threads'),
+    *('on_threshold', 'off_threshold'),
 }
 EXPECTED = {
     'perception.launch.py': COMMON,
     'demo.launch.py': COMMON
-    | {'source', 'loop', 'seed', 'view', 'rate', 'width', 'transport', 'reliability'}
-    | {'camera_params_file'},
+    | {'source', 'loop', 'seed', 'view', 'rate', 'width', 'camera_params_file'},
     'replay.launch.py': {
         *('bag', 'bundle', 'device', 'threads', 'topics', 'labels', 'out', 'rate', 'player'),
         *('params_file', 'node', 'domain'),
     },
 }
 # Defaults of arguments that are not parameters of a node.
-SWITCHES = {'respawn': 'false', 'lifecycle_manager': 'false'}
+SWITCHES = {
+    'respawn': 'false',
+    'lifecycle_manager': 'false',
+    'name': 'perception',
+    'log_level': 'info',
+}
 DEFAULTS = {
     'perception.launch.py': SWITCHES,
     'demo.launch.py': SWITCHES,
@@ -298,3 +304,45 @@ def test_text_becomes_a_typed_value(text, like, expected):
 def test_text_of_the_wrong_type_is_rejected(text, like, kind):
     with pytest.raises(ValueError, match=rf'argument name:=.*expected {kind}'):
         typed_value('name', text, like)
+
+
+@pytest.mark.parametrize('name', ['params_file', 'camera_params_file'])
+def test_missing_parameter_file_is_refused(name, tmp_path):
+    missing = tmp_path / 'missing.yaml'
+    with pytest.raises(FileNotFoundError, match=rf'{name}:=.*there is no such file.*missing'):
+        parameter_files(name, str(missing))
+    with pytest.raises(FileNotFoundError, match='there is no such file'):
+        parameter_files(name, str(tmp_path))
+    missing.write_text('{}')
+    assert parameter_files(name, str(missing)) == [str(missing)]
+    assert parameter_files(name, ' ') == []
+
+
+@needs_launch
+@pytest.mark.parametrize(('name', 'function'), [('perception', 'perception'), ('demo', 'camera')])
+def test_launch_file_refuses_a_missing_parameter_file(name, function, tmp_path):
+    from launch import LaunchContext
+
+    module, context = module_of(name), LaunchContext()
+    file = 'params_file' if name == 'perception' else 'camera_params_file'
+    texts = {**dict.fromkeys((*module.PARAMETERS, *module.OTHERS), ''), **SWITCHES}
+    context.launch_configurations.update({**texts, file: str(tmp_path / 'missing.yaml')})
+    with pytest.raises(FileNotFoundError, match='missing'):
+        getattr(module, function)(context)
+
+
+@needs_launch
+@pytest.mark.parametrize(
+    ('given', 'expected'),
+    [
+        ({}, 'camera/image_raw'),
+        ({'transport': 'compressed'}, 'camera/image_raw/compressed'),
+        ({'image_topics': '/mine'}, '/mine'),
+    ],
+)
+def test_demo_takes_image_topics_of_the_user(given, expected):
+    from launch import LaunchContext
+
+    context = LaunchContext()
+    context.launch_configurations.update(given)
+    assert module_of('demo').ImageTopics().perform(context) == expected

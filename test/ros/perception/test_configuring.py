@@ -131,3 +131,11 @@ def test_each_transition_logs_a_line(user, tiny_bundle, start_node):
     assert process.end() == 0
     for words in ('configured: ', 'active: ', 'deactivated: ', 'cleaned up: ', 'shut down: '):
         assert process.output.count(f']: {words}') == 1, (words, process.output)
+
+
+def test_typing_error_in_a_parameter_name_is_logged(user, start_node):
+    process = start_node('perception_node', autostart=False, bundel='mine')
+    user.wait_for(lambda: user.statuses, 'the node', 60)
+    assert process.end() == 0
+    assert "parameter 'bundel' is ignored" in process.output
+    assert "the nearest is 'bundle'" in process.output
