@@ -32,6 +32,7 @@ from step_ros.datasets.readers.csv import (
 )
 from step_ros.files import find_spelled
 from step_ros.io.bags.metadata import BagError
+from step_ros.io.bags.predictions import why_predicted
 from step_ros.io.bags.reader import BagReader
 from step_ros.io.errors import DatasetError
 from step_ros.streaming.frame import Frame
@@ -127,6 +128,10 @@ def _annotate(
         expected = f'a topic of ActionEvents, one of: {", ".join(bag.event_topics) or "none"}'
         reading.add_problem('bad value', bag.path, 0, 'labels', labels, expected)
         return None
+    if sign := why_predicted(bag, labels):
+        expected = f'true labels, not the events of a perception node: {sign}'
+        reading.add_problem('bad value', bag.path, 0, 'labels', labels, expected)
+        return None
     events = list(bag.events([labels]))
     if not events:
         reading.add_problem('bad value', bag.path, 0, labels, 'no event', 'at least one')
@@ -186,6 +191,10 @@ def _add_clips(
         expected = f'empty, or the frame_id of images: {", ".join(map(repr, known))}'
         reading.add_problem('bad value', path, row, 'event frame_id', frame_id, expected)
     for topic, zero_ns in cameras.items():
+        if annotation.start_ns < zero_ns and not annotation.start_recorded:
+            # The recorder began in the middle of the action: its clip is not whole.
+            reading.left_out['actions that began before the recording'] += 1
+            continue
         if annotation.start_ns < zero_ns:
             expected = f'a START after the first image of {topic}, stamped {zero_ns} ns'
             reading.add_problem(

@@ -21,6 +21,7 @@ class Annotation:
         start_ns: Stamp of its start, in nanoseconds.
         end_ns: Stamp of its end, in nanoseconds.
         labels: Label of each task that has one.
+        start_recorded: Whether the recording holds its START; if not, its END gives the start.
     """
 
     row: int
@@ -28,6 +29,7 @@ class Annotation:
     start_ns: int
     end_ns: int
     labels: dict[str, str]
+    start_recorded: bool = True
 
 
 def pair_events(events: Iterable[BagEvent], report: ReportEvent) -> list[Annotation]:
@@ -65,7 +67,7 @@ def pair_events(events: Iterable[BagEvent], report: ReportEvent) -> list[Annotat
         elif key not in open_starts and key not in started and event.start_ns:
             # A recorder that began late received no START. A second END would be a mistake.
             start = replace(event, type=START, stamp_ns=event.start_ns)
-            _add_annotation(found, row, start, row, event, report)
+            _add_annotation(found, row, start, row, event, report, start_recorded=False)
             started.add(key)
         elif key not in open_starts:
             value = f'END of {event.task} {event.label!r}'
@@ -101,6 +103,8 @@ def _add_annotation(
     row: int,
     end: BagEvent,
     report: ReportEvent,
+    *,
+    start_recorded: bool = True,
 ) -> None:
     if end.start_ns not in (0, start.stamp_ns):
         expected = f'{start.stamp_ns} ns, the stamp of START of {end.task} {end.label!r}, or 0'
@@ -118,6 +122,7 @@ def _add_annotation(
             start_ns=start.stamp_ns,
             end_ns=end.stamp_ns,
             labels={},
+            start_recorded=start_recorded,
         ),
     )
     kept = annotation.labels.setdefault(end.task, end.label)

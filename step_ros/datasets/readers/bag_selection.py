@@ -9,6 +9,7 @@ from step_ros.datasets.schema import DatasetConfig
 from step_ros.files import find_spelled
 from step_ros.io.bags.metadata import METADATA, BagError, is_bag
 from step_ros.io.bags.pictures import choose_pictures
+from step_ros.io.bags.predictions import why_predicted
 from step_ros.io.bags.reader import BagReader
 from step_ros.io.errors import DatasetError
 
@@ -121,12 +122,32 @@ def _pictures(reading: Reading, bags: Bags) -> set[str]:
 def chosen_labels(reading: Reading, bags: Bags) -> str:
     """Return the topic of action events that the option `labels` selects.
 
+    A perception node's own events are never chosen.
+
     Raises:
         DatasetError: No bag has it, or the option is empty and there are several.
     """
     found = {name for bag in bags.values() for name in bag.event_topics}
     value = reading.options['labels']
-    return _chosen(reading, 'labels', value, found, 'ActionEvents', ', or a CSV file')
+    mend = ', or a CSV file'
+    if not value:
+        # A topic that a node published in one bag is no choice for the others, either.
+        own = sorted(name for name in found if _is_predicted(bags, name))
+        found -= set(own)
+        if own:
+            mend += f'; no prediction is a true label, so not {", ".join(own)}'
+    return _chosen(reading, 'labels', value, found, 'ActionEvents', mend)
+
+
+def _is_predicted(bags: Bags, topic: str) -> bool:
+    for bag in bags.values():
+        try:
+            if topic in bag.event_topics and why_predicted(bag, topic):
+                return True
+        except BagError:
+            # The bag is a problem where its events are read.
+            continue
+    return False
 
 
 def view_names(config: DatasetConfig, topics: Sequence[str]) -> dict[str, str]:

@@ -229,6 +229,38 @@ def test_events_before_the_first_image_are_problems(tmp_path, put_bag, bag_image
     assert dataset.problems[0].row == 1
 
 
+def test_events_of_a_perception_node_label_no_clip(tmp_path, put_bag, problems_of):
+    put_bag(tmp_path / 'own', FRONT, labelled=LABELLED, events_topic='/perception/events')
+    with pytest.raises(DatasetError, match=r'none, or a CSV file; no prediction is .*/perception'):
+        read_dataset('bag', tmp_path, split='train')
+    put_bag(tmp_path / 'true', FRONT, labelled=LABELLED)
+    dataset = read_dataset('bag', tmp_path, split='train')
+    assert len(dataset.records) == 2
+    with pytest.raises(DatasetError, match=r'true labels, not the events of a perception node'):
+        read_dataset('bag', tmp_path, split='train', labels='/perception/events')
+
+
+def test_labels_begun_late_keep_what_the_images_show(tmp_path, bag_image):
+    # The images are whole, but the START of the second action was not recorded.
+    zero_ns, second = 1_700_000_000 * 10**9, 10**9
+    with BagWriter(tmp_path / 'bag') as writer:
+        for number in range(60):
+            writer.image(FRONT, bag_image(number), zero_ns + number * second // 20)
+        for label, start_s, end_s in (('open', -1, 0.5), ('close', 1, 2)):
+            event = BagEvent(
+                type=END,
+                stamp_ns=zero_ns + round(end_s * second),
+                start_ns=zero_ns + start_s * second,
+                task='verb',
+                label=label,
+            )
+            writer.event('/camera/truth', event)
+    dataset = read_dataset('bag', tmp_path, split='train')
+    assert [(each.labels['verb'], each.span.start) for each in dataset.records] == [('close', 1.0)]
+    assert dataset.problems == ()
+    assert dataset.left_out == {'actions that began before the recording': 1}
+
+
 def test_check_decodes_every_camera(bags, put_bag):
     put_bag(bags / 'val' / 'long', FRONT, labelled=[(0.1, 2.0, OPEN)])
     put_bag(bags / 'val' / 'cut', FRONT, storage='sqlite3', labelled=LABELLED, frames=4)
