@@ -9,11 +9,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from step_ros.datasets.clip import ClipRecord
-from step_ros.datasets.frames import index_clip, read_frames
+from step_ros.datasets.frames import (
+    FrameIndex,
+    check_frames,
+    index_clip,
+    span_frames,
+    video_end_ns,
+)
 from step_ros.datasets.reader import Problem, ProblemKind
 from step_ros.datasets.registry import Dataset
-from step_ros.io.video import VideoError, VideoReader
+from step_ros.io.video import VideoError
 from step_ros.streaming.grid import NANOSECONDS
 
 Progress = Callable[[Sequence[Path]], Iterable[Path]]
@@ -106,8 +114,8 @@ def check_dataset(
 
     Args:
         dataset: The dataset.
-        decode: Whether to open every video and every camera of a bag, decode its first frame and
-            compare its length with the clips.
+        decode: Whether to open every video and every camera of a bag, and decode all frames of
+            the clips. Training refuses a clip for the same reasons.
         progress: Yields the videos that it is given, and may show progress.
     """
     problems = list(dataset.problems)
@@ -146,56 +154,29 @@ def clips_by_video(records: Sequence[ClipRecord]) -> dict[tuple[Path, str], list
 
 
 def _decode(clips: Sequence[ClipRecord]) -> list[Problem]:
-    """Return the problems of one video: it cannot be decoded, or clips end after it."""
-    video = clips[0].video
+    """Return the problems of one video or camera: all that training would refuse a clip for."""
     try:
-        duration_s, rate = _length(clips[0])
+        index = index_clip(clips[0])
     except VideoError as error:
-        return [
-            Problem(
-                kind='undecodable video',
-                file=video,
-                row=0,
-                field='video',
-                value=str(video),
-                expected=f'a video that decodes; {str(error).removeprefix(f"{error.path}: ")}',
-            )
-        ]
-    if not duration_s or not rate:
-        return []
+        return [_undecodable(clips[0], f'a video that decodes; {error.why}')]
     problems = []
+    numbers: dict[str, np.ndarray] = {}
     for clip in clips:
-        if clip.span is None:
-            continue
-        end_s = clip.span.end / rate if clip.span.unit == 'frames' else clip.span.end
-        # Headers round the length, so one more frame is allowed.
-        if end_s > duration_s + 1 / rate:
-            problems.append(
-                Problem(
-                    kind='bad span',
-                    file=video,
-                    row=0,
-                    field='end',
-                    value=f'{clip.span.end:g} {clip.span.unit}',
-                    expected=f'at most {duration_s:.3f} s ({duration_s * rate:.0f} frames), '
-                    f'in clip {clip.clip_id}',
-                )
-            )
+        try:
+            numbers[clip.clip_id] = span_frames(index, clip.span)
+        except VideoError as error:
+            problems.append(_bad_span(clip, index, error.why))
+    if not numbers or _decodes(index, np.unique(np.concatenate([*numbers.values()]))):
+        return problems
+    # Something is damaged, or the size changes: look for the clips that it touches.
+    for clip in clips:
+        if clip.clip_id in numbers:
+            try:
+                check_frames(index, numbers[clip.clip_id])
+            except VideoError as error:
+                expected = f'a video that decodes in clip {clip.clip_id}; {error.why}'
+                problems.append(_undecodable(clip, expected))
     return problems
-
-
-def _length(clip: ClipRecord) -> tuple[float, float]:
-    """Return length in seconds and frames per second of a clip's video; decode its first frame."""
-    if not clip.topic:
-        with VideoReader(clip.video) as reader:
-            return reader.duration_s, reader.rate
-    index = index_clip(clip)
-    read_frames(index, [0])
-    last_s = float(index.stamps_ns[-1]) / NANOSECONDS
-    if not last_s:
-        return 0.0, 0.0
-    rate = (len(index) - 1) / last_s
-    return last_s + 1 / rate, rate
 
 
 def _stamp_outcomes(clip: ClipRecord) -> Counter[str]:
@@ -212,3 +193,40 @@ def _stamp_outcomes(clip: ClipRecord) -> Counter[str]:
         return Counter()
     counts = index.counts if isinstance(index, BagIndex) else {}
     return Counter({f'images {OUTCOMES[key]}': count for key, count in counts.items()})
+
+
+def _decodes(index: FrameIndex, numbers: np.ndarray) -> bool:
+    try:
+        check_frames(index, numbers)
+    except VideoError:
+        return False
+    return True
+
+
+def _undecodable(clip: ClipRecord, expected: str) -> Problem:
+    return Problem(
+        kind='undecodable video',
+        file=clip.video,
+        row=0,
+        field='video',
+        value=str(clip.video),
+        expected=expected,
+    )
+
+
+def _bad_span(clip: ClipRecord, index: FrameIndex, why: str) -> Problem:
+    span, length_s = clip.span, video_end_ns(index) / NANOSECONDS
+    expected = f'a part of the video that is there, in clip {clip.clip_id}; {why}'
+    if span is not None and span.end > (len(index) if span.unit == 'frames' else length_s):
+        because = f'; {index.ends_early}' if index.ends_early else ''
+        expected = (
+            f'at most {length_s:.3f} s ({len(index)} frames), in clip {clip.clip_id}{because}'
+        )
+    return Problem(
+        kind='bad span',
+        file=clip.video,
+        row=0,
+        field='end',
+        value='none' if span is None else f'{span.end:g} {span.unit}',
+        expected=expected,
+    )

@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from fixtures.videos import write_matrix
 
 from step_ros.cameras.recording import (
     DEMO_SIZE,
@@ -11,7 +12,7 @@ from step_ros.cameras.recording import (
     check_demo_label,
     open_camera,
 )
-from step_ros.io.video import VideoError
+from step_ros.io.video import VideoError, VideoWriter
 
 
 def test_source_text_chooses_the_camera(tmp_path, put_video):
@@ -33,6 +34,20 @@ def test_file_camera_continues_where_the_last_reader_stopped(tmp_path, put_video
     assert first == 0
     assert len(rest) == 9
     assert np.all(np.diff([first, *rest]) > 0)
+
+
+def test_file_camera_gives_a_mirrored_video_as_it_is_shown(tmp_path):
+    path = tmp_path / 'selfie.mp4'
+    image = np.zeros((32, 64, 3), np.uint8)
+    image[:, :32] = 250
+    with VideoWriter(path, size=(64, 32), rate=20) as writer:
+        writer.write(image, 0)
+    write_matrix(path, (-1, 0, 0, 1))
+    camera = FileCamera(path)
+    _, shown = next(camera.frames('open'))
+    camera.close()
+    assert shown[:, :28].max() < 30
+    assert shown[:, 36:].min() > 220
 
 
 def test_demo_camera_acts_in_another_scene_each_time():

@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from fixtures.videos import write_matrix
 
 from step_ros.cameras.sources import FixedRateTimes, TabletopSource, VideoSource, output_size
 from step_ros.io.video import VideoWriter
@@ -157,3 +158,18 @@ def test_restart_sends_the_start_events_again():
     track.restart()
     again = track.events(source.segment(), zero_ns=SECOND)
     assert [event.type for event in again] == 3 * [ActionEvent.START]
+
+
+def test_video_source_shows_a_transposed_video_upright(tmp_path):
+    path = tmp_path / 'phone.mp4'
+    image = np.zeros((32, 64, 3), np.uint8)
+    image[:, :32] = 250
+    with VideoWriter(path, size=(64, 32), rate=20) as writer:
+        writer.write(image, 0)
+    write_matrix(path, (0, 1, 1, 0))
+    source = VideoSource(str(path), rate=0.0, loop=False, width=0, height=0)
+    assert source.advance(0) == 0
+    shown = source.image()
+    assert shown.shape == (64, 32, 3)
+    assert shown[:28].min() > 220
+    assert shown[36:].max() < 30

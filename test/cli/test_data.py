@@ -2,7 +2,10 @@
 """`step_ros data` as a user runs it."""
 
 import json
+from fractions import Fraction
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -125,6 +128,76 @@ def test_decode_lists_undecodable_videos(run, own):
     assert f'{own}/c.mp4' in printed
     # A clip that is longer than its video.
     assert "end '9 seconds': expected at most 0.500 s (10 frames)" in printed
+
+
+def write_video(path, count, size=(32, 32), first=0):
+    """Write numbered grey images at 20 frames per second, with a key frame every tenth."""
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('libx264', rate=20, options={'g': '10', 'bf': '0'})
+        stream.width, stream.height = size
+        stream.pix_fmt = 'yuv420p'
+        for index in range(count):
+            image = np.full((size[1], size[0], 3), 4 * index, np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format='rgb24')
+            frame.pts, frame.time_base = first + index, Fraction(1, 20)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+def test_decode_names_each_clip_that_training_would_refuse(run, tmp_path):
+    whole = write_video(tmp_path / 'cut.mkv', 60)
+    (tmp_path / 'cut.mkv').write_bytes(whole[: len(whole) // 2])
+    (tmp_path / 'twice.ts').write_bytes(write_video(tmp_path / 'twice.ts', 30) * 2)
+    small = write_video(tmp_path / 'small.ts', 30)
+    large = write_video(tmp_path / 'sizes.ts', 30, (64, 64), first=60)
+    (tmp_path / 'sizes.ts').write_bytes(small + large)
+    write_video(tmp_path / 'damaged.mp4', 60)
+    with av.open(str(tmp_path / 'damaged.mp4')) as container:
+        place = [packet.pos for packet in container.demux(video=0) if packet.size][30]
+    damaged = bytearray((tmp_path / 'damaged.mp4').read_bytes())
+    damaged[place : place + 60] = b'\xff' * 60
+    (tmp_path / 'damaged.mp4').write_bytes(damaged)
+    rows = (
+        'video,start,end,split,action',
+        'cut.mkv,0,0.5,train,open',
+        'cut.mkv,0.5,2.9,train,open',
+        'cut.mkv,,,train,close',
+        'twice.ts,0,1.5,train,open',
+        'twice.ts,1,2.5,test,open',
+        'twice.ts,,,train,close',
+        'small.ts,,,train,open',
+        'sizes.ts,0,1.5,train,close',
+        'sizes.ts,1,4,train,open',
+        'damaged.mp4,0,0.5,train,open',
+        'damaged.mp4,1,2,train,close',
+        'damaged.mp4,2.5,3,test,close',
+    )
+    (tmp_path / 'annotations.csv').write_text('\n'.join(rows) + '\n')
+    code, _ = run('check', 'csv', tmp_path, '--decode', '--json', tmp_path / 'found.json')
+    assert code == 1
+    problems = json.loads((tmp_path / 'found.json').read_text())['problems']
+    named = {
+        (Path(problem['file']).name, problem['kind'], problem['value'].split('/')[-1])
+        for problem in problems
+    }
+    assert len(problems) == 6
+    assert named == {
+        ('cut.mkv', 'bad span', '2.9 seconds'),
+        ('cut.mkv', 'bad span', 'none'),
+        ('twice.ts', 'bad span', '2.5 seconds'),
+        ('twice.ts', 'bad span', 'none'),
+        ('sizes.ts', 'undecodable video', 'sizes.ts'),
+        ('damaged.mp4', 'undecodable video', 'damaged.mp4'),
+    }
+    why = ' '.join(problem['expected'] for problem in problems)
+    for words in (
+        'the file is cut short: its header says 3.',
+        'time stamps begin anew after 1.450 s',
+        'in clip sizes.ts:1.0-4.0; frame 30 is 64 x 64, frame 20 32 x 32',
+        'in clip damaged.mp4:1.0-2.0; ',
+    ):
+        assert words in why
 
 
 def test_classes_without_clips_are_named(run, tmp_path):

@@ -102,6 +102,10 @@ def test_span_in_frames_or_seconds_selects_its_frames(mp4):
     [
         (Span(start=50, end=61, unit='frames'), 'span 50 to 61: the video has 60 frames'),
         (Span(start=7, end=9, unit='seconds'), r'7 s to 9 s holds no frame; the last is at 2\.36'),
+        (
+            Span(start=1, end=9, unit='seconds'),
+            r'1 s to 9 s ends after the video; expected at most 2\.400 s \(60 frames\)',
+        ),
     ],
 )
 def test_span_beyond_the_video_is_refused(mp4, span, why):
@@ -140,3 +144,101 @@ def test_file_that_is_no_video_is_refused(tmp_path):
     (tmp_path / 'text.mp4').write_text('no video')
     with pytest.raises(VideoError, match='FFmpeg cannot read it'):
         index_video(tmp_path / 'text.mp4')
+
+
+def test_span_may_end_one_frame_after_the_video(mp4):
+    # Annotations round their times.
+    index = index_video(mp4)
+    assert span_frames(index, Span(start=2.3, end=2.43, unit='seconds')).tolist() == [58, 59]
+
+
+@pytest.fixture(scope='module')
+def cut(tmp_path_factory):
+    """Return a video whose header says 2.4 s and whose data ends before."""
+    folder = tmp_path_factory.mktemp('cut')
+    whole = write(folder / 'whole.mkv', 'libx264', g='12', bf='0').read_bytes()
+    path = folder / 'cut.mkv'
+    path.write_bytes(whole[: len(whole) // 2])
+    return path
+
+
+def test_span_beyond_a_cut_is_refused_with_the_reason(cut):
+    index = index_video(cut)
+    with pytest.raises(VideoError, match=r'ends after the video; .* header says 2\.4\d+ s'):
+        span_frames(index, Span(start=0.2, end=2.2, unit='seconds'))
+    with pytest.raises(VideoError, match='the file is cut short'):
+        span_frames(index, Span(start=0, end=60, unit='frames'))
+
+
+def test_whole_video_is_refused_if_its_end_is_cut_off(cut):
+    index = index_video(cut)
+    with pytest.raises(VideoError, match=r'cut\.mkv: its end is missing: the file is cut short'):
+        span_frames(index, None)
+    # The part before the cut is sound.
+    numbers = span_frames(index, Span(start=0.2, end=0.4, unit='seconds'))
+    assert read_frames(index, numbers).shape == (5, 48, 64, 3)
+
+
+def test_sound_after_the_last_picture_is_no_cut(tmp_path):
+    path = tmp_path / 'sound.mkv'
+    with av.open(str(path), 'w') as container:
+        video = container.add_stream('libx264', rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, 'yuv420p'
+        audio = container.add_stream('pcm_s16le', rate=8000)
+        for number in range(10):
+            frame = av.VideoFrame.from_ndarray(image(number), format='rgb24')
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 24000), np.int16), layout='mono')
+        sound.sample_rate, sound.pts, sound.time_base = 8000, 0, Fraction(1, 8000)
+        container.mux(audio.encode(sound))
+    assert span_frames(index_video(path), None).tolist() == list(range(10))
+
+
+# Offset of the second recording against the first: the same stamps, and overlapping ones.
+@pytest.mark.parametrize('offset', [0, 7, 40])
+def test_index_ends_where_time_stamps_begin_anew(offset, tmp_path):
+    parts = []
+    for name, begin in (('a.ts', 100), ('b.ts', 100 + offset)):
+        with av.open(str(tmp_path / name), 'w') as container:
+            stream = container.add_stream('libx264', rate=50, options={'bf': '2'})
+            stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+            stream.codec_context.time_base = Fraction(1, 50)
+            for number in range(FRAMES):
+                frame = av.VideoFrame.from_ndarray(image(number), format='rgb24')
+                frame.pts, frame.time_base = begin + number, Fraction(1, 50)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        parts.append((tmp_path / name).read_bytes())
+    path = tmp_path / 'joined.ts'
+    path.write_bytes(b''.join(parts))
+    index = index_video(path)
+    assert len(index) == FRAMES
+    assert (np.diff(index.stamps_ns) > 0).all()
+    for span in (None, Span(start=1.0, end=2.0, unit='seconds')):
+        with pytest.raises(VideoError, match='time stamps begin anew after'):
+            span_frames(index, span)
+    # What comes before is read as from the first recording alone.
+    numbers = span_frames(index, Span(start=0.2, end=0.4, unit='seconds'))
+    expected = read_frames(index_video(tmp_path / 'a.ts'), numbers)
+    assert np.array_equal(read_frames(index, numbers), expected)
+
+
+def test_two_exchanged_time_stamps_are_put_in_order(tmp_path):
+    path = tmp_path / 'exchanged.mkv'
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('mjpeg', rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuvj420p'
+        for number in range(12):
+            frame = av.VideoFrame.from_ndarray(image(number), format='rgb24')
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            for packet in stream.encode(frame):
+                packet.pts = {5: 6, 6: 5}.get(number, number)
+                packet.dts = number - 2
+                container.mux(packet)
+    index = index_video(path)
+    assert len(index) == 12
+    images = read_frames(index, range(12))
+    assert abs(int(images[5, -1, -1, 0]) - 4 * 6) < 4
+    assert abs(int(images[6, -1, -1, 0]) - 4 * 5) < 4

@@ -5,8 +5,11 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from fixtures.videos import write_matrix
+from PIL import Image
 
-from step_ros.io.video import VideoError, VideoFrame, VideoReader
+from step_ros.datasets.frames import index_video, read_frames
+from step_ros.io.video import VideoError, VideoReader, VideoWriter
 
 TIMES_MS = (0, 40, 80, 200, 240, 400)
 
@@ -84,21 +87,94 @@ def test_closed_reader_refuses_a_new_iteration(video):
         iter(reader)
 
 
-@pytest.mark.parametrize(
-    ('angle', 'shape'), [(90, (64, 48, 3)), (-90, (64, 48, 3)), (180, (48, 64, 3))]
-)
-def test_frames_are_rotated_upright(angle, shape):
-    image = np.arange(48 * 64 * 3, dtype=np.uint32).astype(np.uint8).reshape(48, 64, 3)
+# Display matrix (a, b, c, d): a stored pixel (x, y) is shown at (a x + c y, b x + d y). EXIF
+# numbers the same orientations from 1 to 8.
+ORIENTATIONS = {
+    'upright': (1, (1, 0, 0, 1), lambda image: image),
+    'mirrored': (2, (-1, 0, 0, 1), lambda image: image[:, ::-1]),
+    'turned by 180': (3, (-1, 0, 0, -1), lambda image: image[::-1, ::-1]),
+    'upside down': (4, (1, 0, 0, -1), lambda image: image[::-1]),
+    'transposed': (5, (0, 1, 1, 0), lambda image: image.transpose(1, 0, 2)),
+    'turned clockwise': (6, (0, 1, -1, 0), lambda image: np.rot90(image, -1)),
+    'transposed the other way': (7, (0, -1, -1, 0), lambda i: i[::-1, ::-1].transpose(1, 0, 2)),
+    'turned counterclockwise': (8, (0, -1, 1, 0), lambda image: np.rot90(image)),
+}
 
-    class Decoded:
-        rotation = angle
 
-        def to_ndarray(self, format):
-            return image
+def corners():
+    """Return an image that looks different in each of the eight orientations."""
+    image = np.full((48, 64, 3), 128, np.uint8)
+    image[:16, :16] = (250, 0, 0)
+    image[:16, -16:] = (0, 0, 250)
+    image[-16:, :16] = 250
+    return image
 
-    upright = VideoFrame(0.0, Decoded()).to_rgb()
-    assert upright.shape == shape
-    assert np.array_equal(upright, np.rot90(image, angle // 90))
+
+@pytest.fixture(scope='module')
+def stored(tmp_path_factory):
+    path = tmp_path_factory.mktemp('stored') / 'stored.mp4'
+    with VideoWriter(path, size=(64, 48), rate=20, quality=4) as writer:
+        for index in range(4):
+            writer.write(corners(), index * 50_000_000)
+    return path
+
+
+@pytest.mark.parametrize('orientation', ORIENTATIONS)
+def test_video_is_shown_in_its_orientation(orientation, stored, tmp_path):
+    _, matrix, upright = ORIENTATIONS[orientation]
+    path = tmp_path / 'video.mp4'
+    path.write_bytes(stored.read_bytes())
+    write_matrix(path, matrix)
+    expected = upright(corners()).astype(int)
+    with VideoReader(path) as reader:
+        frame = next(iter(reader))
+        assert frame.size == (reader.width, reader.height) == expected.shape[1::-1]
+        assert np.abs(frame.to_rgb() - expected).mean() < 8
+    # Training reads single frames by another way.
+    read = read_frames(index_video(path), [2])[0]
+    assert np.abs(read - expected).mean() < 8
+
+
+@pytest.mark.parametrize('orientation', ORIENTATIONS)
+def test_jpeg_is_shown_in_its_exif_orientation(orientation, tmp_path):
+    number, _, upright = ORIENTATIONS[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = number
+    path = tmp_path / 'picture.jpg'
+    Image.fromarray(corners()).save(path, exif=exif, quality=95, subsampling=0)
+    with VideoReader(path) as reader:
+        image = next(iter(reader)).to_rgb()
+    assert image.shape == upright(corners()).shape
+    assert np.abs(image - upright(corners()).astype(int)).mean() < 8
+
+
+def test_tilted_display_matrix_is_refused(stored, tmp_path):
+    path = tmp_path / 'tilted.mp4'
+    path.write_bytes(stored.read_bytes())
+    write_matrix(path, (0.7, 0.7, -0.7, 0.7))
+    with pytest.raises(VideoError, match=r'tilted\.mp4: its display matrix .* is tilted'):
+        VideoReader(path)
+
+
+def test_empty_display_matrix_changes_nothing(stored, tmp_path):
+    path = tmp_path / 'empty.mp4'
+    path.write_bytes(stored.read_bytes())
+    write_matrix(path, (0, 0, 0, 0))
+    with VideoReader(path) as reader:
+        assert np.abs(next(iter(reader)).to_rgb() - corners().astype(int)).mean() < 8
+
+
+def test_reading_stops_where_time_stamps_begin_anew(tmp_path):
+    path = tmp_path / 'joined.ts'
+    write(path, [(40 * index, 8 * index) for index in range(25)])
+    path.write_bytes(path.read_bytes() * 2)
+    with VideoReader(path) as reader:
+        frames = iter(reader)
+        # No frame from before that place is lost.
+        for index in range(25):
+            assert next(frames).time_s == pytest.approx(0.04 * index, abs=1e-3)
+        with pytest.raises(VideoError, match=r'time stamps begin anew after 0\.960 s'):
+            next(frames)
 
 
 def test_missing_file_is_named(tmp_path):
