@@ -5,6 +5,7 @@ inside the functions that need them.
 """
 
 import json
+import math
 import os
 import re
 import signal
@@ -230,10 +231,40 @@ class VerbGroup(TyperGroup):
             self._print(ctx, str(error))
             raise typer.Exit(1) from error
 
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return the verb of a name; its numbers are checked before it runs."""
+        return _checked(super().get_command(ctx, cmd_name))
+
     @staticmethod
     def _print(ctx: click.Context, line: str) -> None:
         verb = ' '.join(filter(None, (ctx.info_name, ctx.invoked_subcommand)))
         print_text(open_console(stderr=True), f'{verb}: {line}', 'red')
+
+
+def _checked(command: Any) -> Any:
+    """Make a command, and those below it, refuse numbers that are not finite.
+
+    A minimum alone lets infinity pass, and no limit keeps NaN out in every version of click.
+    """
+    if command is None or hasattr(command, 'checks_numbers'):
+        return command
+    command.checks_numbers = True
+    for below in getattr(command, 'commands', {}).values():
+        _checked(below)
+    run = command.invoke
+
+    def invoke(ctx: Any) -> Any:
+        for name, value in ctx.params.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise typer.BadParameter(
+                    f'{value} is no finite number',
+                    ctx=ctx,
+                    param_hint=f'--{name.replace("_", "-")}',
+                )
+        return run(ctx)
+
+    command.invoke = invoke
+    return command
 
 
 def isolate() -> str:

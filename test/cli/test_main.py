@@ -62,3 +62,18 @@ def test_help_imports_no_slow_module():
         [sys.executable, '-c', code], capture_output=True, text=True, timeout=120, check=True
     )
     assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize('value', ['nan', 'inf', '-inf'])
+@pytest.mark.parametrize(
+    'verb',
+    [
+        ('demo', '--seconds'),
+        ('replay', 'bag', '--on-threshold'),
+        ('bench', 'transport', '--rate'),
+    ],
+)
+def test_number_that_is_not_finite_is_refused_before_the_verb_runs(verb, value):
+    result = CliRunner().invoke(app, [*verb, value], env={'COLUMNS': '120'})
+    assert result.exit_code == 2
+    assert f'Invalid value for {verb[-1]}' in result.output.replace("'", '')
