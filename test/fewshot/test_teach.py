@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from step_ros.encoders.base import TorchEncoder
 from step_ros.fewshot.classifier import LinearLayer, fit_classifier, folds
-from step_ros.fewshot.examples import FewShotError, read_examples
+from step_ros.fewshot.examples import FewShotError, encode_examples, read_examples
 from step_ros.fewshot.features import last_layer
 from step_ros.fewshot.teach import teach
 from step_ros.io.errors import DatasetError
@@ -189,6 +190,22 @@ def test_run_resumes_after_a_broken_video_is_mended(tiny_bundle, record, tmp_pat
     broken.write_bytes(whole)
     extended = extend(tiny_bundle, root, tmp_path / 'extended')
     assert load_bundle(tmp_path / 'extended').model_id == extended.model_id
+
+
+def test_exchanged_videos_give_other_features(tiny_bundle, record, tmp_path):
+    root = record({'brighten': 2, 'darken': 2})
+    options = {'heads': dict(tiny_bundle.model.heads), 'folder': tmp_path / 'features'}
+    encoder = TorchEncoder(tiny_bundle.model.backbone, device=torch.device('cpu'))
+    before = encode_examples(read_examples(root), tiny_bundle, encoder, **options)
+    one, two = root / 'train-brighten-0.mp4', root / 'train-darken-0.mp4'
+    contents = one.read_bytes(), two.read_bytes()
+    two.write_bytes(contents[0])
+    one.write_bytes(contents[1])
+    after = encode_examples(read_examples(root), tiny_bundle, encoder, **options)
+    for task in before.forward:
+        assert torch.equal(before.of([0]).forward[task], after.of([2]).forward[task])
+        assert torch.equal(before.of([2]).forward[task], after.of([0]).forward[task])
+        assert not torch.equal(before.of([0]).forward[task], after.of([0]).forward[task])
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,7 @@ def test_a_checkpoint_of_exchanged_labels_is_refused(tmp_path):
 def test_a_checkpoint_of_other_tokens_is_refused(tmp_path):
     state = tmp_path / 'state'
     fit(two_runs(), ramp_windows(clips_of()), seed=1, tokens='a', checkpoint=state)
-    with pytest.raises(CheckpointError, match='tokens .*: a there, b now'):
+    with pytest.raises(CheckpointError, match=r'tokens .*: a there, b now'):
         fit(two_runs(), ramp_windows(clips_of()), seed=1, tokens='b', checkpoint=state)
 
 

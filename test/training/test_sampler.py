@@ -357,3 +357,22 @@ def test_cached_tokens_equal_sampled_and_encoded_ones(tiny_model, films, tmp_pat
     written = sum(path.stat().st_size for path in after.folder.glob('*.bin'))
     assert written == before.bytes_left
     check_room([after])
+
+
+def test_exchanged_videos_are_encoded_again(tiny_model, tmp_path):
+    """Path, names and spans are the same; only the content of the videos differs."""
+    backbone = tiny_model().backbone
+    encoder = TorchEncoder(backbone, device=torch.device('cpu'))
+    videos = [put_film(tmp_path / '1.mp4', 12), put_film(tmp_path / '2.mp4', 28)]
+    records = [clip(video, name=video.stem) for video in videos]
+    how = sampler(size=backbone.image_size, views=1)
+    cache = CacheRecipe(folder=tmp_path / 'cache', workers=0)
+    before = cached_tokens(records, how, backbone, encoder, cache, dataset='films')
+    contents = [video.read_bytes() for video in videos]
+    for video, content in zip(videos, reversed(contents), strict=True):
+        video.write_bytes(content)
+    after = cached_tokens(records, how, backbone, encoder, cache, dataset='films')
+    assert after.folder != before.folder
+    assert torch.equal(after.read('1', 0), before.read('2', 0))
+    assert torch.equal(after.read('2', 0), before.read('1', 0))
+    assert not torch.equal(after.read('1', 0), before.read('1', 0))
