@@ -116,7 +116,9 @@ def _sections(content: Any, namespace: str) -> Iterator[tuple[str, dict[str, Any
     """Yield the full name of each node in a parameter file, and its parameters."""
     for name, inside in content.items():
         if name == 'ros__parameters' and namespace:
-            yield namespace, {} if inside is None else inside
+            if not isinstance(inside, Mapping | type(None)):
+                raise TypeError(f'{namespace}: {name}: expected NAME: VALUE, found {inside!r}')
+            yield namespace, {} if inside is None else dict(inside)
         elif not isinstance(inside, Mapping):
             raise TypeError(f'{namespace}/{name}: expected ros__parameters, found {inside!r}')
         else:
@@ -184,7 +186,7 @@ def _typed(where: str, value: Any, like: Value) -> Value:
     words = not isinstance(value, list) or all(isinstance(each, str) for each in value)
     if type(value) is not type(like) or not words:
         raise ValueError(f'{where}: {value!r}; expected a value like {like!r}')
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def find_bundle(name: str) -> Path:
