@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.text import Text
@@ -130,7 +129,7 @@ def save_json(path: Path, content: Any) -> None:
         path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
     except OSError as error:
         # The check before the work found a place, but the disk is full now.
-        print_error(Console(), error)
+        print_error(open_console(), error)
         raise typer.Exit(1) from error
 
 
@@ -209,7 +208,7 @@ class VerbGroup(TyperGroup):
     of training. The line says how to install them on this kind of installation.
     """
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the verb.
 
         Raises:
@@ -236,7 +235,7 @@ class VerbGroup(TyperGroup):
         return _checked(super().get_command(ctx, cmd_name))
 
     @staticmethod
-    def _print(ctx: click.Context, line: str) -> None:
+    def _print(ctx: Any, line: str) -> None:
         verb = ' '.join(filter(None, (ctx.info_name, ctx.invoked_subcommand)))
         print_text(open_console(stderr=True), f'{verb}: {line}', 'red')
 
