@@ -268,3 +268,10 @@ def test_pickled_hub_weights_are_ignored(hub_cache, tiny_backbone):
     torch.save(state, _snapshot(hub_cache, REPOSITORY) / 'pytorch_model.bin')
     with pytest.raises(WeightsError, match=f'could not be downloaded from {REPOSITORY}'):
         tiny_backbone(weights='hub')
+
+
+def test_git_lfs_pointer_is_refused_with_the_mend(tiny_backbone, tmp_path):
+    path = tmp_path / 'weights.safetensors'
+    path.write_text('version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n')
+    with pytest.raises(WeightsError, match=r'Git LFS pointer.*`git lfs pull`'):
+        tiny_backbone(weights=path)

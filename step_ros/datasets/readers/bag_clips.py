@@ -32,6 +32,7 @@ from step_ros.datasets.readers.csv import (
 )
 from step_ros.files import find_spelled
 from step_ros.io.bags.metadata import BagError
+from step_ros.io.bags.pictures import choose_pictures
 from step_ros.io.bags.predictions import why_predicted
 from step_ros.io.bags.reader import BagReader
 from step_ros.io.errors import DatasetError
@@ -164,6 +165,9 @@ def _split(reading: Reading, name: str, bag: BagReader) -> str | None:
 
 def _cameras(reading: Reading, bag: BagReader, topics: Sequence[str]) -> list[str]:
     found = [topic for topic in topics if topic in bag.image_topics]
+    if reading.options['topic'] == 'all':
+        # A topic may hold pictures in one bag, and copies or nothing in another.
+        found = [topic for topic in found if topic in choose_pictures(bag).topics]
     # With `all`, a bag needs only one of the topics.
     missing = [] if found and reading.options['topic'] == 'all' else {*topics} - {*found}
     for topic in sorted(missing):

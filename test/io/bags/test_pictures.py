@@ -111,6 +111,15 @@ def test_dataset_takes_the_only_topic_with_pictures(tmp_path, put_bag):
     }
 
 
+def test_all_topics_of_bags_that_differ_are_read(tmp_path, put_bag):
+    put_bag(tmp_path / 'train' / 'both', RAW, COPY, labelled=LABELLED)
+    put_bag(tmp_path / 'train' / 'copies', COPY, labelled=LABELLED)
+    add_empty(tmp_path / 'train' / 'copies', RAW)
+    dataset = read_dataset('bag', tmp_path, topic='all')
+    assert [record.topic for record in dataset.records] == [RAW, RAW, COPY, COPY]
+    assert check_dataset(dataset, decode=True).clean
+
+
 def test_bag_of_depth_images_alone_is_refused_with_the_reason(tmp_path):
     (tmp_path / 'train').mkdir()
     put_topics(tmp_path / 'train' / 'bag', **{'/depth': '16UC1'})
