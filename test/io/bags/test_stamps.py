@@ -31,8 +31,8 @@ def put_stamps(tmp_path, bag_image):
                 stamp_ns = 0 if stamp_ms is None else ZERO + stamp_ms * MS
                 log_ns = ZERO + number * 50 * MS
                 writer.image(CAMERA, bag_image(number), stamp_ns, log_ns=log_ns)
-            for label, start_ms in (('open', 50), ('close', 250)):
-                for kind, at in ((START, start_ms), (END, start_ms + 150)):
+            for label, start_ms, end_ms in (('open', 50, 200), ('close', 410, 500)):
+                for kind, at in ((START, start_ms), (END, end_ms)):
                     writer.event(
                         '/camera/truth',
                         BagEvent(
