@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files: their names on disk, atomic writing, and the base class of resources to be closed."""
 
 import shutil

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files of the package: default parameters and shipped model bundles."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros ablate`: runs the grids of ablation files and writes one report."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros bundle`: exports a bundle's encoder and heads for other runtimes."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shared parts of the verbs: errors and output, options, and the start of ROS 2.
 
 This module must import fast: every `step_ros --help` loads it. So heavy modules are imported

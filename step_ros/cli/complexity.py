@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros complexity`: parameters and compute of every method, beside the papers' figures."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros data` and `step_ros record-demo`: datasets to read, to check, and to make.
 
 `data list` names the datasets, `data check` inspects a copy on disk, `data render` writes the

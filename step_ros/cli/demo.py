@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros demo`: a camera and the perception node, live over ROS 2 on this machine.
 
     camera node (process) --images--> perception node (process) --hypotheses--> Observer (here)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros evaluate`: scores a bundle on a dataset."""
 
 from pathlib import Path

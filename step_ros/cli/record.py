@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros record`: records examples of your own actions from a camera, a video or the tabletop.
 
 With `--seconds`, examples follow one another by the stamps of the frames (`_record_by_time`).

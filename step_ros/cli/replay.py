@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros replay`: runs recorded bags through the recogniser and scores its hypotheses."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros teach` and `teach-curve`: a new task from a few examples, and how well that works."""
 
 from pathlib import Path

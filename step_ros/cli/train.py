@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros train`: from a recipe to a bundle."""
 
 from contextlib import nullcontext

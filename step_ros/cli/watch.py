@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros watch`: the hypotheses, events and diagnostics of a perception node, in the terminal.
 
 In a terminal a live view shows one table for each camera; in a pipe, or with `--plain`, each

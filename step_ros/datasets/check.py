@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Check a dataset: count its clips and list missing videos and other problems.
 
 A check only reads; it changes nothing on disk.

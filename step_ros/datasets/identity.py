@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The identity of clips: digests of the files that they come from.
 
 A cache of tokens, features or frame rates belongs to the content of its videos and bags, not to

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shared parts of the dataset readers: problems, options, file checks and tables."""
 
 import codecs

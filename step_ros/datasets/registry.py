@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read any dataset by its name: configuration, options and the clips of a copy on disk."""
 
 from collections.abc import Callable, Mapping

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The schema of `config/datasets/*.yaml`: labels, pairs, views, splits and test protocol.
 
 `load_dataset_config` reads one of these files. `TaskConfig` holds the labels of one task: nearly

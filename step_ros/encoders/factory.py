@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Choose and start the runtime of the encoder.
 
 An invalid value is an error. If a runtime does not start, or its tokens of the first image are

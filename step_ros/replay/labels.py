@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """True labels of a bag's cameras, from action events in the bag or from a CSV file."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

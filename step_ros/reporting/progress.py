@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Progress bars for long work."""
 
 from collections.abc import Iterable, Iterator

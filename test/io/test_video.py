@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read video files frame by frame, each frame with its presentation time."""
 
 from fractions import Fraction

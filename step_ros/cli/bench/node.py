@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros bench node`: latency and load of the perception node, over real DDS."""
 
 from functools import partial

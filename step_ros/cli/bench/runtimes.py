@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros bench runtimes`: time of the encoder in each runtime on this machine."""
 
 from collections.abc import Iterator

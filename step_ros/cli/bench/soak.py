@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros bench soak`: minutes of camera restarts, gaps and clock jumps."""
 
 from typing import Annotated

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros bench stream`: a hypothesis from one new frame, against one from the whole clip."""
 
 from typing import Annotated

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros bench tasks`: the time for several tasks, with STEP and with an adapter for each."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`step_ros bench transport`: large images with and without the shared-memory profile."""
 
 from itertools import product

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read the clips of a folder of bags, by action events or by a CSV file.
 
 `read_bag` describes the options, the events and the columns of the CSV file.

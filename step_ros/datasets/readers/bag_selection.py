@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Select the bags of a folder, and the topics of images and labels in them."""
 
 from collections.abc import Collection, Iterator, Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The user's own videos, listed in a CSV file `video,start,end,split,TASK...`.
 
 The columns `view` and `subject` are optional. The functions below `read_csv` also serve the reader

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read the frames and action events of a bag (rosbag2).
 
 `BagReader` yields them in the order of recording. `index_bag` returns a `BagIndex`, which reads

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which clients of an action still exist, so that the goals of dead clients end.
 
 A goal does not name its client. Every client subscribes to the feedback topic of the action, so

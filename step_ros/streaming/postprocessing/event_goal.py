@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Waiting for an action: which open event is the one that a client waits for."""
 
 from collections.abc import Iterable, Sequence

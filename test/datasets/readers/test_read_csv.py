@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The user's own videos, listed in a CSV file."""
 
 import random
