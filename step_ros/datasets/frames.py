@@ -17,6 +17,7 @@ from step_ros.datasets.clip import ClipRecord, Span
 from step_ros.datasets.identity import SourceState, source_state
 from step_ros.files import pointer_kind
 from step_ros.io.video import (
+    Orientations,
     RestartError,
     VideoError,
     VideoFrame,
@@ -395,6 +396,7 @@ def _decode_from(
 ) -> Iterator[tuple[int, VideoFrame]]:
     numbers = dict(wanted)
     last, beyond = max(numbers), 0
+    orientations = Orientations(index.path)
     try:
         with open_container(index.path) as container:
             stream: Any = container.streams.video[0]
@@ -407,7 +409,7 @@ def _decode_from(
                     if decoded.is_corrupt:
                         # FFmpeg would conceal the gap and return a wrong image.
                         raise VideoError(index.path, f'damaged at {decoded.time:.3f} s')
-                    yield number, VideoFrame(0.0, decoded, index.path)
+                    yield number, VideoFrame(0.0, decoded, orientations)
                 beyond += decoded.pts is not None and decoded.pts >= last
                 if not numbers or beyond > _FRAMES_BEYOND:
                     return

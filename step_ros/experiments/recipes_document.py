@@ -23,7 +23,7 @@ is a value out of range: the message names the file and the key. In the names be
 for a name of your own, and `[]` for each entry of a list.
 """
 
-FILES = {
+FILES: dict[str, tuple[type[BaseModel], str]] = {
     'Training recipe': (
         Recipe,
         'A file in `config/training/`, for `step_ros train`; see [training.md](training.md).',

@@ -70,13 +70,13 @@ class VideoFrame:
     Args:
         time_s: Presentation time in seconds from the first frame.
         decoded: The frame as PyAV decoded it.
-        path: The file, for error messages.
+        orientations: The orientations of its file.
     """
 
-    def __init__(self, time_s: float, decoded: Any, path: Path) -> None:
+    def __init__(self, time_s: float, decoded: Any, orientations: 'Orientations') -> None:
         self.time_s = time_s
         self._decoded = decoded
-        self._path = path
+        self._orientations = orientations
 
     @property
     def size(self) -> tuple[int, int]:
@@ -86,7 +86,7 @@ class VideoFrame:
             VideoError: The display matrix is tilted.
         """
         width, height = int(self._decoded.width), int(self._decoded.height)
-        swapped = self._orientation()[0]
+        swapped = self._orientations.of_frame(self._decoded)[0]
         return (height, width) if swapped else (width, height)
 
     def to_rgb(self) -> np.ndarray:
@@ -98,8 +98,10 @@ class VideoFrame:
         try:
             image_hw3: np.ndarray = self._decoded.to_ndarray(format='rgb24')
         except (av.FFmpegError, OSError) as error:
-            raise VideoError(self._path, f'cannot be converted: {reason_of(error)}') from error
-        swapped, mirrored, flipped = self._orientation()
+            raise VideoError(
+                self._orientations.path, f'cannot be converted: {reason_of(error)}'
+            ) from error
+        swapped, mirrored, flipped = self._orientations.of_frame(self._decoded)
         if swapped:
             image_hw3 = image_hw3.transpose(1, 0, 2)
         if mirrored:
@@ -108,13 +110,41 @@ class VideoFrame:
             image_hw3 = image_hw3[::-1]
         return np.ascontiguousarray(image_hw3)
 
-    def _orientation(self) -> tuple[bool, bool, bool]:
-        """Return how to make the stored image upright: transpose, then mirror, then flip.
 
-        Phones and dash cameras store rotated or mirrored pixels, and a display matrix beside them.
-        FFmpeg turns the EXIF orientation of a JPEG into the same matrix.
+class Orientations:
+    """How to make the images of one file upright.
+
+    Phones and dash cameras store rotated or mirrored pixels, and a display matrix beside them.
+    FFmpeg turns the EXIF orientation of a JPEG into the same matrix.
+
+    The matrix is read again only where the frames' rotation or size changes. Reading it ties a
+    frame to its side data in a reference cycle, so that each such frame, megabytes long, would
+    wait for the garbage collector.
+
+    Args:
+        path: The file, for error messages.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: dict[tuple[int, int, int], tuple[bool, bool, bool]] = {}
+
+    def of_frame(self, decoded: Any) -> tuple[bool, bool, bool]:
+        """Return how to make a frame upright: transpose, then mirror, then flip.
+
+        Args:
+            decoded: The frame as PyAV decoded it.
+
+        Raises:
+            VideoError: The display matrix is tilted.
         """
-        stored = _side_data(self._decoded).get('DISPLAYMATRIX')
+        key = (int(getattr(decoded, 'rotation', 0)), int(decoded.width), int(decoded.height))
+        if key not in self._known:
+            self._known[key] = self._read(decoded)
+        return self._known[key]
+
+    def _read(self, decoded: Any) -> tuple[bool, bool, bool]:
+        stored = _side_data(decoded).get('DISPLAYMATRIX')
         if stored is None:
             return False, False, False
         # Nine int32 by rows. A stored pixel (x, y), y down, is shown at (a x + c y, b x + d y).
@@ -125,7 +155,7 @@ class VideoFrame:
         (main_x, main_y), (rest_x, rest_y) = ((c, b), (a, d)) if swapped else ((a, d), (c, b))
         if max(abs(rest_x), abs(rest_y)) > _TILT * min(abs(main_x), abs(main_y)):
             raise VideoError(
-                self._path,
+                self.path,
                 f'its display matrix ({a / 65536:g} {b / 65536:g} {c / 65536:g} {d / 65536:g}) '
                 'is tilted; expected a turn by a multiple of 90 degrees, mirrored or not: encode '
                 'the video upright',
@@ -235,6 +265,7 @@ class VideoReader(Closing):
         self.path = expand_home(path)
         self._container: Any = None
         self._closed = False
+        self._orientations = Orientations(self.path)
         try:
             stream = self._open()
             self.rate = float(stream.average_rate or stream.guessed_rate or 0)
@@ -316,7 +347,7 @@ class VideoReader(Closing):
                 time_s += 1.0 / self.rate
             else:
                 raise VideoError(self.path, f'no time stamp and no frame rate at {time_s:.3f} s')
-            yield VideoFrame(time_s, decoded, self.path)
+            yield VideoFrame(time_s, decoded, self._orientations)
 
     @staticmethod
     def _decoded(container: Any, stream: Any) -> Iterator[Any]:

@@ -7,6 +7,7 @@
 import csv
 import functools
 import json
+import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -94,7 +95,10 @@ def render_dataset(
     for split in rendering.clips:
         (root / split).mkdir(exist_ok=True)
     work = functools.partial(_render, root, rendering.size, rendering.rate)
-    with ProcessPoolExecutor(max(1, workers)) as pool:
+    # Started afresh, not forked: a forked process inherits the locks of FFmpeg's threads without
+    # the threads, and waits for ever once it frees a frame of its parent.
+    context = multiprocessing.get_context('spawn')
+    with ProcessPoolExecutor(max(1, workers), mp_context=context) as pool:
         done: Iterable[Path] = pool.map(work, missing, chunksize=4)
         for _ in done if progress is None else progress(done, len(missing)):
             pass

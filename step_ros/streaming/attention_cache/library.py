@@ -228,8 +228,10 @@ def _processor_lines() -> list[str]:
 def _processor() -> str:
     """Describe the processor: a library for one may not run on another."""
     described = [platform.machine(), platform.processor()]
-    telling = {x for x in _processor_lines() if x.startswith(('flags', 'Features', 'model name'))}
-    return '\n'.join([*described, *sorted(telling)])
+    identifying = {
+        x for x in _processor_lines() if x.startswith(('flags', 'Features', 'model name'))
+    }
+    return '\n'.join([*described, *sorted(identifying)])
 
 
 def _command(compiler: str, flags: Sequence[str]) -> list[str]:

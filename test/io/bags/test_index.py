@@ -84,7 +84,8 @@ def test_clip_of_a_bag_is_read_like_one_of_a_video(plain, tmp_path, put_video, b
 @given(first_ns=st.integers(0, 2**31 * 10**9), start_ns=st.integers(0, 10**15))
 def test_span_in_seconds_starts_at_the_frame_of_its_stamp(first_ns, start_ns):
     class Index:
-        path, stamps_ns = None, np.array([start_ns - 1, start_ns, start_ns + 9, start_ns + 10])
+        path, last_frame_ns, ends_early = None, 0, ''
+        stamps_ns = np.array([start_ns - 1, start_ns, start_ns + 9, start_ns + 10])
 
         def __len__(self):
             return 4
