@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read exact frames of a video or of a bag's camera by their numbers.
 
 An index holds the time of each frame; reading seeks near the wanted frames instead of decoding all

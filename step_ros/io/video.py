@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read and write video files frame by frame, each frame with its presentation time.
 
 `VideoReader` reads any file that FFmpeg can decode; `VideoWriter` writes MP4 files (H.264).
