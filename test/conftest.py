@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures for all tests: a tiny model, its bundle, and bags."""
 
+import signal
+import threading
+
 import hypothesis
 import numpy as np
 import pytest
@@ -22,6 +25,11 @@ pytest_plugins = (
     'fixtures.perception',
     'fixtures.streams',
 )
+
+# A job in the background of a script inherits SIGINT as ignored, and so would the programs to which
+# tests send it.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every machine, and no time limit on a slow one.
 hypothesis.settings.register_profile('step_ros', deadline=None, derandomize=True, max_examples=50)
