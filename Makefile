@@ -4,8 +4,9 @@
 PYTHON ?=
 export PYTHON
 PYTEST = .venv/bin/python -m pytest
-# One file at a time on each core: its fixtures are made once, and every worker has a ROS domain.
-PARALLEL = -n auto --dist loadfile
+# One file at a time on each core: its fixtures are made once, and every worker has a ROS domain. In the
+# order of the folders: the files with few but long tests would otherwise come last, on one core.
+PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 
 # What the demo needs, and everything.
 setup-demo: ; @bash scripts/setup.sh demo

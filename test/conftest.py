@@ -26,7 +26,7 @@ pytest_plugins = (
     'fixtures.streams',
 )
 
-# A job in the background of a script inherits SIGINT as ignored, and so would the programs to which
+# A job in the background of a script inherits SIGINT as ignored. So would the programs to which
 # tests send it.
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
