@@ -68,7 +68,7 @@ def log_folder(environ: Mapping[str, str] = os.environ) -> Path:
             return Path(value) / below
     raise RosEnvironmentError(
         'HOME is not set, so ROS 2 has no folder for its logs; set HOME, or ROS_LOG_DIR to a '
-        'folder of your own: export ROS_LOG_DIR=/tmp/ros_log'
+        'folder of your own: export ROS_LOG_DIR=$PWD/ros_log'
     )
 
 
