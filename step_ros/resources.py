@@ -101,7 +101,7 @@ def read_parameters(path: Path, *, known: Mapping[str, Value], node: str = '') -
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that occurs twice, of which YAML would silently take the last."""
+    """Refuses a key that occurs twice; YAML would silently take the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]

@@ -389,18 +389,23 @@ def _png_is_complete(data: bytes) -> bool:
     return False
 
 
+def _end_of_segment(data: bytes, at: int) -> int:
+    """Return where the JPEG segment ends whose marker begins at `at`."""
+    marker = data[at + 1]
+    if marker == 0xFF:  # a fill byte
+        return at + 1
+    if marker in _MARKERS_WITHOUT_LENGTH or not marker:
+        return at + 2
+    return at + 2 + int.from_bytes(data[at + 2 : at + 4], 'big')
+
+
 def _jpeg_is_complete(data: bytes) -> bool:
     at = len(_JPEG)
     while 0 <= (at := data.find(b'\xff', at)) < len(data) - 1:
         marker = data[at + 1]
         if marker == _END:
             return True
-        if marker == 0xFF:  # a fill byte
-            at += 1
-        elif marker in _MARKERS_WITHOUT_LENGTH or not marker:
-            at += 2
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], 'big')
+        at = _end_of_segment(data, at)
         if marker == _SCAN:
             found = _MARKER_AFTER_SCAN.search(data, at)
             if found is None:
@@ -433,10 +438,5 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
             return height, width
         if marker in _LAST_MARKERS:
             return None
-        if marker == 0xFF:  # a fill byte
-            at += 1
-        elif marker in _MARKERS_WITHOUT_LENGTH or not marker:
-            at += 2
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], 'big')
+        at = _end_of_segment(data, at)
     return None

@@ -46,7 +46,7 @@ def why_predicted(bag: BagReader, topic: str) -> str:
             beside = other.name.rpartition('/')[0] == namespace
             if beside and other.type in (MODEL_INFO, ACTION_HYPOTHESIS):
                 return f'{other.name} beside it has {other.type.rpartition("/")[2]} of a model'
-    # A node does not latch its events. Whoever knows the truth can, and this package's cameras do.
+    # A node does not latch its events. A source of true labels can; this package's cameras do.
     if parts[-1] == _NODE_TOPIC[-1] and bag.topics[topic].latched is False:
         return 'it is named and was recorded (volatile) like the events of a perception node'
     return ''

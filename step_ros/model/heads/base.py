@@ -119,7 +119,7 @@ def create_classifier(kind: Classifier, *, width: int, classes: int) -> nn.Modul
 class AttentionMaps:
     """Attention weights of the patches of a window, mean over attention heads.
 
-    Fig. 5 of the human-robot interaction paper shows such maps, but does not say of which weights.
+    Fig. 5 of the human-robot interaction paper shows such maps, but does not name the weights.
 
     Attributes:
         cls_btn: Attention weights of the global CLS token on each patch, `[b, t, n]`. Together

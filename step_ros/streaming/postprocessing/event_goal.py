@@ -33,7 +33,7 @@ class WaitGoal:
 
     Attributes:
         task: Name of the task; empty for any.
-        labels: Labels, any of which will do; empty for any label.
+        labels: Labels that fulfil the goal, one is enough; empty for any label.
         camera: Name of the camera; empty for any.
         minimum_score: Lowest mean score of the event so far.
         minimum_order_evidence: Lowest mean order evidence of the event so far.
