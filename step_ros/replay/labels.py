@@ -8,7 +8,7 @@ from pathlib import Path
 
 from step_ros.datasets.reader import Reading
 from step_ros.datasets.readers.bag_events import Annotation, pair_events
-from step_ros.datasets.readers.csv import COLUMNS, OPTIONAL, finite_seconds
+from step_ros.datasets.readers.csv import COLUMNS, OPTIONAL, seconds_span
 from step_ros.evaluation.ground_truth import Truth, TruthSegment
 from step_ros.files import expand_home, find_spelled
 from step_ros.io.bags.metadata import BagError
@@ -293,15 +293,7 @@ def _span(
     """Return start and end in nanoseconds; the whole bag if the row gives neither."""
     if not cells['start'] and not cells['end']:
         return 0, None
-    span = reading.span(
-        cells['start'],
-        cells['end'],
-        unit='seconds',
-        file=path,
-        row=row,
-        fields=('start', 'end'),
-        convert=finite_seconds,
-    )
+    span = seconds_span(reading, path, row, cells)
     if span is None:
         raise DatasetError(str(reading.problems[-1]))
     return round(span.start * NANOSECONDS), round(span.end * NANOSECONDS)

@@ -211,15 +211,7 @@ def parse_row(
         return None
     span: Span | None = None
     if cells['start'] or cells['end']:
-        span = reading.span(
-            cells['start'],
-            cells['end'],
-            unit='seconds',
-            file=path,
-            row=row,
-            fields=('start', 'end'),
-            convert=finite_seconds,
-        )
+        span = seconds_span(reading, path, row, cells)
         if span is None:
             return None
     return ClipRow(
@@ -258,6 +250,19 @@ def _task(where: str, unit: str, name: str, labels: Sequence[str], more: str) ->
     except ValidationError as error:
         why = error.errors()[0]['msg']
         raise DatasetError(f'{where}: {unit} {name!r}: {why}; expected plain labels') from error
+
+
+def seconds_span(reading: Reading, path: Path, row: int, cells: Mapping[str, str]) -> Span | None:
+    """Return the span of a row's cells `start` and `end`, in seconds; None after a problem."""
+    return reading.span(
+        cells['start'],
+        cells['end'],
+        unit='seconds',
+        file=path,
+        row=row,
+        fields=('start', 'end'),
+        convert=finite_seconds,
+    )
 
 
 def finite_seconds(text: str) -> float:
